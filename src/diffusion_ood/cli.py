@@ -1,0 +1,176 @@
+"""Command lines made from frozen dataclasses: an option is declared once and shared by every script.
+
+A field of an options class becomes `--field_name`. Its type says how the text is read, its default what
+happens without it, and `option(help, …)` what `--help` prints. Booleans take `--x`, `--no-x` and
+`--x=0|1|True|False`; tuples take values separated by commas, in round brackets or not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+import types
+import typing
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from diffusion_ood import __version__
+from diffusion_ood.errors import UserError
+
+Options = TypeVar("Options")
+
+USER_ERROR_EXIT_CODE = 2
+
+
+def option(help: str, *, default: Any = dataclasses.MISSING) -> Any:  # noqa: ANN401 - a field of any type
+    """A dataclass field with the sentence that `--help` prints; without a default it is required."""
+    return dataclasses.field(default=default, metadata={"help": help})
+
+
+class CommandLine:
+    """What was read from a command line: one instance per options class, and which flags were given."""
+
+    def __init__(self, values: dict[type, Any], given: frozenset[str]) -> None:
+        self._values = values
+        self.given = given
+
+    def __getitem__(self, options: type[Options]) -> Options:
+        return self._values[options]
+
+
+def parse(
+    description: str | None, classes: Sequence[type], argv: Sequence[str] | None = None
+) -> CommandLine:
+    """Read `argv` (default: the process's own arguments) into one instance of each options class.
+
+    Raises:
+        UserError: an unknown flag, a missing one, or a value outside its type or range.
+    """
+    parser = _Parser(
+        description=description,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"diffusion-ood {__version__}")
+    for cls in classes:
+        group = parser.add_argument_group((cls.__doc__ or cls.__name__).split("\n")[0].rstrip("."))
+        hints = typing.get_type_hints(cls)
+        for field in dataclasses.fields(cls):
+            _add(group, field, hints[field.name])
+    namespace = vars(parser.parse_args(argv))
+    values = {
+        cls: cls(
+            **{f.name: namespace[f.name] for f in dataclasses.fields(cls) if f.name in namespace}
+        )
+        for cls in classes
+    }
+    return CommandLine(values, frozenset(namespace))
+
+
+def run(main: Callable[[], None]) -> None:
+    """Call a command's `main`; a user's mistake ends as one sentence on stderr and exit code 2."""
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(USER_ERROR_EXIT_CODE)
+    except BrokenPipeError:  # the reader of our output has gone, as `| head` does
+        sys.stderr.close()
+        sys.exit(1)
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser whose mistakes are `UserError`s, like every other mistake of a user."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (see {self.prog} --help)")
+
+
+class _Boolean(argparse.Action):
+    """`--x`, `--x=1`, `--x=False`, `--no-x`."""
+
+    TEXTS: typing.ClassVar = {
+        "1": True,
+        "true": True,
+        "yes": True,
+        "0": False,
+        "false": False,
+        "no": False,
+    }
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,  # noqa: ANN401 - argparse's own signature
+        option_string: str | None = None,
+    ) -> None:
+        negated = (option_string or "").startswith("--no-")
+        if values is None:
+            value = not negated
+        elif negated:
+            parser.error(f"argument {option_string}: takes no value, found {values!r}")
+        elif values.lower() in self.TEXTS:
+            value = self.TEXTS[values.lower()]
+        else:
+            parser.error(f"argument {option_string}: found {values!r}, expected 0 or 1")
+        setattr(namespace, self.dest, value)
+
+
+def _add(group: argparse._ArgumentGroup, field: dataclasses.Field[Any], hint: object) -> None:
+    """Add one field to the parser; absent flags stay out of the namespace, so that "given" is known."""
+    required = field.default is dataclasses.MISSING
+    help_text = field.metadata["help"].replace("%", "%%")
+    if not required and field.default not in (None, ()):
+        help_text += f" (default: {_show(field.default)})"
+    common: dict[str, Any] = {
+        "help": help_text,
+        "default": argparse.SUPPRESS,
+        "required": required,
+    }
+    optional = typing.get_origin(hint) in (types.UnionType, typing.Union)
+    if optional:
+        (hint,) = (part for part in typing.get_args(hint) if part is not type(None))
+    name = f"--{field.name}"
+    if hint is bool:
+        group.add_argument(
+            name, f"--no-{field.name}", action=_Boolean, nargs="?", metavar="0|1", **common
+        )
+    elif typing.get_origin(hint) is typing.Literal:
+        group.add_argument(name, choices=typing.get_args(hint), **common)
+    elif typing.get_origin(hint) is tuple:
+        (element, *_) = typing.get_args(hint)
+        metavar = f"{element.__name__.upper()},…"
+        group.add_argument(name, type=_tuple_reader(element, optional), metavar=metavar, **common)
+    else:
+        assert isinstance(hint, type), f"{field.name}: an option of type {hint}"
+        reader = _none_or(hint) if optional and hint in (int, float) else hint
+        group.add_argument(name, type=reader, metavar=hint.__name__.upper(), **common)
+
+
+def _show(default: object) -> str:
+    if isinstance(default, bool):
+        return str(int(default))
+    return ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
+
+
+def _none_or(element: type) -> Callable[[str], Any]:
+    def read(text: str) -> Any:  # noqa: ANN401 - any element type
+        return None if text == "None" else element(text)
+
+    read.__name__ = element.__name__  # argparse names it in "invalid int value"
+    return read
+
+
+def _tuple_reader(element: type, optional: bool) -> Callable[[str], Any]:
+    def read(text: str) -> tuple[Any, ...] | None:
+        if optional and text == "None":
+            return None
+        if not isinstance(element, type) or not issubclass(element, (str, Path)):
+            text = text.strip("()[] ")
+        return tuple(element(part.strip()) for part in text.split(",") if part.strip())
+
+    read.__name__ = f"{element.__name__} list"
+    return read
