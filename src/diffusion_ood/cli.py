@@ -1,8 +1,8 @@
-"""Command lines made from frozen dataclasses: an option is declared once and shared by every script.
+"""Command lines made from frozen dataclasses: an option is declared once, for every script.
 
-A field of an options class becomes `--field_name`. Its type says how the text is read, its default what
-happens without it, and `option(help, …)` what `--help` prints. Booleans take `--x`, `--no-x` and
-`--x=0|1|True|False`; tuples take values separated by commas, in round brackets or not.
+A field of an options class becomes `--field_name`. Its type says how the text is read, its default
+what happens without it, and `option(help, …)` what `--help` prints. Booleans take `--x`, `--no-x`
+and `--x=0|1|True|False`; tuples take values separated by commas, in round brackets or not.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ Options = TypeVar("Options")
 USER_ERROR_EXIT_CODE = 2
 
 
-def option(help: str, *, default: Any = dataclasses.MISSING) -> Any:  # noqa: ANN401 - a field of any type
-    """A dataclass field with the sentence that `--help` prints; without a default it is required."""
+def option(help: str, *, default: Any = dataclasses.MISSING) -> Any:  # noqa: ANN401 - any field
+    """A dataclass field and the sentence `--help` prints; without a default it is required."""
     return dataclasses.field(default=default, metadata={"help": help})
 
 
 class CommandLine:
-    """What was read from a command line: one instance per options class, and which flags were given."""
+    """What a command line said: an instance of each options class, and which flags were given."""
 
     def __init__(self, values: dict[type, Any], given: frozenset[str]) -> None:
         self._values = values
@@ -120,7 +120,7 @@ class _Boolean(argparse.Action):
 
 
 def _add(group: argparse._ArgumentGroup, field: dataclasses.Field[Any], hint: object) -> None:
-    """Add one field to the parser; absent flags stay out of the namespace, so that "given" is known."""
+    """Add a field to the parser; absent flags stay out of the namespace, so "given" is known."""
     required = field.default is dataclasses.MISSING
     help_text = field.metadata["help"].replace("%", "%%")
     if not required and field.default not in (None, ()):

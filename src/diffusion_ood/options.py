@@ -1,8 +1,8 @@
 """Every option of every script, declared once.
 
-The classes are frozen, hold no behaviour beyond refusing impossible values, and import nothing heavy, so that
-`--help` answers at once. They are written to `config.json` and, where they describe the model, into the
-checkpoint: `reconstruct.py` reads them back from there.
+The classes are frozen, hold no behaviour beyond refusing impossible values, and import nothing
+heavy, so that `--help` answers at once. They are written to `config.json` and, where they describe
+the model, into the checkpoint: `reconstruct.py` reads them back from there.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ class ImageOptions:
         "crop the centre to these sides, -1 keeps a side: 160,-1", default=None
     )
     intensity_range: tuple[float, ...] | None = option(
-        "LOW,HIGH of the stored values that become 0 and 1; default: the integer type's whole range, "
-        "and 0,1 for floating-point files",
+        "LOW,HIGH of the stored values that become 0 and 1; default: the integer type's whole "
+        "range, and 0,1 for floating-point files",
         default=None,
     )
 
@@ -75,7 +75,8 @@ class ImageOptions:
             len(roi) != self.spatial_dimension or any(s == 0 or s < -1 for s in roi)
         ):
             raise UserError(
-                f"--image_roi: found {roi}, expected {self.spatial_dimension} sides, each at least 1 or -1"
+                f"--image_roi: found {roi}, expected {self.spatial_dimension} sides, "
+                "each at least 1 or -1"
             )
         limits = self.intensity_range
         if limits is not None and (len(limits) != 2 or not limits[0] < limits[1]):
@@ -134,7 +135,7 @@ class DiffusionOptions:
             )
         if self.simplex_noise:
             raise UserError(
-                "--simplex_noise: not available, since the scores of this package are calibrated on "
+                "--simplex_noise: not available, since every sampler of this package assumes "
                 "Gaussian noise; leave it out or give 0"
             )
 
@@ -197,7 +198,7 @@ class ReconstructOptions:
     validation_ids: Path | None = option("split CSV of the validation images", default=None)
     in_ids: Path | None = option("split CSV of the in-distribution test images", default=None)
     out_ids: tuple[Path, ...] = option(
-        "split CSVs of the out-of-distribution sets; X_vflip.csv and X_hflip.csv are X.csv flipped",
+        "split CSVs of the out-of-distribution sets; X_vflip.csv, X_hflip.csv are X.csv flipped",
         default=(),
     )
     run_val: bool = option("score the validation images", default=True)

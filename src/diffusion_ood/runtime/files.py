@@ -14,7 +14,7 @@ from typing import IO, Any
 
 @contextlib.contextmanager
 def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """Open a temporary file beside `path` that takes its name only once it is complete and on disk.
+    """Open a temporary file beside `path` that takes its name once it is complete and on disk.
 
     Args:
         path: the file to write; its folder is made when missing.
