@@ -1,0 +1,93 @@
+"""Prepare data sets: images as PNG files and split CSVs for training, validation and testing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from diffusion_ood import cli
+from diffusion_ood.errors import UserError
+from diffusion_ood.options import DatasetOptions
+
+if TYPE_CHECKING:
+    from diffusion_ood.data.sources.base import Part
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Prepare the data sets, or the folder of images, that the command line names.
+
+    Raises:
+        UserError: a wrong flag; or data sets that cannot be had, after all others are prepared.
+    """
+    command_line = cli.parse(__doc__, [DatasetOptions], argv)
+    options = command_line[DatasetOptions]
+    data_root = options.data_root.expanduser().resolve()
+    if options.image_folder is not None:
+        if "datasets" in command_line.given:
+            raise UserError("--datasets, --image_folder: found both, expected one of them")
+        _prepare_folder(options, data_root)
+    else:
+        _prepare_sets(options, data_root)
+
+
+def _prepare_folder(options: DatasetOptions, data_root: Path) -> None:
+    from diffusion_ood.data.sources.image_folder import prepare_folder
+
+    assert options.image_folder is not None, "the caller has looked"
+    assert options.name is not None, "DatasetOptions refuses a folder without a name"
+    splits = prepare_folder(
+        options.image_folder.expanduser(),
+        options.name,
+        data_root,
+        group_by=options.group_by,
+        test_fraction=options.test_fraction,
+        seed=options.seed,
+    )
+    _print_next(options.name, splits, is_grayscale=False)
+
+
+def _prepare_sets(options: DatasetOptions, data_root: Path) -> None:
+    """Prepare every set that can be had, then report those that cannot."""
+    from diffusion_ood.data.sources import SOURCES
+    from diffusion_ood.data.sources.base import Place
+    from diffusion_ood.data.sources.prepare import prepare
+
+    unknown = [name for name in options.datasets if name not in SOURCES]
+    if unknown or not options.datasets:
+        raise UserError(
+            f"--datasets: found {', '.join(unknown) or 'none'}, "
+            f"expected some of {', '.join(SOURCES)}"
+        )
+    failures = []
+    ready = {}
+    for name in dict.fromkeys(options.datasets):
+        place = Place(
+            name=name,
+            raw_dir=data_root / name / "raw",
+            source_dir=options.source_dir and options.source_dir.expanduser().resolve(),
+            download=options.download_celeba or name != "CelebA",
+        )
+        try:
+            ready[name] = prepare(
+                place, SOURCES[name], data_root, seed=options.seed, num_workers=options.num_workers
+            )
+        except UserError as error:
+            failures.append(str(error))
+        except OSError as error:  # the disk is full, say, or a folder is not the user's
+            failures.append(f"{name}: cannot be written ({error})")
+    trainable = next((name for name in ready if "train" in ready[name]), None)
+    if trainable is not None:
+        _print_next(trainable, ready[trainable], SOURCES[trainable].is_grayscale)
+    if failures:
+        raise UserError("\nerror: ".join(failures))
+
+
+def _print_next(name: str, splits: Mapping[Part, Path], is_grayscale: bool) -> None:
+    command = [
+        "python train_ddpm.py --output_dir=RUNS",
+        f"--model_name={name.lower()}",
+        f"--training_ids={splits['train']}",
+        f"--validation_ids={splits['val']}",
+    ]
+    print("\nnext, for example:\n" + " \\\n".join(command + ["--is_grayscale=1"] * is_grayscale))

@@ -1,0 +1,69 @@
+"""What lies in a run directory, and the agreement of flags with what a checkpoint says."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import monai
+import torch
+
+from diffusion_ood import __version__
+from diffusion_ood.errors import UserError
+from diffusion_ood.networks.backend import BACKEND
+from diffusion_ood.options import DiffusionOptions, ImageOptions
+
+Options = TypeVar("Options")
+
+MODEL_GROUPS = (ImageOptions, DiffusionOptions)  # what the checkpoint says of the model
+
+LAST = "checkpoint.pth"
+BEST = "checkpoint_best.pth"
+
+
+def epoch_checkpoint(run_dir: Path, epoch: int) -> Path:
+    """The checkpoint that is kept after so many epochs."""
+    return run_dir / f"checkpoint_{epoch}.pth"
+
+
+def plain(options: Any) -> dict[str, Any]:  # noqa: ANN401 - any options dataclass
+    """An options instance as plain values, for JSON and checkpoints."""
+    return {
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in dataclasses.asdict(options).items()
+    }
+
+
+def restore(cls: type[Options], stored: Mapping[str, Any]) -> Options:
+    """An options instance from `plain` values; tuples come back as tuples."""
+    values = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()
+    }
+    return cls(**values)
+
+
+def refuse_contradiction(
+    asked: Mapping[str, Any], stored: Mapping[str, Any], names: Iterable[str], path: Path
+) -> None:
+    """Raise a `UserError` for the first flag of `names` that is not what the checkpoint says."""
+    for name in names:
+        found, expected = asked[name], stored[name]
+        if found != (tuple(expected) if isinstance(expected, list) else expected):
+            raise UserError(
+                f"--{name}: found {found}, but {path} was trained with {expected}; "
+                "leave the flag out, or use another --model_name"
+            )
+
+
+def versions() -> dict[str, str]:
+    """What the numbers of a run depend on beside its options."""
+    return {
+        "diffusion_ood": __version__,
+        "torch": str(torch.__version__),
+        "monai": monai.__version__,
+        "networks": BACKEND,
+        "python": platform.python_version(),
+    }

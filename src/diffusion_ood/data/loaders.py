@@ -1,0 +1,182 @@
+"""Batches of a split's images: what training and reconstruction call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from diffusion_ood.data.packed import Decoded, Packed, open_packed, size_mismatch
+from diffusion_ood.data.readers import image_size
+from diffusion_ood.data.splits import Split
+from diffusion_ood.data.transforms import flip, prepared_size, to_unit
+from diffusion_ood.errors import UserError
+from diffusion_ood.options import ImageOptions, LoadingOptions
+
+
+class ImageSet(Dataset[torch.Tensor]):
+    """The images of a split as the model sees them: float32 in [0, 1], flipped as the split says.
+
+    Attributes:
+        split: the split.
+        shape: (C, *S) of every image.
+        native_sizes: distinct sides of the source files, before cropping and resizing, sorted.
+        labels: (N,) int64, or None where the split has none. Texts that are not all integers are
+            numbered in sorted order.
+        packed: whether the images come from a packed file.
+    """
+
+    def __init__(self, split: Split, options: ImageOptions, images: Packed | Decoded) -> None:
+        self.split = split
+        self.packed = isinstance(images, Packed)
+        self.labels = _numbered(split.labels)
+        self.native_sizes: tuple[tuple[int, ...], ...] = ()
+        self.shape: tuple[int, ...] = ()
+        self._options = options
+        self._images = images
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def batch(self, indices: Sequence[int]) -> torch.Tensor:
+        """The images of these indices, (B, C, *S); B may be 0.
+
+        Raises:
+            UserError: an image that cannot be read.
+        """
+        if not len(indices):
+            return torch.empty((0, *self.shape))
+        if isinstance(self._images, Packed):
+            rows = self._images.images[np.asarray(indices)]
+            unit = to_unit(rows, self._options) if rows.dtype == np.uint8 else rows
+            return flip(torch.from_numpy(unit), self.split.flip)
+        images = []
+        for index in indices:
+            item = self._images[int(index)]
+            if isinstance(item, UserError):
+                raise item
+            images.append(item[0])
+        return flip(torch.stack(images), self.split.flip)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        """Image number `index`, (C, *S)."""
+        return self.batch([index])[0]
+
+    def __getitems__(self, indices: list[int]) -> torch.Tensor | UserError:
+        """A batch for a worker process, which hands an error over as a value (see `Decoded`)."""
+        try:
+            return self.batch(indices)
+        except UserError as error:
+            return error
+
+
+def open_images(
+    split: Split,
+    image_options: ImageOptions,
+    loading_options: LoadingOptions,
+    *,
+    progress: bool = True,
+) -> ImageSet:
+    """Open the images of a split, packed or not: the values are equal to the bit.
+
+    Args:
+        split: which images.
+        image_options: how a file becomes an array.
+        loading_options: by how many processes, and whether to keep the decoded images.
+        progress: print a progress bar and where nothing could be packed.
+
+    Raises:
+        UserError: an image that cannot be read, or whose size is not the others'.
+    """
+    packed = None
+    if loading_options.cache_data:
+        packed = open_packed(split, image_options, loading_options.num_workers, progress=progress)
+    if packed is not None:
+        images = ImageSet(split, image_options, packed)
+        images.shape, images.native_sizes = packed.images.shape[1:], packed.native_sizes
+    else:
+        images = ImageSet(split, image_options, Decoded(split, image_options))
+        sides, images.native_sizes = _scan(split, image_options, progress)
+        images.shape = (image_options.channels, *sides)
+    return images
+
+
+def image_batches(
+    images: ImageSet, order: Sequence[Sequence[int]], num_workers: int
+) -> Iterator[torch.Tensor]:
+    """The batches (B, C, *S) of these indices, in this order; an empty one has B = 0.
+
+    Raises:
+        UserError: an image that cannot be read.
+    """
+    if images.packed:
+        yield from map(images.batch, order)
+        return
+    loader: DataLoader[Any] = DataLoader(
+        images,
+        batch_sampler=order,  # type: ignore[arg-type] # its stub wants the sampler to hold lists
+        collate_fn=_as_it_is,
+        num_workers=num_workers,
+        generator=torch.Generator(),  # leaves the global one, and so the noise, alone
+    )
+    for batch in loader:
+        if isinstance(batch, UserError):
+            raise batch
+        yield batch
+
+
+def epoch_order(
+    n: int,
+    batch_size: int,
+    *,
+    seed: int,
+    epoch: int,
+    rank: int = 0,
+    world_size: int = 1,
+    drop_last: bool,
+) -> list[list[int]]:
+    """This process's share of an epoch's batches, as indices below `n`.
+
+    The permutation depends on (seed, epoch, n) alone, and the batches of `batch_size` images over
+    all processes on nothing else, so that any number of processes sees the same ones. A batch's
+    images are dealt out in turn, without padding or duplicates: every process gets equally many
+    batches, but its share of a small last one may be empty.
+    """
+    order = np.random.default_rng([seed % 2**64, epoch]).permutation(n)
+    end = n - n % batch_size if drop_last else n
+    starts = range(0, end, batch_size)
+    return [order[start : start + batch_size][rank::world_size].tolist() for start in starts]
+
+
+def _as_it_is(batch: Any) -> Any:  # noqa: ANN401 - whatever __getitems__ returned
+    return batch
+
+
+def _numbered(labels: tuple[str, ...] | None) -> torch.Tensor | None:
+    if labels is None:
+        return None
+    try:
+        return torch.tensor([int(label) for label in labels])
+    except ValueError:
+        numbers = {label: number for number, label in enumerate(sorted(set(labels)))}
+        return torch.tensor([numbers[label] for label in labels])
+
+
+def _scan(
+    split: Split, options: ImageOptions, progress: bool
+) -> tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]:
+    """The sides that all images have once prepared, and the distinct native ones, from headers."""
+    first: tuple[int, ...] = ()
+    sizes = set()
+    for i in tqdm(range(len(split)), desc="checking sizes", unit="image", disable=not progress):
+        native = image_size(split.image_path(i), options)
+        sides = prepared_size(native, options)
+        first = first or sides
+        if sides != first:
+            raise UserError(size_mismatch(split.image_path(i), sides, split.image_path(0), first))
+        sizes.add(native)
+    return first, tuple(sorted(sizes))

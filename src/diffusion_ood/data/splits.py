@@ -1,0 +1,172 @@
+"""Splits: which images belong to a set, as a CSV file with the header `image` or `image,label`."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, NoReturn
+
+from diffusion_ood.errors import UserError
+from diffusion_ood.runtime.files import atomic_write
+
+Flip = Literal["vflip", "hflip"]
+
+HEADERS = (["image"], ["image", "label"])
+
+
+@dataclass(frozen=True)
+class Split:
+    """The images of one set, in the order of their CSV file.
+
+    Attributes:
+        name: of the set, with its flip and without `_train`, `_val` or `_test`.
+        path: the CSV file that was read.
+        images: the paths as written there; a relative one starts at the CSV file's folder.
+        labels: one text an image, or None where the file has no such column.
+        flip: `vflip` turns every image upside down, `hflip` mirrors it left to right.
+    """
+
+    name: str
+    path: Path
+    images: tuple[str, ...]
+    labels: tuple[str, ...] | None = None
+    flip: Flip | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def image_path(self, i: int) -> Path:
+        """Where image number `i` lies."""
+        return self.path.parent / self.images[i]
+
+    def first(self, n: int) -> Split:
+        """The split of the first `n` images alone."""
+        return replace(self, images=self.images[:n], labels=self.labels and self.labels[:n])
+
+
+def read_split(path: Path, flips: bool = True) -> Split:
+    """Read a split: header `image[,label]`, then one image a row; or one row of paths, no header.
+
+    With `flips`, a path that is no file and whose name contains `_vflip` or `_hflip` means the
+    split of that name without this part, flipped.
+
+    Raises:
+        UserError: the file is missing, is not such a CSV file, or names an image twice.
+    """
+    path = Path(path).expanduser()
+    source, flip = _without_flip(path) if flips and not path.exists() else (path, None)
+    rows = _rows(source)
+    images, labels = _columns(source, rows)
+    return Split(_name(source.stem, flip), source, images, labels, flip)
+
+
+def write_split(path: Path, images: Sequence[str], labels: Sequence[str] | None = None) -> None:
+    """Write a split in the order given, atomically."""
+    with atomic_write(path) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        if labels is None:
+            writer.writerow(["image"])
+            writer.writerows([image] for image in images)
+        else:
+            writer.writerow(["image", "label"])
+            writer.writerows(zip(images, labels, strict=True))
+
+
+def _without_flip(path: Path) -> tuple[Path, Flip | None]:
+    """The file that a flipped split's name stands for: `X_vflip_test.csv` → `X_test.csv`."""
+    found = re.search(r"_(vflip|hflip)(?=_|$)", path.stem)
+    if found is None:
+        return path, None
+    source = path.with_name(path.stem[: found.start()] + path.stem[found.end() :] + path.suffix)
+    if not source.exists():
+        raise UserError(f"{path}: no such file, nor is there {source.name} beside it to flip")
+    return source, "vflip" if found[1] == "vflip" else "hflip"
+
+
+def _name(stem: str, flip: Flip | None) -> str:
+    name = re.sub(r"_(train|val|test)$", "", stem)
+    return f"{name}_{flip}" if flip else name
+
+
+def _rows(path: Path) -> list[list[str]]:
+    """The cells of every row that is not blank, with at least one row."""
+    if path.is_dir():
+        raise UserError(f"{path}: found a folder, expected a CSV file")
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file, expected a split CSV") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        row = content.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{path}, row {row}: found bytes that are not UTF-8 text") from None
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    rows: list[list[str]] = []
+    try:
+        rows.extend(reader)
+    except csv.Error as error:
+        raise UserError(f"{path}, row {len(rows) + 1}: not a CSV row ({error})") from None
+    while rows and not rows[-1]:  # blank lines at the end are no images
+        rows.pop()
+    if not rows:
+        raise UserError(f"{path}: found an empty file, expected the header image or image,label")
+    return rows
+
+
+def _columns(path: Path, rows: list[list[str]]) -> tuple[tuple[str, ...], tuple[str, ...] | None]:
+    """The images and labels of the rows, after every check on them."""
+    header = [cell.strip() for cell in rows[0]]
+    if header not in HEADERS:
+        return _headerless(path, rows), None
+    if len(rows) == 1:
+        raise UserError(f"{path}: found a header only, expected one image a row below it")
+    width = len(header)
+    for number, row in enumerate(rows[1:], start=2):
+        if len(row) != width:
+            raise UserError(f"{path}, row {number}: found {len(row)} cells, expected {width}")
+        if not all(map(str.strip, row)):
+            raise UserError(
+                f"{path}, row {number}: found an empty cell, expected {' and '.join(header)}"
+            )
+    images = tuple(row[0] for row in rows[1:])
+    _refuse_duplicates(path, images, "row", 2)
+    return images, tuple(row[1] for row in rows[1:]) if width == 2 else None
+
+
+def _headerless(path: Path, rows: list[list[str]]) -> tuple[str, ...]:
+    """The images of a file that is one row of paths, as earlier tools wrote it."""
+    cells = rows[0]
+    if len(rows) > 1 or not all(Path(cell).suffix or not cell.strip() for cell in cells):
+        _refuse_header(path, cells)
+    if len(cells) == 1 and ";" in cells[0]:
+        _refuse_header(path, cells)
+    for number, cell in enumerate(cells, start=1):
+        if not cell.strip():
+            raise UserError(f"{path}, row 1: cell {number} is empty, expected the path of an image")
+    _refuse_duplicates(path, cells, "cell", 1)
+    return tuple(cells)
+
+
+def _refuse_header(path: Path, cells: list[str]) -> NoReturn:
+    found = ",".join(cells)
+    found = found if len(found) <= 60 else found[:60] + "…"
+    hint = " (the cells are separated by semicolons, expected commas)" if ";" in found else ""
+    raise UserError(f"{path}, row 1: found {found!r}, expected image or image,label{hint}")
+
+
+def _refuse_duplicates(path: Path, images: Iterable[str], unit: str, start: int) -> None:
+    seen: dict[str, int] = {}
+    for number, image in enumerate(images, start):
+        first = seen.setdefault(image, number)
+        if first != number:
+            raise UserError(
+                f"{path}, {unit} {number}: found {image} again after {unit} {first}, "
+                "expected every image once"
+            )

@@ -1,0 +1,108 @@
+"""What happens to an image between its file and the model: range, crop, size, augmentation.
+
+The order is fixed: stored values to [0, 1], crop of the centre, resize; a split's flip comes last,
+so that a set and its flipped twin differ by the flip and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+import torch
+from monai.transforms.compose import Compose
+from monai.transforms.croppad.array import CenterSpatialCrop
+from monai.transforms.spatial.array import RandAffine, Resize
+from monai.transforms.utility.array import EnsureType
+
+from diffusion_ood.data.readers import Array, value_range
+from diffusion_ood.data.splits import Flip
+from diffusion_ood.options import ImageOptions
+
+ROTATION = 0.1  # radians, about 6 degrees
+TRANSLATION = 0.04  # of a side
+ZOOM = 0.05
+AUGMENTED_SHARE = 0.5
+
+
+def to_unit(array: Array, options: ImageOptions) -> Array:
+    """Stored values → float32 in [0, 1]: (v - low) / (high - low), clipped."""
+    low, high = value_range(array.dtype, options)
+    unit = (array.astype(np.float32) - np.float32(low)) / np.float32(high - low)
+    return np.clip(unit, 0, 1, out=unit)
+
+
+def preparation(options: ImageOptions, *, keep_bytes: bool = False) -> Compose:
+    """A stored (C, *S) array → a tensor (C, *S'), float32 in [0, 1], cropped and resized.
+
+    With `keep_bytes` the stored uint8 values are kept, which `to_unit` turns into the same floats
+    later; resizing needs floats and excludes it.
+    """
+    assert not (keep_bytes and options.image_size), "resized images are not bytes"
+    steps: list[Callable[..., object]] = [] if keep_bytes else [partial(to_unit, options=options)]
+    if options.image_roi is not None:
+        steps.append(CenterSpatialCrop(options.image_roi))
+    if options.image_size is not None:
+        steps.append(partial(resize, size=options.image_size))
+    return Compose([*steps, EnsureType(track_meta=False)])
+
+
+def prepared_size(native: Sequence[int], options: ImageOptions) -> tuple[int, ...]:
+    """The sides *S' that `preparation` makes of an image with sides *S."""
+    if options.image_size is not None:
+        return (options.image_size,) * len(native)
+    roi = options.image_roi or (-1,) * len(native)
+    return tuple(
+        side if wanted < 1 else min(side, wanted) for side, wanted in zip(native, roi, strict=True)
+    )
+
+
+def resize(image: Array | torch.Tensor, size: int) -> torch.Tensor:
+    """(C, *S) → (C, size, …), float32 in [0, 1]: sides shrink by area and grow linearly."""
+    sides = image.shape[1:]
+    linear = {2: "bilinear", 3: "trilinear"}[len(sides)]
+    image = torch.as_tensor(image)
+    image = Resize([min(side, size) for side in sides], mode="area")(image)
+    image = Resize([size] * len(sides), mode=linear, align_corners=False)(image)
+    return torch.as_tensor(image).clamp(0, 1)  # averages overshoot by a rounding
+
+
+def flip(images: torch.Tensor, direction: Flip | None) -> torch.Tensor:
+    """(B, C, *S) turned upside down (`vflip`, axis -2) or mirrored left to right (`hflip`, -1)."""
+    if direction is None:
+        return images
+    return images.flip(-2 if direction == "vflip" else -1)
+
+
+def augmentation(
+    shape: Sequence[int], *, seed: int, epoch: int = 0
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """A function of a training batch (B, C, *S) that moves some of its images a little.
+
+    Half of the images, drawn from (seed, epoch), are rotated, shifted and zoomed, at most by the
+    constants above, with their borders repeated outwards; none is flipped.
+
+    Args:
+        shape: (C, *S) of an image.
+        seed: of the draw, together with `epoch`.
+        epoch: number of the pass over the training images.
+    """
+    sides = tuple(shape[1:])
+    affine = RandAffine(
+        prob=AUGMENTED_SHARE,
+        rotate_range=[ROTATION] * (1 if len(sides) == 2 else 3),
+        translate_range=[TRANSLATION * side for side in sides],
+        scale_range=[ZOOM] * len(sides),
+        spatial_size=sides,
+        padding_mode="border",
+        cache_grid=True,
+    )
+    (state,) = np.random.SeedSequence([seed % 2**64, epoch]).generate_state(1)
+    affine.set_random_state(seed=int(state))
+
+    def augment(images: torch.Tensor) -> torch.Tensor:
+        moved = [torch.as_tensor(affine(image)).clamp(0, 1) for image in images]
+        return EnsureType(track_meta=False)(torch.stack(moved)) if moved else images
+
+    return augment

@@ -1,0 +1,115 @@
+"""Z-scores against the validation images: how unusual is an error for its noise level?
+
+    z_{i,t} = (x_{i,t} - mean_t) / std_t,    score_i = mean over t of z_{i,t}
+
+with the mean and the standard deviation of level t over the validation images (Graham et al.,
+"Denoising diffusion models for out-of-distribution detection", CVPR Workshops 2023, section 3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from diffusion_ood.errors import UserError
+
+BOTH = "both"
+"""The paper's score: the sum of the z-scores of `mse` and `perceptual_difference`."""
+
+_SUMMED = ("mse", "perceptual_difference")
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Mean and standard deviation (ddof = 1) of each score, indexed by t; columns are scores."""
+
+    mean: pd.DataFrame
+    std: pd.DataFrame
+
+    def image_scores(self, table: pd.DataFrame) -> pd.DataFrame:
+        """The z-score of each image, averaged over t; higher is more out of distribution.
+
+        Returns:
+            Index: filename, in the order in which the table first names it. Columns: the scores,
+            and `both` = z_mse + z_perceptual_difference where both exist.
+
+        Raises:
+            UserError: a missing score, or an image whose t differ from those of validation.
+        """
+        levels = _levels(table, list(self.mean.columns))
+        _refuse_other_t(levels, list(self.mean.index))
+        t = levels.index.get_level_values("t")
+        z = (levels - self.mean.loc[t].to_numpy()) / self.std.loc[t].to_numpy()
+        scores = z.groupby(level="filename", sort=False).mean()
+        if set(_SUMMED) <= set(scores.columns):
+            scores[BOTH] = scores[list(_SUMMED)].sum(axis=1)
+        return scores
+
+
+def fit(val_table: pd.DataFrame, columns: Sequence[str]) -> Calibration:
+    """The calibration by the validation images' `columns`.
+
+    Raises:
+        UserError: fewer than two images, images with different t, or a score that is the same for
+            all images at some t.
+    """
+    levels = _levels(val_table, columns)
+    num_images = levels.index.get_level_values("filename").nunique()
+    if num_images < 2:
+        raise UserError(f"found {num_images} validation image, expected at least 2")
+    by_t = levels.groupby(level="t")
+    mean, std = by_t.mean(), by_t.std(ddof=1)
+    _refuse_other_t(levels, list(mean.index))
+    # Not std == 0: of equal numbers it may be a rounding error away from 0.
+    for column in columns:
+        constant = mean.index[by_t[column].min() == by_t[column].max()]
+        if len(constant):
+            raise UserError(
+                f"{column} at t = {constant[0]} is the same for all {num_images} "
+                "validation images, expected a spread to measure others by"
+            )
+    return Calibration(mean, std)
+
+
+def select_t(table: pd.DataFrame, min_t: int, max_t: int, t_skip: int) -> pd.DataFrame:
+    """The rows with min_t <= t <= max_t, and of their distinct t every `t_skip`-th, upwards.
+
+    Raises:
+        UserError: no row is left.
+    """
+    distinct = sorted(table["t"].unique())
+    kept = [t for t in distinct if min_t <= t <= max_t][::t_skip]
+    if not kept:
+        raise UserError(
+            f"--min_t {min_t}, --max_t {max_t}: none of the start points lies there, "
+            f"expected some of {distinct[0]} to {distinct[-1]}"
+        )
+    return table[table["t"].isin(kept)]
+
+
+def _levels(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """The mean over repeats, indexed by (filename, t) in order of first appearance."""
+    missing = [column for column in columns if column not in table]
+    if missing:
+        raise UserError(f"the score table has no column {missing[0]}, which validation has")
+    if "repeat" not in table:
+        return table.set_index(["filename", "t"])[list(columns)]
+    return table.groupby(["filename", "t"], sort=False)[list(columns)].mean()
+
+
+def _refuse_other_t(levels: pd.DataFrame, expected: list[int]) -> None:
+    t = levels.index.get_level_values("t")
+    filenames = levels.index.get_level_values("filename")
+    unknown = ~t.isin(expected)
+    if unknown.any():
+        raise UserError(
+            f"{filenames[unknown][0]} has the start point t = {t[unknown][0]}, "
+            "which the validation images do not have"
+        )
+    sizes = levels.groupby(level="filename", sort=False).size()
+    short = sizes.index[sizes != len(expected)]
+    if len(short):
+        missing = sorted(set(expected) - set(t[filenames == short[0]]))
+        raise UserError(f"{short[0]} lacks the start point t = {missing[0]} of validation")

@@ -1,0 +1,300 @@
+"""How a score table grows without ever losing or doubling an image.
+
+While it grows, the table `ood/results_X.csv` is spread over
+
+    ood/results_X.json              {"fingerprint": what the scores depend on, "facts": the rest}
+    ood/parts/results_X.<rank>.csv  one append-only file a process
+    ood/parts/results_X.spare.csv   finished images that the last run did not ask for
+
+and `merge_parts` joins them. After a kill between any two operations a copy of each finished image
+still lies in one of these files. Where several hold it, the finished table comes first, then the
+spare part, then the processes' parts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from diffusion_ood.detection.table import KEY_COLUMNS, encode, parse, score_columns, write_table
+from diffusion_ood.errors import UserError
+from diffusion_ood.runtime.files import atomic_write, write_json
+
+
+def read_companion(path: Path) -> dict[str, dict[str, Any]] | None:
+    """The `fingerprint` and `facts` beside the table `path`; None when it has no companion."""
+    companion = path.with_suffix(".json")
+    try:
+        found = json.loads(companion.read_text(encoding="utf-8"))
+        return {"fingerprint": dict(found["fingerprint"]), "facts": dict(found["facts"])}
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError):
+        raise UserError(
+            f"{companion}: not the companion of a score table, expected JSON with the objects "
+            '"fingerprint" and "facts"'
+        ) from None
+
+
+def first_difference(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
+    """The first key in which two fingerprints differ, in words; empty when they are equal."""
+    for key in sorted(found.keys() | expected.keys()):
+        if found.get(key) != expected.get(key):
+            return f"{key} {found.get(key)!r}, expected {expected.get(key)!r}"
+    return ""
+
+
+class TableWriter:
+    """One process's growing part of the table `path`.
+
+    Opening drops what a killed process left half written: a torn last record and images with
+    fewer rows than `rows_per_image`.
+
+    With several processes, let all of them open their writer before any appends (a barrier), so
+    that all see the same `finished`; and close them all before `merge_parts`.
+
+    Args:
+        path: the final table, `ood/results_X.csv`.
+        fingerprint: what the scores depend on and what has to agree between the tables that are
+            compared: checkpoint, start points, sampler, scores, seed; JSON values.
+        rows_per_image: start points × repeats.
+        facts: what else is worth knowing about this set of images; JSON values, never compared.
+        rank: number of this process.
+        overwrite: first remove what exists of this table; rank 0 does it and has to be the first.
+
+    Raises:
+        UserError: the files that exist were made with another fingerprint.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        fingerprint: Mapping[str, object],
+        rows_per_image: int,
+        facts: Mapping[str, object] | None = None,
+        rank: int = 0,
+        overwrite: bool = False,
+    ) -> None:
+        if overwrite and rank == 0:
+            remove_table(path)
+        _claim(path, {**fingerprint, "rows_per_image": rows_per_image}, facts or {})
+        part = _part_path(path, str(rank))
+        self._columns = _mend(part, rows_per_image)
+        self._rows_per_image = rows_per_image
+        sources = [path, *_parts(path)]
+        self.finished: frozenset[str] = frozenset().union(
+            *(_read_source(source, rows_per_image)["filename"] for source in sources)
+        )
+        """Images that were complete on opening, in the table or in any process's part."""
+        part.parent.mkdir(parents=True, exist_ok=True)
+        self._file = open(part, "ab")  # noqa: SIM115 - closed by `close`
+
+    def append(self, rows: pd.DataFrame) -> None:
+        """Add all rows of one or more images; on return they are on disk.
+
+        Args:
+            rows: columns filename, type, t, scores, and repeat where there are several.
+
+        Raises:
+            UserError: a score that is no finite number.
+            ValueError: an incomplete image, or other columns than before.
+        """
+        columns = list(rows.columns)
+        if self._columns not in ([], columns):
+            raise ValueError(f"found the columns {columns}, expected {self._columns}")
+        if (rows.groupby("filename").size() != self._rows_per_image).any():
+            raise ValueError(f"expected {self._rows_per_image} rows for every image")
+        _refuse_non_finite(rows)
+        self._file.write(encode(rows, header=not self._columns).encode())
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._columns = columns
+
+    def close(self) -> None:
+        """Close the part; it stays on disk until `merge_parts`."""
+        self._file.close()
+
+    def __enter__(self) -> TableWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def merge_parts(path: Path, filenames: Sequence[str], rows_per_image: int) -> int:
+    """Join the finished table and all parts into `path`, ordered by `filenames`, t and repeat.
+
+    The table then holds exactly `filenames`. Finished images that are not among them (an earlier
+    run had a larger `--first_n`) move to the spare part, where the next run that wants them finds
+    them. One process calls this, after all writers are closed.
+
+    Returns:
+        The number of images in the spare part.
+
+    Raises:
+        UserError: an image has no scores yet, has other (t, repeat) than the rest, was scored by
+            two processes, or is listed twice.
+    """
+    position = {filename: i for i, filename in enumerate(filenames)}
+    if len(position) < len(filenames):
+        again = next(name for i, name in enumerate(filenames) if position[name] != i)
+        raise UserError(f"{path}: the split lists {again!r} twice, expected it once")
+    table = _join(path, rows_per_image)
+    scored = frozenset(table["filename"])
+    missing = [filename for filename in filenames if filename not in scored]
+    if missing:
+        raise UserError(
+            f"{path}: {len(missing)} of {len(filenames)} images have no scores yet, first "
+            f"{missing[0]!r}; the same command goes on where it stopped"
+        )
+    order = table["filename"].map(position)  # NaN for images that were not asked for
+    wanted, spare = table[order.notna()], table[order.isna()]
+    _refuse_uneven(path, wanted, rows_per_image)
+    keys = [wanted[key] for key in ("repeat", "t") if key in wanted]
+    wanted = wanted.iloc[np.lexsort((*keys, order[order.notna()]))]
+    spare_part = _part_path(path, "spare")
+    # In this order: whatever the table is about to lose, and the parts after it, lies elsewhere.
+    if not spare.empty:
+        write_table(spare_part, spare)
+    write_table(path, wanted)
+    for part in _parts(path):
+        if spare.empty or part != spare_part:
+            part.unlink()
+    return int(spare["filename"].nunique())
+
+
+def remove_table(path: Path) -> None:
+    """Remove the table `path`, its parts and its companion, as far as they exist."""
+    # The companion goes last: rows without one could not be told from those of another model.
+    for file in (path, *_parts(path), path.with_suffix(".json")):
+        file.unlink(missing_ok=True)
+
+
+def _refuse_non_finite(rows: pd.DataFrame) -> None:
+    scores = score_columns(rows)
+    wrong = ~np.isfinite(rows[scores].to_numpy(dtype=np.float64))
+    if wrong.any():
+        row, column = np.argwhere(wrong)[0]
+        found = rows[scores].iloc[row, column]
+        raise UserError(
+            f"{rows['filename'].iloc[row]}, t = {rows['t'].iloc[row]}: the model's "
+            f"{scores[column]} is {found}, expected a finite number"
+        )
+
+
+def _refuse_uneven(path: Path, table: pd.DataFrame, rows_per_image: int) -> None:
+    """All images have the same (t, repeat): as each has `rows_per_image`, so has the whole."""
+    keys = [column for column in KEY_COLUMNS[1:] if column in table]
+    found = len(table[keys].drop_duplicates())
+    if found != rows_per_image:
+        raise UserError(
+            f"{path}: the images have {found} different {' and '.join(keys)} altogether, "
+            f"expected {rows_per_image}"
+        )
+
+
+def _part_path(path: Path, name: str) -> Path:
+    return path.parent / "parts" / f"{path.stem}.{name}.csv"
+
+
+def _parts(path: Path) -> list[Path]:
+    """The parts that exist: spare, then by rank."""
+    pattern = re.compile(re.escape(path.stem) + r"\.(\d+|spare)\.csv")
+    found = (pattern.fullmatch(file.name) for file in (path.parent / "parts").glob("*.csv"))
+    names = [match[1] for match in found if match]
+    return [_part_path(path, n) for n in sorted(names, key=lambda n: (n != "spare", len(n), n))]
+
+
+def _claim(path: Path, fingerprint: Mapping[str, object], facts: Mapping[str, object]) -> None:
+    """Write the companion, or refuse when rows exist that were made with another fingerprint."""
+    companion = json.loads(json.dumps({"fingerprint": fingerprint, "facts": facts}))
+    rows_exist = any(f.exists() and f.stat().st_size for f in (path, *_parts(path)))
+    found = read_companion(path)
+    remedy = f"delete {path.stem}.* here and in parts/, or use another --model_name"
+    if rows_exist and found is None:
+        raise UserError(f"{path.with_suffix('.json')}: missing beside its score table; {remedy}")
+    if rows_exist and found is not None:
+        difference = first_difference(found["fingerprint"], companion["fingerprint"])
+        if difference:
+            raise UserError(
+                f"{path.with_suffix('.json')}: the scores that exist have {difference}; {remedy}"
+            )
+    if found != companion:
+        write_json(path.with_suffix(".json"), companion)
+
+
+def _whole_records(data: bytes) -> bytes:
+    """`data` without a torn last record: up to the last line end outside quotes."""
+    end = len(data)
+    while (end := data.rfind(b"\n", 0, end)) >= 0:
+        if data.count(b'"', 0, end) % 2 == 0:
+            return data[: end + 1]
+    return b""
+
+
+def _read_source(path: Path, rows_per_image: int) -> pd.DataFrame:
+    """The rows of the images that are complete in a part, or in the table, that may be absent."""
+    data = _whole_records(path.read_bytes()) if path.exists() else b""
+    if not data:
+        return pd.DataFrame(columns=["filename", "type", "t"])
+    table = parse(path, data)
+    sizes = table.groupby("filename")["t"].transform("size")
+    return table[sizes == rows_per_image]
+
+
+def _mend(part: Path, rows_per_image: int) -> list[str]:
+    """Rewrite a part without torn records and incomplete images; return its columns, if any."""
+    data = part.read_bytes() if part.exists() else b""
+    table = _read_source(part, rows_per_image)
+    columns = [] if table.empty else list(table.columns)
+    mended = encode(table, header=bool(columns)).encode()
+    if mended != data:
+        with atomic_write(part, "wb") as file:
+            file.write(mended)
+    return columns
+
+
+def _join(path: Path, rows_per_image: int) -> pd.DataFrame:
+    """Every finished image once, from the first of: the table, the spare part, the parts."""
+    rank_parts = [part for part in _parts(path) if part != _part_path(path, "spare")]
+    sources = [
+        [_read_source(part, rows_per_image) for part in rank_parts],
+        [_read_source(_part_path(path, "spare"), rows_per_image)],
+        [_read_source(path, rows_per_image)],
+    ]
+    columns = {tuple(table.columns) for group in sources for table in group if not table.empty}
+    if len(columns) > 1:
+        raise UserError(f"{path}: its parts have different columns: {sorted(columns)}")
+    joined = pd.DataFrame(columns=["filename", "type", "t"])
+    for group in sources:
+        tables = [table for table in group if not table.empty]
+        if not tables:
+            continue
+        first = pd.concat(tables, ignore_index=True)
+        _refuse_scored_twice(path, first)
+        rest = joined[~joined["filename"].isin(first["filename"])]
+        joined = first if rest.empty else pd.concat([first, rest], ignore_index=True)
+    return joined
+
+
+def _refuse_scored_twice(path: Path, table: pd.DataFrame) -> None:
+    again = table.duplicated([column for column in KEY_COLUMNS if column in table])
+    if again.any():
+        raise UserError(
+            f"{path}: {table['filename'][again].iloc[0]!r} was scored by two processes; if two "
+            "jobs ran at once, stop one and delete its part"
+        )

@@ -1,0 +1,13 @@
+"""Samplers: from x_t to x_s, s < t. Adding one is a file here and a line in `SAMPLERS`.
+
+A sampler keeps nothing between steps: whatever it wants to remember it returns, and the trajectory
+hands it back. So trajectories of any age, at any times, can share one network call.
+"""
+
+from diffusion_ood.diffusion.samplers.base import Sampler
+from diffusion_ood.diffusion.samplers.ddim import DDIM
+from diffusion_ood.diffusion.samplers.plms import PLMS
+
+SAMPLERS: dict[str, Sampler] = {"ddim": DDIM(), "plms": PLMS()}
+
+__all__ = ["SAMPLERS", "Sampler"]

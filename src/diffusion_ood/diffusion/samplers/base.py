@@ -1,0 +1,53 @@
+"""What a sampler is, and the deterministic transfer that they share."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor
+
+from diffusion_ood.diffusion.denoiser import Denoiser
+from diffusion_ood.diffusion.schedule import NoiseSchedule
+
+
+class Sampler(Protocol):
+    """One step of a reverse trajectory, for a batch of rows that are independent of each other."""
+
+    memory: int
+    """How many of its own past outputs the sampler wants to see again."""
+
+    def step(
+        self,
+        denoiser: Denoiser,
+        schedule: NoiseSchedule,
+        x_t: Tensor,
+        t: Tensor,
+        s: Tensor,
+        past: Tensor,
+        age: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Go from `x_t` to `x_s`.
+
+        Args:
+            denoiser: gives ε̂ of shape `(B, C, *S)`.
+            schedule: the noise schedule.
+            x_t: shape `(B, C, *S)`.
+            t, s: times now and next, shape (B,), t > s ≥ −1, on the CPU.
+            past: what the last `memory` steps returned to be remembered, newest first, shape
+                `(memory, B, C, *S)`; entries older than the trajectory are zero.
+            age: number of steps that each row has made, shape (B,), on the CPU.
+
+        Returns:
+            x_s, and what to remember of this step, both of shape `(B, C, *S)`.
+        """
+
+
+def transfer(schedule: NoiseSchedule, x_t: Tensor, eps: Tensor, t: Tensor, s: Tensor) -> Tensor:
+    """Deterministic transfer `x_s = √ᾱ_s · x̂_0 + √(1 − ᾱ_s) · ε̂` (Song et al. 2021, eq. 12, η = 0).
+
+    Written as `x_t` scaled plus `ε̂` scaled, which changes nothing at s = t. There is no clipping.
+    """
+    signal_t, noise_t = schedule.rates(t, x_t.ndim)
+    signal_s, noise_s = schedule.rates(s, x_t.ndim)
+    scale = signal_s / signal_t
+    return scale.to(x_t) * x_t + (noise_s - scale * noise_t).to(x_t) * eps

@@ -1,0 +1,1 @@
+"""Networks: what maps a noisy image and a time to a prediction; none knows a noise schedule."""

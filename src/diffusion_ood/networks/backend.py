@@ -1,0 +1,57 @@
+"""The one place that knows which package MONAI's diffusion networks come from.
+
+monai-generative 0.2.3 has them where it is installed and imports (MONAI up to 1.5); MONAI core has
+carried the same networks since 1.4. The two give equal outputs from equal weights, and differ in
+the name of one constructor argument and of some weights.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from diffusion_ood.runtime.imports import without_deprecation_notices
+
+with without_deprecation_notices():
+    try:
+        from generative.networks.nets import DiffusionModelUNet
+        from generative.networks.schedulers import DDPMScheduler
+
+        BACKEND = "monai-generative"
+    except ImportError:  # not installed, or a MONAI whose parts it no longer finds
+        from monai.networks.nets import DiffusionModelUNet
+        from monai.networks.schedulers import DDPMScheduler
+
+        BACKEND = "monai"
+
+__all__ = ["BACKEND", "DDPMScheduler", "diffusion_unet", "own_names"]
+
+# (monai-generative's part of a weight's name, MONAI core's part)
+_RENAMED = (
+    (".to_q.", ".attn.to_q."),
+    (".to_k.", ".attn.to_k."),
+    (".to_v.", ".attn.to_v."),
+    (".proj_attn.", ".attn.out_proj."),
+    (".upsampler.conv.", ".upsampler.postconv."),
+)
+
+
+def diffusion_unet(channels: tuple[int, ...], **arguments: Any) -> nn.Module:  # noqa: ANN401 - MONAI's
+    """MONAI's `DiffusionModelUNet` of these channels a level, from whichever package is there."""
+    name = "num_channels" if BACKEND == "monai-generative" else "channels"
+    return DiffusionModelUNet(**{name: channels}, **arguments)
+
+
+def own_names(state_dict: dict[str, Any]) -> dict[str, Any]:
+    """The same weights under the names that this process's package gives them."""
+    return {_own_name(name): weight for name, weight in state_dict.items()}
+
+
+def _own_name(name: str) -> str:
+    for generative, core in _RENAMED:
+        if BACKEND == "monai-generative":
+            name = name.replace(core, generative)
+        elif core not in name:
+            name = name.replace(generative, core)
+    return name

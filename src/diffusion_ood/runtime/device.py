@@ -1,0 +1,69 @@
+"""Where and how precisely to compute: the one place that tells CPU, CUDA and MPS apart."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import shutil
+
+import torch
+from torch import nn
+
+from diffusion_ood.errors import UserError
+
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def pick_device(name: str = "auto", local_rank: int = 0) -> torch.device:
+    """The device of that name; `auto` prefers CUDA, then MPS, then the CPU.
+
+    Args:
+        name: `auto`, or torch's name of a device.
+        local_rank: which of several equal devices, when the name does not say.
+
+    Raises:
+        UserError: a name torch does not know, or a device this machine does not have.
+    """
+    if name == "auto":
+        has_mps = torch.backends.mps.is_available()
+        name = "cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu"
+    try:
+        device = torch.device(name)
+        if device.type == "cuda" and device.index is None:
+            device = torch.device("cuda", local_rank % max(1, torch.cuda.device_count()))
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).split("\n")[0]
+        raise UserError(
+            f"--device: found {name!r}, which this machine cannot use; {reason}"
+        ) from error
+    return device
+
+
+def describe(device: torch.device) -> str:
+    """The device in words, for logs."""
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return f"{device} ({torch.get_num_threads()} threads)" if device.type == "cpu" else str(device)
+
+
+def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[object]:
+    """Mixed precision of `fp32` (none), `bf16` or `fp16` on this device."""
+    if precision == "fp32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=_DTYPES[precision])
+
+
+def prepare(network: nn.Module, device: torch.device) -> nn.Module:
+    """Move a network to the device, in the memory layout that its convolutions are fastest in."""
+    network.to(device)
+    if any(isinstance(module, nn.Conv2d) for module in network.modules()):
+        network.to(memory_format=torch.channels_last)
+    return network
+
+
+def compiler_is_there(device: torch.device) -> bool:
+    """Whether `torch.compile` can work: the CPU needs a C++ compiler, MPS is not tried."""
+    if device.type == "cpu":
+        return any(shutil.which(name) for name in ("g++", "clang++", "c++", "cl"))
+    return device.type == "cuda" and platform.system() == "Linux"

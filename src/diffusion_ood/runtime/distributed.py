@@ -1,0 +1,85 @@
+"""Processes under torchrun; everything is a no-op in a single process."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from diffusion_ood.runtime.device import pick_device
+
+Item = TypeVar("Item")
+
+
+@contextlib.contextmanager
+def process_group(device: str) -> Iterator[torch.device]:
+    """Join torchrun's processes, NCCL on CUDA and gloo elsewhere; gives this process's device."""
+    if "LOCAL_RANK" not in os.environ:
+        yield pick_device(device)
+        return
+    chosen = pick_device(device, int(os.environ["LOCAL_RANK"]))
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    distributed.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    try:
+        yield chosen
+    finally:
+        distributed.destroy_process_group()
+
+
+def rank() -> int:
+    """Number of this process, from 0."""
+    return distributed.get_rank() if distributed.is_initialized() else 0
+
+
+def world_size() -> int:
+    """Number of processes."""
+    return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
+def barrier() -> None:
+    """Wait until every process is here."""
+    if distributed.is_initialized():
+        distributed.barrier()
+
+
+def share_of(items: Sequence[Item]) -> list[Item]:
+    """This process's part of the work: every item belongs to exactly one process."""
+    return list(items[rank() :: world_size()])
+
+
+def print_once(*values: object) -> None:
+    """Print in the first process alone, above any progress bar's line."""
+    if rank() == 0:
+        print(*values, flush=True)
+
+
+def is_main() -> bool:
+    """Whether this is the process that writes what is written once."""
+    return rank() == 0
+
+
+def sum_over_processes(values: Tensor) -> Tensor:
+    """The sum of every process's `values`, in every process."""
+    if distributed.is_initialized():
+        distributed.all_reduce(values)
+    return values
+
+
+def replicated(network: nn.Module) -> nn.Module:
+    """The network with its gradients averaged over the processes; itself in a single process."""
+    return DistributedDataParallel(network) if distributed.is_initialized() else network
+
+
+def gather(value: Any) -> list[Any]:  # noqa: ANN401 - any picklable value of our own processes
+    """Every process's `value`, in the order of their ranks, in every process."""
+    if not distributed.is_initialized():
+        return [value]
+    values: list[Any] = [None] * world_size()
+    distributed.all_gather_object(values, value)
+    return values

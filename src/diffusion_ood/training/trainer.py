@@ -1,0 +1,143 @@
+"""One training loop for every network."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from diffusion_ood.runtime import distributed
+from diffusion_ood.runtime.device import autocast
+from diffusion_ood.training.ema import WeightAverage
+
+
+class Objective(Protocol):
+    """What is minimised."""
+
+    def loss(
+        self, network: Callable[..., Tensor], images: Tensor, n: int, mine: slice, seed: int
+    ) -> Tensor:
+        """Losses (b,) of this process's images of a global batch of n, see `training.objective`."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long and how fast to learn.
+
+    Args:
+        lr: learning rate of Adam.
+        lr_schedule: `constant`, or `cosine` to zero over `total_steps`.
+        total_steps: steps of the whole training.
+        ema_decay: of the averaged weights; 0 is off.
+        precision: `fp32`, `bf16` or `fp16`.
+        seed: of noise and times.
+    """
+
+    lr: float
+    lr_schedule: str
+    total_steps: int
+    ema_decay: float
+    precision: str
+    seed: int
+
+    def lr_at(self, step: int) -> float:
+        """The learning rate of step number `step`, counted from 0."""
+        if self.lr_schedule == "constant":
+            return self.lr
+        return self.lr * 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.total_steps)))
+
+    def seed_at(self, step: int) -> int:
+        """The seed of one step; it depends on the step alone, so resuming needs no RNG state."""
+        digest = hashlib.blake2b(f"{self.seed} {step}".encode(), digest_size=7).digest()
+        return int.from_bytes(digest, "little")
+
+
+class Trainer:
+    """A network, its optimiser and its averaged weights, one step at a time.
+
+    Args:
+        network: on its device; its weights are changed in place.
+        objective: what is minimised.
+        plan: how.
+    """
+
+    def __init__(self, network: nn.Module, objective: Objective, plan: Plan) -> None:
+        self.network = network
+        self.objective = objective
+        self.plan = plan
+        self.step = 0
+        self._device = next(network.parameters()).device
+        fused = self._device.type in ("cpu", "cuda")
+        self._optimizer = torch.optim.Adam(network.parameters(), lr=plan.lr, fused=fused)
+        fp16 = plan.precision == "fp16"
+        self._scaler = torch.amp.GradScaler(self._device.type, enabled=fp16)
+        self._average = WeightAverage(network, plan.ema_decay) if plan.ema_decay else None
+        self._forward: Callable[..., Tensor] = distributed.replicated(network)
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the last step."""
+        return self.plan.lr_at(max(0, self.step - 1))
+
+    def compile(self) -> None:
+        """Compile the network from the next step on."""
+        self._forward = torch.compile(self._forward)
+
+    def epoch(self, batches: Iterable[tuple[int, Tensor]]) -> Iterator[Tensor]:
+        """Take a step on each global batch, yielding its mean loss, a scalar on the device.
+
+        Args:
+            batches: the size n of each global batch, and this process's images of it
+                `(b, C, *S)` in [0, 1].
+        """
+        self.network.train()
+        mine = slice(distributed.rank(), None, distributed.world_size())
+        for n, images in batches:
+            for group in self._optimizer.param_groups:
+                group["lr"] = self.plan.lr_at(self.step)
+            images = images.to(self._device, non_blocking=True)
+            with autocast(self._device, self.plan.precision):
+                losses = self.objective.loss(
+                    self._forward, images, n, mine, self.plan.seed_at(self.step)
+                )
+            # DDP averages over processes: the sum over the global batch, divided by its size.
+            loss = losses.sum() * distributed.world_size() / n
+            self._optimizer.zero_grad(set_to_none=True)
+            self._scaler.scale(loss).backward()
+            self._scaler.step(self._optimizer)
+            self._scaler.update()
+            if self._average:
+                self._average.update(self.network, self.step)
+            self.step += 1
+            yield loss.detach()
+
+    def evaluation_weights(self) -> dict[str, Tensor]:
+        """The averaged weights where there are any, else the network's own."""
+        return self._average.weights if self._average else self.network.state_dict()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next step depends on."""
+        return {
+            "network": self.network.state_dict(),
+            "average": self._average.weights if self._average else None,
+            "optimizer": self._optimizer.state_dict(),
+            "scaler": self._scaler.state_dict(),
+            "step": self.step,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a `state_dict`; averaged weights start anew where the state has none."""
+        self.network.load_state_dict(state["network"])
+        if self._average:
+            self._average.weights = {
+                name: weight.to(self._device)
+                for name, weight in (state["average"] or self.network.state_dict()).items()
+            }
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._scaler.load_state_dict(state["scaler"])
+        self.step = state["step"]

@@ -1,0 +1,83 @@
+"""Running many trajectories through one network, the batch always full."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from diffusion_ood.diffusion.denoiser import Denoiser
+from diffusion_ood.diffusion.samplers import Sampler
+from diffusion_ood.diffusion.schedule import NoiseSchedule
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """One row of work: start here, pass these times.
+
+    Args:
+        row: the caller's number for it.
+        times: falling; the first is where `start` stands, the last is where the trajectory ends.
+        start: makes the noisy image `(C, *S)` at the first time, when its turn comes, on the CPU.
+    """
+
+    row: int
+    times: tuple[int, ...]
+    start: Callable[[], Tensor]
+
+
+def run_trajectories(
+    denoiser: Denoiser,
+    schedule: NoiseSchedule,
+    sampler: Sampler,
+    trajectories: Iterable[Trajectory],
+    device: torch.device,
+    max_batch: int = 256,
+) -> Iterator[tuple[list[int], Tensor]]:
+    """Run trajectories to their ends, at most `max_batch` in one network call.
+
+    Every row of the batch has a time of its own: as soon as one trajectory ends, the next takes its
+    place, so that the batch is full until no work waits. Rows do not influence each other.
+
+    Args:
+        denoiser: gives ε̂.
+        schedule: the noise schedule.
+        sampler: makes the steps.
+        trajectories: longest first keeps the batch full to the end.
+        device: where the denoiser computes.
+        max_batch: rows in one network call.
+
+    Yields:
+        After each network call in which some ended: their row numbers, and their images
+        `(len(rows), C, *S)`.
+    """
+    waiting = deque(trajectories)
+    active: list[Trajectory] = []
+    age = torch.zeros(0, dtype=torch.int64)
+    x_t, past = torch.empty(0), torch.empty(0)
+    while waiting or active:
+        joining = [waiting.popleft() for _ in range(min(max_batch - len(active), len(waiting)))]
+        if joining:
+            fresh = torch.stack([trajectory.start() for trajectory in joining]).to(device)
+            fresh_past = fresh.new_zeros(sampler.memory, *fresh.shape)
+            x_t = torch.cat([x_t, fresh]) if active else fresh
+            past = torch.cat([past, fresh_past], dim=1) if active else fresh_past
+            age = torch.cat([age, torch.zeros(len(joining), dtype=torch.int64)])
+            active += joining
+        steps = list(zip(active, age.tolist(), strict=True))
+        t = torch.tensor([trajectory.times[k] for trajectory, k in steps])
+        s = torch.tensor([trajectory.times[k + 1] for trajectory, k in steps])
+        x_t, output = sampler.step(denoiser, schedule, x_t, t, s, past, age)
+        if sampler.memory:
+            past = torch.cat([output[None], past[:-1]])
+        age += 1
+        ended = torch.tensor([len(trajectory.times) == k + 2 for trajectory, k in steps])
+        if ended.any():
+            rows = [trajectory.row for trajectory, end in zip(active, ended, strict=True) if end]
+            yield rows, x_t[ended]
+            stays = ~ended
+            active = [trajectory for trajectory, stay in zip(active, stays, strict=True) if stay]
+            x_t, past, age = x_t[stays], past[:, stays], age[stays]

@@ -1,0 +1,62 @@
+"""Noise images to every start point and reconstruct them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from diffusion_ood.diffusion.denoiser import Denoiser
+from diffusion_ood.diffusion.model import DiffusionModel
+from diffusion_ood.diffusion.samplers import Sampler
+from diffusion_ood.trajectories.engine import Trajectory, run_trajectories
+from diffusion_ood.trajectories.grid import TimeGrid
+from diffusion_ood.trajectories.noise import image_noise
+
+
+@torch.inference_mode()
+def reconstruct(
+    model: DiffusionModel,
+    denoiser: Denoiser,
+    sampler: Sampler,
+    grid: TimeGrid,
+    images: Tensor,
+    keys: Sequence[str],
+    seed: int,
+    max_batch: int,
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Reconstructions of every image from every start point, as they are finished.
+
+    Args:
+        model: gives the schedule and the range of the images.
+        denoiser: gives ε̂ on the device of `images`.
+        sampler: makes the steps.
+        grid: the start points and the times below them.
+        images: shape `(B, C, *S)` in [0, 1].
+        keys: each image's path as written in its split; its noise depends on it.
+        seed: of the noise.
+        max_batch: trajectories in one network call.
+
+    Yields:
+        The numbers of n images, (n,), of their start points, (n,), and their reconstructions
+        `(n, C, *S)` in [0, 1].
+    """
+    x_0 = model.to_model(images.cpu())
+
+    def noisy(image: int, t: int) -> Tensor:
+        eps = image_noise(x_0.shape[1:], seed, keys[image], t)
+        return model.schedule.add_noise(x_0[image][None], eps[None], torch.tensor([t]))[0]
+
+    starts = grid.starts
+    longest_first = [
+        Trajectory(image * len(starts) + k, grid.times(starts[k]), partial(noisy, image, starts[k]))
+        for k in reversed(range(len(starts)))
+        for image in range(len(images))
+    ]
+    for rows, x in run_trajectories(
+        denoiser, model.schedule, sampler, longest_first, images.device, max_batch
+    ):
+        number = torch.tensor(rows)
+        yield number // len(starts), number % len(starts), model.from_model(x)

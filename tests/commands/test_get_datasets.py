@@ -1,0 +1,86 @@
+"""get_datasets: what the command line does, to the exit code."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from diffusion_ood.commands.get_datasets import main
+from diffusion_ood.data.splits import read_split
+from diffusion_ood.errors import UserError
+
+
+def test_help_imports_no_torch() -> None:
+    code = (
+        "import sys\nfrom diffusion_ood.commands.get_datasets import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert "--source_dir" in run.stdout
+
+
+def test_a_set_that_cannot_be_had_does_not_lose_the_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError) as caught:
+        main(
+            [
+                f"--data_root={tmp_path / 'root'}",
+                "--datasets=MNIST,PhotoPatches,CelebA",
+                f"--source_dir={tmp_path / 'empty'}",
+            ]
+        )
+    first, second = str(caught.value).splitlines()
+    assert first.startswith("MNIST: not all of its files are in")
+    assert second.startswith("error: CelebA: not all of its files are in")
+    split = read_split(tmp_path / "root" / "data_splits" / "PhotoPatches_test.csv")
+    assert len(split) == 660
+    assert np.asarray(Image.open(split.image_path(0))).shape == (28, 28)
+    assert "PhotoPatches_test.csv: 660 images" in capsys.readouterr().out
+
+
+def test_celeba_is_expected_in_its_raw_folder_without_a_download(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    with pytest.raises(
+        UserError, match=f"not all of its files are in {root}/CelebA/raw; put img_al"
+    ):
+        main([f"--data_root={root}", "--datasets=CelebA", "--download_celeba=False"])
+
+
+def test_an_image_folder_becomes_splits_and_the_next_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "scans").mkdir()
+    for i in range(10):
+        Image.new("L", (2, 2), i).save(tmp_path / "scans" / f"{i}.png")
+    main([f"--data_root={tmp_path}", f"--image_folder={tmp_path / 'scans'}", "--name=Scans"])
+    sizes = {
+        part: len(read_split(tmp_path / "data_splits" / f"Scans_{part}.csv"))
+        for part in ("train", "val", "test")
+    }
+    assert sizes == {"train": 7, "val": 1, "test": 2}
+    printed = capsys.readouterr().out
+    assert f"--training_ids={tmp_path}/data_splits/Scans_train.csv" in printed
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--datasets=MNIST,Foo"], "--datasets: found Foo, expected some of MNIST, FashionMNIST"),
+        (["--datasets="], "--datasets: found none"),
+        (["--image_folder=x"], "--image_folder, --name: found one"),
+        (["--image_folder=x", "--name=a/b"], "--name: found 'a/b'"),
+        (["--image_folder=x", "--name=a", "--datasets=MNIST"], "--datasets, --image_folder: found"),
+        (["--image_folder=x", "--name=a", "--test_fraction=1"], "--test_fraction: found 1.0"),
+        (["--group_by=x"], "--group_by: found without --image_folder"),
+        (["--num_workers=-1"], "--num_workers: found -1"),
+    ],
+)
+def test_wrong_flags_are_named(tmp_path: Path, flags: list[str], sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        main([f"--data_root={tmp_path}", *flags])

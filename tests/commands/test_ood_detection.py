@@ -1,0 +1,281 @@
+"""The command from score tables on disk to the numbers it prints and writes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from diffusion_ood.commands.ood_detection import main
+from diffusion_ood.detection.table import write_table
+from diffusion_ood.errors import UserError
+from diffusion_ood.runtime.files import write_json
+
+ROOT = Path(__file__).parents[2]
+T = (10, 20, 30, 40)
+Run = tuple[Path, list[str]]
+
+
+def table(prefix: str, kind: str, num: int, shift: dict[int, float]) -> pd.DataFrame:
+    """Normal scores whose mean is shifted at some t."""
+    rng = np.random.default_rng(sum(map(ord, prefix)))
+    rows = [
+        (f"{prefix}/{i},x.png", kind, t, rng.normal(shift.get(t, 0)), rng.normal(shift.get(t, 0)))
+        for i in range(num)
+        for t in T
+    ]
+    return pd.DataFrame(rows, columns=["filename", "type", "t", "mse", "perceptual_difference"])
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """A run whose OOD sets differ at t = 40 alone (far) and nowhere (near)."""
+    ood = tmp_path / "out" / "model" / "ood"
+    ood.mkdir(parents=True)
+    write_table(ood / "results_val.csv", table("val", "val", 99, {}))
+    write_table(ood / "results_in.csv", table("in", "in", 80, {}))
+    write_table(ood / "results_far.csv", table("far", "out", 60, {40: 2.5}))
+    write_table(ood / "results_near.csv", table("near", "out", 50, {}))
+    arguments = [f"--output_dir={tmp_path / 'out'}", "--model_name=model", "--n_bootstrap=200"]
+    return ood, arguments
+
+
+def found(ood: Path) -> dict:
+    return json.loads((ood / "metrics.json").read_text())
+
+
+def auroc(ood: Path, target: str, dataset: str) -> float:
+    return found(ood)["targets"][target][dataset]["auroc"]["value"]
+
+
+def companion(ood: Path, name: str, facts: dict | None = None, **fingerprint: object) -> None:
+    value = {"fingerprint": fingerprint, "facts": facts or {}}
+    write_json(ood / f"results_{name}.json", value)
+
+
+def test_metrics_equal_a_calculation_by_hand(run: Run) -> None:
+    ood, arguments = run
+    main(arguments)
+    tables = {n: pd.read_csv(ood / f"results_{n}.csv") for n in ("val", "in", "far")}
+    z = {}
+    for name, scores in tables.items():
+        by_t = tables["val"].groupby("t")
+        z[name] = sum(
+            (scores[c] - scores["t"].map(by_t[c].mean())) / scores["t"].map(by_t[c].std())
+            for c in ("mse", "perceptual_difference")
+        )
+        z[name] = z[name].groupby(scores["filename"], sort=False).mean().to_numpy()
+    expected = roc_auc_score([0] * 80 + [1] * 60, np.r_[z["in"], z["far"]])
+    assert auroc(ood, "both", "far") == pytest.approx(expected, abs=1e-12)
+
+    with open(ood / "decisions_far.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["filename"] for row in rows] == [f"far/{i},x.png" for i in range(60)]
+    p = [(1 + (z["val"] >= s - 1e-12).sum()) / 100 for s in z["far"]]
+    assert [float(row["p_value"]) for row in rows] == pytest.approx(p, abs=1e-15)
+    assert [row["is_ood"] for row in rows] == [str(int(value <= 0.05)) for value in p]
+
+
+def test_everything_is_written_and_the_headline_is_first(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ood, arguments = run
+    main(arguments)
+    result, printed = found(ood), capsys.readouterr().out
+    assert list(result["targets"]) == ["both", "mse", "perceptual_difference"]
+    assert result["headline"] == "both"
+    assert result["num_images"] == {"val": 99, "in": 80, "far": 60, "near": 50}
+    assert result["start_points"] == list(T)
+    assert result["options"]["target_fpr"] == 0.05
+    assert result["warnings"] == []
+    values = [auroc(ood, "mse", name) for name in ("far", "near", "(mean)")]
+    assert values[2] == pytest.approx((values[0] + values[1]) / 2)
+    assert values[0] > 0.7 > 0.65 > values[1]
+    decided = pd.read_csv(ood / "decisions_in.csv")
+    assert result["realised_fpr"]["value"] == decided["is_ood"].mean()
+    assert result["realised_fpr"]["low"] < 0.05 < result["realised_fpr"]["high"]
+    assert list(result["detection_rates"]) == ["far", "near"]
+    interval = result["targets"]["both"]["far"]["auroc"]
+    shown = "{value:.1f} [{low:.1f}, {high:.1f}]".format(
+        **{k: 100 * v for k, v in interval.items()}
+    )
+    assert shown in printed
+    assert printed.index("both (headline)") < printed.index("\nmse ")
+    for name in ("metrics.json", "metrics.csv", "decisions_in.csv", "decisions_near.csv"):
+        assert f"written: {ood / name}" in printed
+
+
+def test_the_long_form_repeats_the_json(run: Run) -> None:
+    ood, arguments = run
+    main(arguments)
+    long = pd.read_csv(ood / "metrics.csv")
+    assert list(long) == [
+        "target",
+        "dataset",
+        "metric",
+        "value",
+        "low",
+        "high",
+        "n_in",
+        "n_out",
+    ]
+    assert len(long) == 3 * 3 * 4
+    row = long[(long.target == "mse") & (long.dataset == "far") & (long.metric == "fpr95")].iloc[0]
+    expected = found(ood)["targets"]["mse"]["far"]["fpr95"]
+    assert row[["value", "low", "high"]].to_dict() == expected
+    assert (row["n_in"], row["n_out"]) == (80, 60)
+    assert long[long.dataset == "(mean)"][["low", "high", "n_out"]].isna().all(axis=None)
+
+
+@pytest.mark.parametrize(
+    ("flags", "start_points"),
+    [
+        (["--max_t=30"], [10, 20, 30]),
+        (["--min_t=40"], [40]),
+        (["--t_skip=3"], [10, 40]),
+        (["--min_t=20", "--t_skip=2"], [20, 40]),
+    ],
+)
+def test_flags_choose_start_points_and_change_the_numbers(
+    run: Run, flags: list[str], start_points: list[int]
+) -> None:
+    ood, arguments = run
+    main(arguments)
+    everything = auroc(ood, "both", "far")
+    main([*arguments, *flags])
+    assert found(ood)["start_points"] == start_points
+    # The far set differs at t = 40 alone, and the fewer others there are, the clearer.
+    selected = auroc(ood, "both", "far")
+    assert selected > everything if 40 in start_points else selected < 0.65
+
+
+def test_out_data_names_the_sets(run: Run) -> None:
+    ood, arguments = run
+    main([*arguments, "--out_data=near"])
+    assert list(found(ood)["targets"]["mse"]) == ["near"]
+    with pytest.raises(UserError, match=r"results_nowhere\.csv: no such .* --out_ids"):
+        main([*arguments, "--out_data=near,nowhere"])
+    with pytest.raises(UserError, match="--out_data: found 'in'"):
+        main([*arguments, "--out_data=in"])
+
+
+@pytest.mark.parametrize(
+    ("name", "flag"), [("val", "--validation_ids"), ("in", "--in_ids"), ("far", "--out_ids")]
+)
+def test_a_missing_table_names_the_command_that_makes_it(run: Run, name: str, flag: str) -> None:
+    ood, arguments = run
+    (ood / "results_near.csv").unlink()
+    (ood / f"results_{name}.csv").unlink()
+    with pytest.raises(UserError, match=rf"made by reconstruct\.py .*{flag}"):
+        main(arguments)
+
+
+def test_one_score_alone_is_its_own_headline(run: Run) -> None:
+    ood, arguments = run
+    for file in ood.glob("results_*.csv"):
+        write_table(file, pd.read_csv(file).drop(columns="perceptual_difference"))
+    main(arguments)
+    assert found(ood)["headline"] == "mse"
+    assert list(found(ood)["targets"]) == ["mse"]
+
+
+def test_tables_with_other_scores_or_start_points_are_refused(run: Run) -> None:
+    ood, arguments = run
+    near = pd.read_csv(ood / "results_near.csv")
+    write_table(ood / "results_near.csv", near.drop(columns="mse"))
+    with pytest.raises(UserError, match=r"results_near\.csv: found the scores perceptual"):
+        main(arguments)
+    write_table(ood / "results_near.csv", near[near["t"] != 20])
+    with pytest.raises(UserError, match=r"results_near\.csv: .* lacks the start point t = 20"):
+        main(arguments)
+
+
+def test_tables_of_different_models_are_refused(run: Run) -> None:
+    ood, arguments = run
+    for name in ("val", "in", "near"):
+        companion(ood, name, checkpoint="abc")
+    companion(ood, "far", checkpoint="def")
+    with pytest.raises(UserError, match=r"results_far\.json: found checkpoint 'def', expected"):
+        main(arguments)
+
+
+def test_doubts_are_warnings(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    ood, arguments = run
+    companion(ood, "val", {"native_size": [[28, 28]]})
+    companion(ood, "in", {"native_size": [[28, 28]]})
+    companion(ood, "far", {"native_size": [[64, 64], [64, 48]]})
+    main([*arguments, "--target_fpr=0.005"])
+    near, far, few = found(ood)["warnings"]
+    assert "results_near.csv has no companion" in near
+    assert (
+        "images of far are stored with 64 × 64 (and 1 other size) pixels, those of in with 28"
+        in far
+    )
+    assert "at least 199 are needed" in few
+    assert f"warning: {few}" in capsys.readouterr().out
+    assert found(ood)["detection_rates"]["far"]["value"] == 0
+
+
+def test_validation_images_in_the_test_set(run: Run) -> None:
+    ood, arguments = run
+    test = pd.read_csv(ood / "results_in.csv")
+    test["filename"] = test["filename"].replace("in/5,x.png", "val/7,x.png")
+    write_table(ood / "results_in.csv", test)
+    main(arguments)
+    (warning,) = found(ood)["warnings"]
+    assert "'val/7,x.png' is both in val and in in" in warning
+    for name in ("val", "in", "far", "near"):
+        companion(ood, name, {"split": f"splits/{name}.csv"})
+    with pytest.raises(UserError, match=r"'val/7,x\.png' is both in val and in in, expected"):
+        main(arguments)
+    companion(ood, "in", {"split": "elsewhere/in.csv"})
+    main(arguments)
+    assert len(found(ood)["warnings"]) == 1
+
+
+def test_without_a_bootstrap_the_json_has_null_bounds(run: Run) -> None:
+    ood, arguments = run
+    main([*arguments, "--n_bootstrap=0"])
+    interval = found(ood)["targets"]["both"]["far"]["auroc"]
+    assert (interval["low"], interval["high"]) == (None, None)
+
+
+def test_the_script_runs_without_torch(run: Run) -> None:
+    _, arguments = run
+    code = (
+        "import runpy, sys; sys.argv[0] = 'ood_detection.py';"
+        f"runpy.run_path({str(ROOT / 'ood_detection.py')!r}, run_name='__main__');"
+        "print('heavy:', sorted({'torch', 'monai', 'sklearn', 'matplotlib'} & set(sys.modules)))"
+    )
+    path = f"import sys; sys.path.insert(0, {str(ROOT / 'src')!r});"
+    done = subprocess.run(
+        [sys.executable, "-c", path + code, *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert "both (headline)" in done.stdout
+    assert "heavy: []" in done.stdout
+
+
+def test_a_mistake_is_one_sentence_on_stderr_and_exit_code_2(tmp_path: Path) -> None:
+    path = f"import sys; sys.path.insert(0, {str(ROOT / 'src')!r});"
+    code = f"import runpy; runpy.run_path({str(ROOT / 'ood_detection.py')!r}, run_name='__main__')"
+    done = subprocess.run(
+        [sys.executable, "-c", path + code, f"--output_dir={tmp_path}", "--model_name=none"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert len(done.stderr.splitlines()) == 1

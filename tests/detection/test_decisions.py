@@ -1,0 +1,74 @@
+"""P-values by hand, their distribution, and intervals of shares."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from diffusion_ood.detection.decisions import decide, p_values, rate, too_few_validation_images
+
+
+def test_p_values_by_hand_with_ties_against_an_alarm() -> None:
+    found = p_values([5, 4, 3.5, 1, 0], [1, 2, 3, 4])
+    assert found.tolist() == [1 / 5, 2 / 5, 2 / 5, 5 / 5, 5 / 5]
+    assert p_values([2], [2, 2, 2])[0] == 1.0
+
+
+def test_decisions_keep_order_and_names_and_count_equality_as_ood() -> None:
+    scores = pd.Series([5.0, 0.0, 19.0], index=["b", "a", "c"])
+    found = decide(scores, range(1, 20), target_fpr=0.1)
+    assert found["filename"].tolist() == ["b", "a", "c"]
+    assert found["p_value"].tolist() == [16 / 20, 1.0, 2 / 20]
+    assert found["is_ood"].tolist() == [False, False, True]
+    assert found["score"].tolist() == [5.0, 0.0, 19.0]
+
+
+def test_p_values_of_exchangeable_scores_are_uniform() -> None:
+    # With n = 19 a p-value is uniform on 1/20, …, 20/20, exactly.
+    rng = np.random.default_rng(0)
+    draws = rng.normal(size=(20_000, 20))
+    p = np.array([p_values(row[:1], row[1:])[0] for row in draws])
+    counts = np.bincount(np.rint(p * 20).astype(int), minlength=21)[1:]
+    chi_square = ((counts - 1000) ** 2 / 1000).sum()
+    assert chi_square < 43.8  # 99.9 % quantile with 19 degrees of freedom
+    assert (p <= 0.05).mean() == pytest.approx(0.05, abs=5 * np.sqrt(0.05 * 0.95 / 20_000))
+
+
+def test_the_realised_rate_is_the_target() -> None:
+    rng = np.random.default_rng(1)
+    scores = pd.Series(rng.normal(size=20_000), dtype=float)
+    found = decide(scores, rng.normal(size=20_000), target_fpr=0.05)
+    assert found["is_ood"].mean() == pytest.approx(0.05, abs=0.01)
+
+
+def test_too_few_validation_images() -> None:
+    assert too_few_validation_images(19, 0.05) is None
+    sentence = too_few_validation_images(18, 0.05)
+    assert sentence is not None
+    assert "at least 19 are needed" in sentence
+    assert not decide(pd.Series([1e9]), np.zeros(18), 0.05)["is_ood"].any()
+    assert decide(pd.Series([1e9]), np.zeros(19), 0.05)["is_ood"].all()
+
+
+def test_nan_is_refused() -> None:
+    with pytest.raises(ValueError, match="'val' has a score"):
+        p_values([1.0], [float("nan")])
+    with pytest.raises(ValueError, match="'test' has a score"):
+        p_values([float("nan")], [1.0])
+
+
+@pytest.mark.parametrize(
+    ("hits", "n", "low", "high"),
+    [  # Wilson's interval as published: Newcombe 1998, table I, method 3
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0000, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ],
+)
+def test_wilson_interval_as_published(hits: int, n: int, low: float, high: float) -> None:
+    found = rate(np.arange(n) < hits)
+    assert found.value == hits / n
+    assert found.low == pytest.approx(low, abs=5e-5)
+    assert found.high == pytest.approx(high, abs=5e-5)
