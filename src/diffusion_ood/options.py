@@ -17,6 +17,7 @@ from diffusion_ood.errors import UserError
 BetaSchedule = Literal[
     "linear", "scaled_linear", "cosine", "linear_beta", "scaled_linear_beta", "sigmoid_beta"
 ]
+_SCHEDULES = {"linear": "linear_beta", "scaled_linear": "scaled_linear_beta"}
 PredictionType = Literal["epsilon", "sample", "v_prediction"]
 ModelType = Literal["tiny", "small", "big"]
 
@@ -65,9 +66,7 @@ class ImageOptions:
 
     def __post_init__(self) -> None:
         if self.spatial_dimension not in (2, 3):
-            raise UserError(
-                f"--spatial_dimension: found {self.spatial_dimension}, expected 2 or 3"
-            )
+            raise UserError(f"--spatial_dimension: found {self.spatial_dimension}, expected 2 or 3")
         if self.image_size is not None:
             _positive("image_size", self.image_size)
         roi = self.image_roi
@@ -80,9 +79,7 @@ class ImageOptions:
             )
         limits = self.intensity_range
         if limits is not None and (len(limits) != 2 or not limits[0] < limits[1]):
-            raise UserError(
-                f"--intensity_range: found {limits}, expected LOW,HIGH with LOW < HIGH"
-            )
+            raise UserError(f"--intensity_range: found {limits}, expected LOW,HIGH with LOW < HIGH")
 
     @property
     def channels(self) -> int:
@@ -126,6 +123,9 @@ class DiffusionOptions:
     simplex_noise: bool = option("not available; only 0 is accepted", default=False)
 
     def __post_init__(self) -> None:
+        # One name a schedule, so that two spellings of it do not contradict each other.
+        name = _SCHEDULES.get(self.beta_schedule, self.beta_schedule)
+        object.__setattr__(self, "beta_schedule", name)
         _positive("b_scale", self.b_scale)
         _positive("snr_shift", self.snr_shift)
         if not 0 < self.beta_start <= self.beta_end < 1:

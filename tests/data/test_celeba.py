@@ -1,18 +1,19 @@
 """CelebA: the official partition of files that stay where they are."""
 
 import zipfile
+from pathlib import Path
 
 import pytest
 
 from diffusion_ood.data.sources import celeba
-from diffusion_ood.data.sources.base import Place
+from diffusion_ood.data.sources.base import Files, Pixels, Place
 from diffusion_ood.errors import UserError
 
 LINES = ["000001.jpg 0", "000002.jpg 2", "000003.jpg 1", "000004.jpg 0"]
 
 
 @pytest.fixture
-def place(tmp_path):
+def place(tmp_path: Path) -> Place:
     """Four images and their partition in the raw folder, and no downloads."""
     (tmp_path / celeba.IMAGES).mkdir()
     for line in LINES:
@@ -21,7 +22,8 @@ def place(tmp_path):
     return Place("CelebA", tmp_path, download=False)
 
 
-def names(part):
+def names(part: Pixels | Files) -> list[str]:
+    assert isinstance(part, Files)
     return [path.name for path in part.paths]
 
 

@@ -3,8 +3,10 @@
 import os
 import pickle
 import struct
+from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from diffusion_ood.data.sources import cifar10
@@ -12,7 +14,7 @@ from diffusion_ood.data.sources.base import Place
 from diffusion_ood.errors import UserError
 
 
-def write_batch(path, rows, labels):
+def write_batch(path: Path, rows: npt.NDArray[np.uint8], labels: list[int]) -> None:
     """Write a batch as Python 2 pickled the published ones: protocol 2, with strings of bytes."""
     array = (
         b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R(K\x01"
@@ -52,10 +54,10 @@ def test_batches_are_joined_in_order(tmp_path: Path) -> None:
 class Malicious:
     """Makes a folder when unpickled."""
 
-    def __init__(self, path):
+    def __init__(self, path: Path) -> None:
         self.path = path
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[object, ...]:
         return os.mkdir, (str(self.path),)
 
 

@@ -1,10 +1,12 @@
 """MNIST and FashionMNIST: four IDX files, plain or gzipped, of known content."""
 
 import gzip
+import hashlib
 import struct
-from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from diffusion_ood.data.sources import SOURCES, base, idx
@@ -13,13 +15,13 @@ from diffusion_ood.errors import UserError
 IMAGES = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)
 
 
-def idx_bytes(array):
+def idx_bytes(array: npt.NDArray[np.uint8]) -> bytes:
     sides = struct.pack(f">{array.ndim}i", *array.shape)
     return bytes([0, 0, 8, array.ndim]) + sides + array.tobytes()
 
 
 @pytest.fixture
-def raw(tmp_path):
+def raw(tmp_path: Path) -> Path:
     """Two images to train and two to test, the latter gzipped."""
     for prefix, suffix in (("train", ""), ("t10k", ".gz")):
         for kind, array in (("images-idx3", IMAGES), ("labels-idx1", np.uint8([7, 3]))):
@@ -50,8 +52,6 @@ def test_other_content_is_refused_by_its_digest(raw: Path) -> None:
             base.verify(name, path, digest)
     with gzip.open(path) as file:
         content = file.read()
-    import hashlib
-
     base.verify("MNIST", path, hashlib.sha256(content).hexdigest())
 
 
@@ -81,11 +81,11 @@ def test_a_source_dir_without_the_files_is_not_followed_by_a_download(tmp_path: 
 def test_a_failed_download_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import torchvision.datasets.utils
 
-    def offline(*_, **__):
+    def offline(*_: object, **__: object) -> None:
         raise OSError("no route to host\nand a page of advice")
 
     monkeypatch.setattr(torchvision.datasets.utils, "download_url", offline)
-    place = replace(base.Place("MNIST", tmp_path / "raw"))
+    place = base.Place("MNIST", tmp_path / "raw")
     with pytest.raises(UserError) as caught:
         SOURCES["MNIST"].fetch(place)
     message = str(caught.value)

@@ -1,19 +1,24 @@
 """Folders of images: who goes to which split, and what a patient is."""
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
 import pytest
 
+from diffusion_ood.data.sources.base import Part
 from diffusion_ood.data.sources.image_folder import divide, prepare_folder
-from diffusion_ood.data.splits import read_split
+from diffusion_ood.data.splits import Split, read_split
 from diffusion_ood.errors import UserError
 
 
-def touch(folder, names):
+def touch(folder: Path, names: Sequence[str]) -> None:
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).touch()
 
 
-def prepared(tmp_path, **options):
+def prepared(tmp_path: Path, **options: Any) -> dict[Part, Split]:  # noqa: ANN401 - options of one call
     defaults = {"group_by": None, "test_fraction": 0.2, "seed": 0}
     paths = prepare_folder(tmp_path / "in", "S", tmp_path / "out", **{**defaults, **options})
     return {part: read_split(path) for part, path in paths.items()}

@@ -1,11 +1,16 @@
 """Loaders: the same values packed or not, and every image once over all processes."""
 
+import itertools
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from diffusion_ood.data.loaders import epoch_order, image_batches, open_images
+from diffusion_ood.data.loaders import ImageSet, epoch_order, image_batches, open_images
 from diffusion_ood.data.splits import read_split, write_split
 from diffusion_ood.errors import UserError
 from diffusion_ood.options import ImageOptions, LoadingOptions
@@ -16,7 +21,7 @@ PACKED = LoadingOptions(num_workers=0)
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path: Path) -> Path:
     """Seven random images of 6 x 5 pixels and their split."""
     rng = np.random.default_rng(0)
     for i in range(7):
@@ -26,7 +31,9 @@ def folder(tmp_path):
     return tmp_path
 
 
-def opened(folder, options, loading, name="A_test.csv"):
+def opened(
+    folder: Path, options: ImageOptions, loading: LoadingOptions, name: str = "A_test.csv"
+) -> ImageSet:
     return open_images(read_split(folder / name), options, loading, progress=False)
 
 
@@ -126,20 +133,24 @@ def test_volumes_are_batches_with_three_sides(tmp_path: Path) -> None:
         np.testing.assert_array_equal(images.batch([0])[0, 0], volume)
 
 
+def joined(batches: Iterable[list[int]]) -> list[int]:
+    return list(itertools.chain.from_iterable(batches))
+
+
 def test_an_epoch_s_order_depends_on_seed_and_epoch_alone() -> None:
-    def order(**changes):
+    def order(**changes: Any) -> list[list[int]]:  # noqa: ANN401 - arguments of one call
         return epoch_order(
             **{"n": 50, "batch_size": 8, "seed": 1, "epoch": 0, "drop_last": False, **changes}
         )
 
     batches = order()
     assert [len(batch) for batch in batches] == [8] * 6 + [2]
-    flat = sum(batches, [])
+    flat = joined(batches)
     assert sorted(flat) == list(range(50))
     assert flat != sorted(flat)
-    assert flat == sum(order(batch_size=7), [])
-    assert flat != sum(order(epoch=1), [])
-    assert flat != sum(order(seed=2), [])
+    assert flat == joined(order(batch_size=7))
+    assert flat != joined(order(epoch=1))
+    assert flat != joined(order(seed=2))
     assert order(drop_last=True) == batches[:6]
 
 
@@ -152,4 +163,4 @@ def test_any_number_of_processes_sees_the_same_batches(world_size: int) -> None:
     ]
     assert {len(share) for share in shares} == {len(whole)}
     for batch, *parts in zip(whole, *shares, strict=True):
-        assert sorted(sum(parts, [])) == sorted(batch)
+        assert sorted(joined(parts)) == sorted(batch)

@@ -3,13 +3,14 @@
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from diffusion_ood.data import packed
-from diffusion_ood.data.packed import open_packed
+from diffusion_ood.data.packed import Packed, open_packed
 from diffusion_ood.data.splits import read_split, write_split
 from diffusion_ood.errors import UserError
 from diffusion_ood.options import ImageOptions
@@ -18,7 +19,7 @@ GREY = ImageOptions(is_grayscale=True)
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path: Path) -> Path:
     """Six images of 3 x 4 pixels, number i all of value 10 i, and their split."""
     for i in range(6):
         Image.new("L", (4, 3), 10 * i).save(tmp_path / f"{i}.png")
@@ -26,17 +27,17 @@ def folder(tmp_path):
     return tmp_path
 
 
-def opened(folder, options=GREY, num_workers=0):
+def opened(folder: Path, options: ImageOptions = GREY, num_workers: int = 0) -> Packed:
     result = open_packed(read_split(folder / "A_train.csv"), options, num_workers, progress=False)
     assert result is not None
     return result
 
 
-def files(folder):
+def files(folder: Path) -> list[str]:
     return sorted(path.suffix for path in (folder / ".cache").iterdir())
 
 
-def no_decoding(*_):
+def no_decoding(*_: object) -> None:
     raise AssertionError("decoded again")
 
 

@@ -2,13 +2,23 @@
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from diffusion_ood.data.sources import prepare as prepare_module
-from diffusion_ood.data.sources.base import Files, Pixels, Place, Source, find_files
+from diffusion_ood.data.sources.base import (
+    Files,
+    Part,
+    Parts,
+    Pixels,
+    Place,
+    RawFiles,
+    Source,
+    find_files,
+)
 from diffusion_ood.data.sources.prepare import prepare, write_images
 from diffusion_ood.data.splits import read_split
 from diffusion_ood.errors import UserError
@@ -18,15 +28,16 @@ TEST = np.full((3, 2, 3), 200, dtype=np.uint8)
 
 
 @pytest.fixture
-def raw_file(tmp_path):
+def raw_file(tmp_path: Path) -> Path:
+    """The only raw file of the set."""
     path = tmp_path / "source" / "raw.bin"
     path.parent.mkdir()
     path.write_bytes(b"raw")
     return path
 
 
-def source(**changes):
-    def read(raw, seed):
+def source(**changes: Any) -> Source:  # noqa: ANN401 - fields of a Source
+    def read(raw: RawFiles, seed: int) -> Parts:
         return {
             "train": Pixels(TRAIN, [str(i) for i in range(40)]),
             "test": Pixels(TEST, ["x"] * 3),
@@ -42,13 +53,13 @@ def source(**changes):
     return Source(**{**fields, **changes})
 
 
-def prepared(raw_file, seed=0, **changes):
+def prepared(raw_file: Path, seed: int = 0, **changes: Any) -> dict[Part, Path]:  # noqa: ANN401 - as above
     root = raw_file.parents[1] / "root"
     place = Place("Set", root / "Set" / "raw", raw_file.parent)
     return prepare(place, source(**changes), root, seed=seed, num_workers=0)
 
 
-def no_writing(*_):
+def no_writing(*_: object) -> None:
     raise AssertionError("written again")
 
 

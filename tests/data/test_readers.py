@@ -1,6 +1,10 @@
 """Readers: stored values of every format, and refusals of everything else."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import pytest
 from PIL import Image
 
@@ -14,8 +18,8 @@ VOLUME = ImageOptions(is_grayscale=True, spatial_dimension=3)
 PIXELS = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
 
 
-def saved(path, array, **options):
-    Image.fromarray(array).save(path, **options)
+def saved(path: Path, array: npt.NDArray[Any]) -> Path:
+    Image.fromarray(array).save(path)
     return path
 
 

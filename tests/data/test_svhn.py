@@ -1,5 +1,7 @@
 """SVHN: MATLAB files with the images' number last and ten for zero."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 

@@ -19,7 +19,6 @@ from typing import IO, Any
 
 import numpy as np
 import torch
-from monai.data.dataset import Dataset
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -29,6 +28,10 @@ from diffusion_ood.data.transforms import preparation
 from diffusion_ood.errors import UserError
 from diffusion_ood.options import ImageOptions
 from diffusion_ood.runtime.files import atomic_write, write_json
+from diffusion_ood.runtime.imports import without_deprecation_notices
+
+with without_deprecation_notices():
+    from monai.data.dataset import Dataset
 
 FORMAT_VERSION = 1
 CHUNK_BYTES = 8 << 20  # what a worker hands over at a time

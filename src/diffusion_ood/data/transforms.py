@@ -11,14 +11,17 @@ from functools import partial
 
 import numpy as np
 import torch
-from monai.transforms.compose import Compose
-from monai.transforms.croppad.array import CenterSpatialCrop
-from monai.transforms.spatial.array import RandAffine, Resize
-from monai.transforms.utility.array import EnsureType
 
 from diffusion_ood.data.readers import Array, value_range
 from diffusion_ood.data.splits import Flip
 from diffusion_ood.options import ImageOptions
+from diffusion_ood.runtime.imports import without_deprecation_notices
+
+with without_deprecation_notices():
+    from monai.transforms.compose import Compose
+    from monai.transforms.croppad.array import CenterSpatialCrop
+    from monai.transforms.spatial.array import RandAffine, Resize
+    from monai.transforms.utility.array import EnsureType
 
 ROTATION = 0.1  # radians, about 6 degrees
 TRANSLATION = 0.04  # of a side

@@ -10,9 +10,6 @@ from diffusion_ood.networks.backend import DDPMScheduler
 NUM_TRAIN_TIMESTEPS = 1000
 CLEAN = -1  # the time of an image without noise
 
-# The names of the first publications, beside MONAI's own.
-_MONAI_NAMES = {"linear": "linear_beta", "scaled_linear": "scaled_linear_beta"}
-
 
 class NoiseSchedule:
     """ᾱ_t for the times t = 0 … T−1, with ᾱ = 1 at `CLEAN`.
@@ -60,13 +57,12 @@ def build_schedule(
     is shifted by one step and has no noise at t = 0.
 
     Args:
-        beta_schedule: `linear`, `scaled_linear`, `cosine`, or one of MONAI's names.
+        beta_schedule: `linear_beta`, `scaled_linear_beta`, `sigmoid_beta` or `cosine`.
         beta_start, beta_end: first and last β; the cosine schedule takes none.
         snr_shift: factor on ᾱ / (1 − ᾱ), the signal-to-noise ratio (Hoogeboom et al. 2023, 3.1).
     """
     limits = {} if beta_schedule == "cosine" else {"beta_start": beta_start, "beta_end": beta_end}
-    name = _MONAI_NAMES.get(beta_schedule, beta_schedule)
-    scheduler = DDPMScheduler(NUM_TRAIN_TIMESTEPS, schedule=name, **limits)
+    scheduler = DDPMScheduler(NUM_TRAIN_TIMESTEPS, schedule=beta_schedule, **limits)
     alphas_cumprod = torch.cumprod(1 - scheduler.betas.double(), dim=0)
     snr = snr_shift * alphas_cumprod / (1 - alphas_cumprod)
     return NoiseSchedule(snr / (1 + snr))
