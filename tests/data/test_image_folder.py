@@ -18,7 +18,7 @@ def touch(folder: Path, names: Sequence[str]) -> None:
         (folder / name).touch()
 
 
-def prepared(tmp_path: Path, **options: Any) -> dict[Part, Split]:  # noqa: ANN401 - options of one call
+def prepared(tmp_path: Path, **options: Any) -> dict[Part, Split]:
     defaults = {"group_by": None, "test_fraction": 0.2, "seed": 0}
     paths = prepare_folder(tmp_path / "in", "S", tmp_path / "out", **{**defaults, **options})
     return {part: read_split(path) for part, path in paths.items()}

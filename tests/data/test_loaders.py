@@ -138,7 +138,7 @@ def joined(batches: Iterable[list[int]]) -> list[int]:
 
 
 def test_an_epoch_s_order_depends_on_seed_and_epoch_alone() -> None:
-    def order(**changes: Any) -> list[list[int]]:  # noqa: ANN401 - arguments of one call
+    def order(**changes: Any) -> list[list[int]]:
         return epoch_order(
             **{"n": 50, "batch_size": 8, "seed": 1, "epoch": 0, "drop_last": False, **changes}
         )

@@ -36,7 +36,7 @@ def raw_file(tmp_path: Path) -> Path:
     return path
 
 
-def source(**changes: Any) -> Source:  # noqa: ANN401 - fields of a Source
+def source(**changes: Any) -> Source:
     def read(raw: RawFiles, seed: int) -> Parts:
         return {
             "train": Pixels(TRAIN, [str(i) for i in range(40)]),
@@ -53,7 +53,7 @@ def source(**changes: Any) -> Source:  # noqa: ANN401 - fields of a Source
     return Source(**{**fields, **changes})
 
 
-def prepared(raw_file: Path, seed: int = 0, **changes: Any) -> dict[Part, Path]:  # noqa: ANN401 - as above
+def prepared(raw_file: Path, seed: int = 0, **changes: Any) -> dict[Part, Path]:
     root = raw_file.parents[1] / "root"
     place = Place("Set", root / "Set" / "raw", raw_file.parent)
     return prepare(place, source(**changes), root, seed=seed, num_workers=0)

@@ -147,8 +147,8 @@ def test_a_merge_killed_between_any_two_operations_goes_on(
     fill(path, "e", rank=1)
     remaining = [after]
 
-    def counted(operation):  # noqa: ANN001, ANN202 - any function of os
-        def run(*args, **keywords):  # noqa: ANN002, ANN003, ANN202
+    def counted(operation):
+        def run(*args, **keywords):
             if remaining[0] == 0:
                 raise Killed
             remaining[0] -= 1

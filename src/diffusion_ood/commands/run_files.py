@@ -5,11 +5,9 @@ from __future__ import annotations
 import dataclasses
 import platform
 from collections.abc import Iterable, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
-
-import monai
-import torch
 
 from diffusion_ood import __version__
 from diffusion_ood.errors import UserError
@@ -62,8 +60,8 @@ def versions() -> dict[str, str]:
     """What the numbers of a run depend on beside its options."""
     return {
         "diffusion_ood": __version__,
-        "torch": str(torch.__version__),
-        "monai": monai.__version__,
+        "torch": version("torch"),
+        "monai": version("monai"),
         "networks": BACKEND,
         "python": platform.python_version(),
     }

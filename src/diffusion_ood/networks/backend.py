@@ -1,8 +1,10 @@
 """The one place that knows which package MONAI's diffusion networks come from.
 
 monai-generative 0.2.3 has them where it is installed and imports (MONAI up to 1.5); MONAI core has
-carried the same networks since 1.4. The two give equal outputs from equal weights, and differ in
-the name of one constructor argument and of some weights.
+carried the same networks since 1.4. monai-generative builds an output projection into its
+attention blocks and never applies it, so that its weights get no gradient; it is taken out here,
+and left out of MONAI core's blocks, and the two give equal outputs from equal weights. They differ
+in the name of one constructor argument and of some weights.
 """
 
 from __future__ import annotations
@@ -32,20 +34,29 @@ _RENAMED = (
     (".to_q.", ".attn.to_q."),
     (".to_k.", ".attn.to_k."),
     (".to_v.", ".attn.to_v."),
-    (".proj_attn.", ".attn.out_proj."),
     (".upsampler.conv.", ".upsampler.postconv."),
 )
+_UNUSED = (".proj_attn.", ".attn.out_proj.")
 
 
 def diffusion_unet(channels: tuple[int, ...], **arguments: Any) -> nn.Module:  # noqa: ANN401 - MONAI's
     """MONAI's `DiffusionModelUNet` of these channels a level, from whichever package is there."""
-    name = "num_channels" if BACKEND == "monai-generative" else "channels"
-    return DiffusionModelUNet(**{name: channels}, **arguments)
+    if BACKEND == "monai":
+        return DiffusionModelUNet(channels=channels, include_fc=False, **arguments)
+    network: nn.Module = DiffusionModelUNet(num_channels=channels, **arguments)
+    for module in list(network.modules()):
+        if hasattr(module, "proj_attn"):
+            del module.proj_attn
+    return network
 
 
 def own_names(state_dict: dict[str, Any]) -> dict[str, Any]:
     """The same weights under the names that this process's package gives them."""
-    return {_own_name(name): weight for name, weight in state_dict.items()}
+    return {
+        _own_name(name): weight
+        for name, weight in state_dict.items()
+        if not any(part in name for part in _UNUSED)
+    }
 
 
 def _own_name(name: str) -> str:

@@ -1,0 +1,133 @@
+"""Samplers against the exact trajectories of denoisers that are known in closed form.
+
+The probability-flow trajectory of a Gaussian N(μ, c²) keeps (x − √ᾱ·μ) / √(ᾱ·c² + 1 − ᾱ) constant;
+a point mass at μ is the case c = 0.
+"""
+
+import itertools
+import math
+
+import pytest
+import torch
+
+from diffusion_ood.diffusion.samplers import SAMPLERS
+from diffusion_ood.diffusion.schedule import CLEAN, NoiseSchedule, build_schedule
+from diffusion_ood.trajectories.engine import Trajectory, run_trajectories
+
+SCHEDULE = build_schedule("scaled_linear_beta", 0.0015, 0.0195)
+MEAN = 0.3
+
+
+def spread(schedule, t, c):
+    alphas_cumprod = schedule.alphas_cumprod(t).reshape(-1, 1, 1, 1)
+    return (alphas_cumprod * c**2 + 1 - alphas_cumprod).sqrt()
+
+
+def gaussian_denoiser(schedule, c):
+    """ε̂ = √(1−ᾱ)·(x − √ᾱ·μ) / (ᾱ·c² + 1 − ᾱ), the posterior mean of the noise."""
+
+    def denoiser(x, t):
+        signal, noise = schedule.rates(t, x.ndim)
+        return noise * (x - signal * MEAN) / spread(schedule, t, c) ** 2
+
+    return denoiser
+
+
+def exact(schedule, x_t, t, s, c):
+    t, s = torch.tensor([t]), torch.tensor([s])
+    (signal_t, _), (signal_s, _) = schedule.rates(t, 4), schedule.rates(s, 4)
+    scale = spread(schedule, s, c) / spread(schedule, t, c)
+    return signal_s * MEAN + scale * (x_t - signal_t * MEAN)
+
+
+def run(sampler, schedule, c, times, x_t):
+    trajectory = Trajectory(0, tuple(times), lambda: x_t[0])
+    ends = run_trajectories(
+        gaussian_denoiser(schedule, c), schedule, sampler, [trajectory], torch.device("cpu")
+    )
+    ((_, x),) = ends
+    return x
+
+
+def error(sampler, steps, c=0.5):
+    """Of one trajectory through a fine schedule, from its noisiest time to its cleanest."""
+    # ᾱ = cos²θ with θ even in time: smooth at both ends, where a sampler's order can show
+    fine = NoiseSchedule(torch.linspace(0.1, 1.4, 8193, dtype=torch.float64).cos().square())
+    times = range(8192, -1, -8192 // steps)
+    x_t = torch.full((1, 1, 1, 1), 1.7, dtype=torch.float64)
+    return abs((run(sampler, fine, c, times, x_t) - exact(fine, x_t, 8192, 0, c)).item())
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
+@pytest.mark.parametrize(
+    "times", [range(990, -1, -10), (999, 500, 7, 0), (600, CLEAN), (999, 400, CLEAN)]
+)
+def test_a_point_mass_is_exact_with_any_steps(sampler, times):
+    times = tuple(times)
+    x_t = torch.randn(1, 3, 4, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    found = run(sampler, SCHEDULE, 0.0, times, x_t)
+    torch.testing.assert_close(
+        found, exact(SCHEDULE, x_t, times[0], times[-1], 0.0), rtol=0, atol=1e-5
+    )
+
+
+def test_plms_is_exact_on_a_gaussian_to_five_digits():
+    assert error(SAMPLERS["plms"], 128) < 1e-5
+
+
+@pytest.mark.parametrize(("name", "order"), [("ddim", 1), ("plms", 2)])
+def test_order_of_convergence_on_a_gaussian(name, order):
+    errors = [error(SAMPLERS[name], steps) for steps in (64, 128, 256, 512)]
+    orders = [math.log2(coarse / fine) for coarse, fine in itertools.pairwise(errors)]
+    assert orders[-1] == pytest.approx(order, abs=0.25)
+
+
+def test_plms_is_much_closer_than_ddim_at_equal_calls():
+    assert error(SAMPLERS["plms"], 64) < 0.1 * error(SAMPLERS["ddim"], 64)
+
+
+def test_plms_weights_reproduce_polynomial_slopes():
+    """At age k the slope is exact on average over the step for polynomials of degree k."""
+    from diffusion_ood.diffusion.samplers.plms import _ADAMS_BASHFORTH
+
+    for age in range(4):
+        for degree in range(age + 1):
+            # slopes at 0, 1, 2, … steps back; the step runs forward from 0 to 1
+            slopes = torch.tensor([(-float(back)) ** degree for back in range(4)]).double()
+            assert _ADAMS_BASHFORTH[age] @ slopes == pytest.approx(1 / (degree + 1))
+
+
+def test_transfer_equals_the_formula_of_pndm():
+    """Liu et al. (2022), equation 11, in its own words."""
+    from diffusion_ood.diffusion.samplers.base import transfer
+
+    generator = torch.Generator().manual_seed(3)
+    x, eps = torch.randn(2, 4, 1, 3, 3, generator=generator, dtype=torch.float64)
+    t, s = torch.tensor([999, 500, 20, 10]), torch.tensor([500, 20, 0, CLEAN])
+    a, b = (SCHEDULE.alphas_cumprod(time).reshape(-1, 1, 1, 1) for time in (t, s))
+    expected = (
+        x
+        + (b - a) * x / (a.sqrt() * (a.sqrt() + b.sqrt()))
+        - (b - a) * eps / (a.sqrt() * (((1 - b) * a).sqrt() + ((1 - a) * b).sqrt()))
+    )
+    torch.testing.assert_close(transfer(SCHEDULE, x, eps, t, s), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_ddim_equals_monais_scheduler_on_its_own_grid():
+    schedulers = pytest.importorskip("generative.networks.schedulers")
+    theirs = schedulers.DDIMScheduler(
+        1000,
+        schedule="scaled_linear_beta",
+        beta_start=0.0015,
+        beta_end=0.0195,
+        clip_sample=False,
+        set_alpha_to_one=False,
+    )
+    theirs.set_timesteps(100)
+    denoiser = gaussian_denoiser(SCHEDULE, 0.5)
+    x_t = torch.full((1, 1, 1, 1), 0.8, dtype=torch.float64)
+    expected = x_t
+    for t in range(400, -1, -10):
+        expected, _ = theirs.step(denoiser(expected, torch.tensor([t])), t, expected)
+    found = run(SAMPLERS["ddim"], SCHEDULE, 0.5, range(400, -1, -10), x_t)
+    torch.testing.assert_close(found, expected, rtol=0, atol=2e-4)  # its ᾱ are float32

@@ -1,0 +1,110 @@
+"""Options: every impossible value is refused by the name of its flag."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from diffusion_ood import options
+from diffusion_ood.errors import UserError
+from diffusion_ood.options import DiffusionOptions, ImageOptions, RunOptions
+
+REQUIRED: dict[str, dict[str, Any]] = {
+    "RunOptions": {"output_dir": Path("out"), "model_name": "m"},
+    "TrainOptions": {"training_ids": Path("a"), "validation_ids": Path("b")},
+    "DatasetOptions": {"data_root": Path("d")},
+}
+
+REFUSED = [
+    *[("RunOptions", "model_name", name) for name in ("", "a/b", "..", ".", "/a")],
+    ("ImageOptions", "spatial_dimension", 4),
+    ("ImageOptions", "image_size", 0),
+    *[("ImageOptions", "image_roi", roi) for roi in ((3,), (3, 0), (3, -2), (3, 3, 3), ())],
+    *[("ImageOptions", "intensity_range", pair) for pair in ((1.0,), (1.0, 1.0), (2.0, 1.0))],
+    ("ImageOptions", "intensity_range", (float("nan"), 1.0)),
+    ("LoadingOptions", "num_workers", -1),
+    *[("DiffusionOptions", name, 0.0) for name in ("b_scale", "snr_shift", "beta_start")],
+    ("DiffusionOptions", "beta_end", 1.0),
+    ("DiffusionOptions", "beta_end", 1e-5),  # below beta_start
+    ("DiffusionOptions", "simplex_noise", True),
+    *[
+        ("TrainOptions", name, 0)
+        for name in (
+            "n_epochs",
+            "batch_size",
+            "lr",
+            "eval_freq",
+            "checkpoint_every",
+            "max_train_t",
+        )
+    ],
+    ("TrainOptions", "lr", float("nan")),
+    ("TrainOptions", "ema_decay", 1.0),
+    ("TrainOptions", "ema_decay", -0.1),
+    *[
+        ("ReconstructOptions", name, 0)
+        for name in (
+            "first_n",
+            "first_n_val",
+            "num_inference_steps",
+            "inference_skip_factor",
+            "batch_size",
+            "max_batch",
+        )
+    ],
+    ("ReconstructOptions", "save_images", -1),
+    ("DetectOptions", "t_skip", 0),
+    ("DetectOptions", "n_bootstrap", -1),
+    ("DetectOptions", "target_fpr", 0.0),
+    ("DetectOptions", "target_fpr", 1.0),
+    ("DatasetOptions", "num_workers", -1),
+    ("DatasetOptions", "seed", -1),
+    ("DatasetOptions", "image_folder", Path("f")),  # without a name
+    ("DatasetOptions", "name", "n"),  # without a folder
+    ("DatasetOptions", "group_by", "(.*)"),  # without a folder
+    ("DatasetOptions", "test_fraction", 0.0),
+    ("DatasetOptions", "test_fraction", 1.0),
+]
+
+
+def build(cls: str, **values: Any) -> Any:  # noqa: ANN401 - any options class
+    return getattr(options, cls)(**{**REQUIRED.get(cls, {}), **values})
+
+
+@pytest.mark.parametrize(("cls", "field", "value"), REFUSED)
+def test_an_impossible_value_is_refused_by_its_flag(cls: str, field: str, value: object) -> None:
+    with pytest.raises(UserError, match=f"--{field}"):
+        build(cls, **{field: value})
+
+
+@pytest.mark.parametrize("cls", sorted({cls for cls, _, _ in REFUSED} | {"ComputeOptions"}))
+def test_the_defaults_are_possible_and_cannot_be_changed_later(cls: str) -> None:
+    built = build(cls)
+    field = dataclasses.fields(built)[0].name
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(built, field, None)
+
+
+def test_two_names_of_one_schedule_are_equal() -> None:
+    for short, full in (("linear", "linear_beta"), ("scaled_linear", "scaled_linear_beta")):
+        assert DiffusionOptions(beta_schedule=short) == DiffusionOptions(beta_schedule=full)
+    assert DiffusionOptions(beta_schedule="linear") != DiffusionOptions(beta_schedule="cosine")
+
+
+def test_the_limits_themselves_are_allowed() -> None:
+    assert build("TrainOptions", ema_decay=0.0, max_train_t=1).max_train_t == 1
+    assert ImageOptions(spatial_dimension=3, image_roi=(1, -1, 5)).image_roi == (1, -1, 5)
+    assert DiffusionOptions(beta_start=0.01, beta_end=0.01).beta_end == 0.01
+
+
+def test_grey_images_have_one_channel_and_others_three() -> None:
+    assert (ImageOptions(is_grayscale=True).channels, ImageOptions().channels) == (1, 3)
+
+
+def test_a_run_lies_in_its_own_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert RunOptions(Path("out"), "m").ood_dir == Path("out/m/ood")
+    monkeypatch.setenv("HOME", "/home/user")
+    assert RunOptions(Path("~/out"), "m").run_dir == Path("/home/user/out/m")

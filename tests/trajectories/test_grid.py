@@ -1,0 +1,47 @@
+"""Start points against the seed's own table."""
+
+import pytest
+
+from diffusion_ood.errors import UserError
+from diffusion_ood.trajectories.grid import TimeGrid
+
+
+@pytest.mark.parametrize(
+    ("skip", "count"),
+    [(1, 100), (2, 50), (3, 34), (4, 25), (5, 20), (8, 13), (16, 7), (32, 4), (64, 2)],
+)
+def test_number_of_start_points_is_the_published_one(skip, count):
+    starts = TimeGrid(1000, 100, skip).starts
+    assert len(set(starts)) == len(starts) == count
+    assert starts[0] == 10
+    assert max(starts) <= 999
+
+
+def test_start_points_at_the_published_default():
+    assert TimeGrid(1000, 100, 4).starts == tuple(range(10, 971, 40))
+
+
+def test_a_trajectory_goes_down_the_grid_to_zero():
+    grid = TimeGrid(1000, 100)
+    assert grid.times(30) == (30, 20, 10, 0)
+    assert grid.times(999)[:3] == (999, 990, 980)
+    assert grid.times(10) == (10, 0)
+
+
+@pytest.mark.parametrize(
+    ("skip", "ancestor"), [(4, 1250), (8, 650), (16, 350), (32, 200), (64, 68)]
+)
+def test_calls_are_the_ancestors_less_the_one_a_trajectory_that_changed_nothing(skip, ancestor):
+    grid = TimeGrid(1000, 100, skip)
+    assert grid.calls == ancestor - len(grid.starts)
+
+
+def test_the_number_of_inference_steps_is_obeyed():
+    grid = TimeGrid(1000, 10)
+    assert grid.starts == (100, 200, 300, 400, 500, 600, 700, 800, 900, 999)
+    assert grid.times(300) == (300, 200, 100, 0)
+
+
+def test_more_steps_than_the_model_has_are_refused():
+    with pytest.raises(UserError, match="num_inference_steps"):
+        TimeGrid(1000, 1001)
