@@ -208,6 +208,11 @@ class ReconstructOptions:
     first_n: int | None = option("score the first N images of each test set alone", default=None)
     num_inference_steps: int = option("steps of the whole time grid", default=100)
     inference_skip_factor: int = option("keep every N-th start point of the grid", default=1)
+    budget: int | None = option(
+        "network calls an image, spent on as many noise levels: x_0 is predicted straight from "
+        "each, in place of trajectories down the grid",
+        default=None,
+    )
     sampler: Literal["plms", "ddim"] = option(
         "how a trajectory steps down the grid", default="plms"
     )
@@ -227,7 +232,7 @@ class ReconstructOptions:
     def __post_init__(self) -> None:
         for name in ("num_inference_steps", "inference_skip_factor", "batch_size", "max_batch"):
             _positive(name, getattr(self, name))
-        for name in ("first_n", "first_n_val"):
+        for name in ("first_n", "first_n_val", "budget"):
             if getattr(self, name) is not None:
                 _positive(name, getattr(self, name))
         _at_least("save_images", self.save_images, 0)

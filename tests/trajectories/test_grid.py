@@ -2,8 +2,9 @@
 
 import pytest
 
+from diffusion_ood.diffusion.schedule import CLEAN
 from diffusion_ood.errors import UserError
-from diffusion_ood.trajectories.grid import TimeGrid
+from diffusion_ood.trajectories.grid import StraightGrid, TimeGrid, batch_width, calls
 
 
 @pytest.mark.parametrize(
@@ -33,7 +34,7 @@ def test_a_trajectory_goes_down_the_grid_to_zero():
 )
 def test_calls_are_the_ancestors_less_the_one_a_trajectory_that_changed_nothing(skip, ancestor):
     grid = TimeGrid(1000, 100, skip)
-    assert grid.calls == ancestor - len(grid.starts)
+    assert calls(grid) == ancestor - len(grid.starts)
 
 
 def test_the_number_of_inference_steps_is_obeyed():
@@ -45,3 +46,26 @@ def test_the_number_of_inference_steps_is_obeyed():
 def test_more_steps_than_the_model_has_are_refused():
     with pytest.raises(UserError, match="num_inference_steps"):
         TimeGrid(1000, 1001)
+
+
+def test_a_budget_is_spent_on_levels_in_the_middles_of_equal_parts():
+    grid = StraightGrid(1000, 10)
+    assert grid.starts == (50, 150, 250, 350, 450, 550, 650, 750, 850, 950)
+    assert grid.times(350) == (350, CLEAN)
+    assert calls(grid) == 10
+
+
+@pytest.mark.parametrize("budget", [0, 1001])
+def test_an_impossible_budget_is_refused(budget):
+    with pytest.raises(UserError, match="budget"):
+        StraightGrid(1000, budget)
+
+
+def test_the_batch_is_as_wide_as_the_work_can_fill():
+    # 2 images × (2 + 4 + 6) steps over the 6 steps of the longest
+    grid = TimeGrid(1000, 6, 2)
+    assert calls(grid) == 1 + 3 + 5
+    assert batch_width(grid, images=10, max_batch=256) == 10 * 9 // 5
+    assert batch_width(grid, images=1000, max_batch=256) == 256
+    assert batch_width(StraightGrid(1000, 7), images=3, max_batch=256) == 21
+    assert batch_width(TimeGrid(1000, 100, 64), images=1, max_batch=256) == 1

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +20,14 @@ from tqdm import tqdm
 
 from diffusion_ood import cli
 from diffusion_ood.commands import run_files
+from diffusion_ood.commands.tasks import Task, read_tasks
 from diffusion_ood.data.loaders import ImageSet, image_batches, open_images
-from diffusion_ood.data.splits import Split, read_split
+from diffusion_ood.data.splits import Split
 from diffusion_ood.detection.parts import TableWriter, merge_parts
-from diffusion_ood.diffusion.model import DiffusionModel
+from diffusion_ood.diffusion.denoiser import NetworkDenoiser
 from diffusion_ood.diffusion.samplers import SAMPLERS
 from diffusion_ood.errors import UserError
 from diffusion_ood.networks.alexnet import find_alexnet_features
-from diffusion_ood.networks.unet import load_weights
 from diffusion_ood.options import (
     ComputeOptions,
     DiffusionOptions,
@@ -39,14 +38,14 @@ from diffusion_ood.options import (
 )
 from diffusion_ood.runtime import distributed
 from diffusion_ood.runtime.batching import CompiledForFullBatches
-from diffusion_ood.runtime.checkpoint import load_checkpoint
 from diffusion_ood.runtime.compiling import verdict
 from diffusion_ood.runtime.device import autocast, compiler_is_there, describe, prepare
 from diffusion_ood.runtime.files import atomic_write, sha256
 from diffusion_ood.scores.base import Score
 from diffusion_ood.scores.mse import MeanSquaredError
 from diffusion_ood.scores.perceptual import PerceptualDifference
-from diffusion_ood.trajectories.grid import TimeGrid
+from diffusion_ood.scores.reconstruction import score_reconstructions
+from diffusion_ood.trajectories.grid import Grid, StraightGrid, TimeGrid, batch_width, calls
 from diffusion_ood.trajectories.reconstruct import reconstruct
 
 GROUPS = (
@@ -62,7 +61,7 @@ GROUPS = (
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command on `argv`, by default the process's own arguments."""
     line = cli.parse(__doc__, GROUPS, argv)
-    tasks = _tasks(line[ReconstructOptions])
+    tasks = read_tasks(line[ReconstructOptions])
     with distributed.process_group(line[ComputeOptions].device) as device:
         run = _Run(line, device)
         for number, task in enumerate(tasks):
@@ -71,55 +70,6 @@ def main(argv: Sequence[str] | None = None) -> None:
             f"tables are in {line[RunOptions].ood_dir}; next: python ood_detection.py "
             f"--output_dir={line[RunOptions].output_dir} --model_name={line[RunOptions].model_name}"
         )
-
-
-@dataclass(frozen=True)
-class _Task:
-    """One table to be made."""
-
-    name: str  # of the table, results_<name>.csv
-    type: str  # val, in or out
-    split: Split
-
-
-def _tasks(options: ReconstructOptions) -> list[_Task]:
-    """The tables asked for, every split read before any work begins."""
-    tasks = []
-    for kind, path, wanted in (
-        ("val", options.validation_ids, options.run_val),
-        ("in", options.in_ids, options.run_in),
-    ):
-        if wanted:
-            if path is None:
-                flag = "validation_ids" if kind == "val" else "in_ids"
-                raise UserError(f"--{flag}: missing; give it, or --run_{kind}=0")
-            tasks.append(_Task(kind, kind, read_split(path)))
-    if options.run_out:
-        if not options.out_ids:
-            raise UserError("--out_ids: missing; give it, or --run_out=0")
-        tasks += [_Task(s.name, "out", s) for s in map(read_split, options.out_ids)]
-    names = [task.name for task in tasks]
-    for task in tasks:
-        if task.type == "out" and names.count(task.name) > 1:
-            raise UserError(
-                f"--out_ids: {task.split.path}: found a second set of the name {task.name}, "
-                "expected file names that tell the sets apart"
-            )
-    return [_shortened(task, options) for task in tasks]
-
-
-def _shortened(task: _Task, options: ReconstructOptions) -> _Task:
-    """The task on --first_n images, in whole batches with --drop_last."""
-    n = options.first_n_val if task.type == "val" else options.first_n
-    split = task.split.first(n) if n is not None else task.split
-    if options.drop_last:
-        split = split.first(len(split) // options.batch_size * options.batch_size)
-        if not len(split):
-            raise UserError(
-                f"{split.path}: found fewer than --batch_size {options.batch_size} images, "
-                "of which --drop_last leaves none"
-            )
-    return dataclasses.replace(task, split=split)
 
 
 class _Run:
@@ -131,30 +81,21 @@ class _Run:
         self.options = line[ReconstructOptions]
         self.ood_dir = line[RunOptions].ood_dir
         path = self._checkpoint_path()
-        content = load_checkpoint(path)
+        self.model, self.image_options, content = run_files.load_model(path)
         for cls in run_files.MODEL_GROUPS:
             names = [f.name for f in dataclasses.fields(cls) if f.name in line.given]
             asked, stored = run_files.plain(line[cls]), content["options"][cls.__name__]
             run_files.refuse_contradiction(asked, stored, names, path)
-        stored = content["options"]
-        self.image_options = run_files.restore(ImageOptions, stored["ImageOptions"])
-        self.model = DiffusionModel(
-            run_files.restore(DiffusionOptions, stored["DiffusionOptions"]),
-            tuple(content["image_shape"]),
-        )
-        load_weights(self.model.network, content["weights"])
-        self.network: Any = prepare(self.model.network.eval(), device)
-        self.grid = TimeGrid(
-            self.model.schedule.num_timesteps,
-            self.options.num_inference_steps,
-            self.options.inference_skip_factor,
-        )
+        self.network: Any = prepare(self.model.network, device)
+        self.grid = self._grid(line)
+        self.width = batch_width(self.grid, self.options.batch_size, self.options.max_batch)
         self.scores = _build_scores(self.options.lpips_weights, device)
         self.fingerprint = {
             "checkpoint": sha256(path),
             "sampler": self.options.sampler,
             "num_inference_steps": self.options.num_inference_steps,
             "starts": list(self.grid.starts),
+            "budget": self.options.budget,
             "scores": [score.name for score in self.scores],
             "seed": self.options.seed,
             "precision": line[ComputeOptions].precision,
@@ -163,11 +104,11 @@ class _Run:
         self._decide_at_once(line[ComputeOptions].compile)
         distributed.print_once(
             f"{path} after epoch {content['epoch']}, on {distributed.world_size()} × "
-            f"{describe(device)}; {len(self.grid.starts)} start points, {self.grid.calls} network "
-            f"calls an image, by {self.options.sampler}"
+            f"{describe(device)}; {len(self.grid.starts)} start points, {calls(self.grid)} network "
+            f"calls an image{'' if self.options.budget else f', by {self.options.sampler}'}"
         )
 
-    def score(self, task: _Task, images_after: int) -> None:
+    def score(self, task: Task, images_after: int) -> None:
         """Make the table of one set, or what is missing of it; more sets may come after it."""
         images = self._open(task.split)
         path = self.ood_dir / f"results_{task.name}.csv"
@@ -178,7 +119,7 @@ class _Run:
             facts={
                 "split": str(task.split.path),
                 "native_size": [list(size) for size in images.native_sizes],
-                "calls_per_image": self.grid.calls,
+                "calls_per_image": calls(self.grid),
             },
             rank=distributed.rank(),
         ) as writer:
@@ -192,10 +133,23 @@ class _Run:
             self._score_missing(task, images, mine, writer, after)
         distributed.barrier()
         if distributed.is_main():
-            merge_parts(path, task.split.images, len(self.grid.starts))
+            spare = merge_parts(path, task.split.images, len(self.grid.starts))
+            if spare:
+                print(f"{task.name}: {spare} more images were done and are kept for later")
             if self.options.save_images:
                 self._save_sheet(task, images)
         distributed.barrier()
+
+    def _grid(self, line: cli.CommandLine) -> Grid:
+        """The start points asked for, and the way down from them."""
+        options, num_timesteps = self.options, self.model.schedule.num_timesteps
+        if options.budget is None:
+            steps, skip = options.num_inference_steps, options.inference_skip_factor
+            return TimeGrid(num_timesteps, steps, skip)
+        for name in ("num_inference_steps", "inference_skip_factor", "sampler"):
+            if name in line.given:
+                raise UserError(f"--{name}: means nothing beside --budget; leave one of them out")
+        return StraightGrid(num_timesteps, options.budget)
 
     def _checkpoint_path(self) -> Path:
         run_dir, epoch = self.line[RunOptions].run_dir, self.options.ddpm_checkpoint_epoch
@@ -219,7 +173,7 @@ class _Run:
 
     def _score_missing(
         self,
-        task: _Task,
+        task: Task,
         images: ImageSet,
         indices: list[int],
         writer: TableWriter,
@@ -238,7 +192,13 @@ class _Run:
         ) as bar:
             for batch, pixels in zip(batches, loaded, strict=True):
                 keys = [task.split.images[index] for index in batch]
-                writer.append(self._table(task.type, keys, self._score_batch(pixels, keys)))
+                values = score_reconstructions(
+                    self.scores,
+                    pixels.to(self.device),
+                    self._reconstruct(pixels, keys),
+                    len(self.grid.starts),
+                )
+                writer.append(self._table(task.type, keys, values))
                 bar.update(len(batch))
                 done += len(batch)
                 per_image = (time.perf_counter() - begin) / done
@@ -247,33 +207,28 @@ class _Run:
             rate = len(indices) / (time.perf_counter() - begin)
             distributed.print_once(f"{task.name}: {len(indices)} images, {rate:.2f} images/s")
 
-    @torch.inference_mode()
-    def _score_batch(self, pixels: Tensor, keys: list[str]) -> Tensor:
-        """Scores `(B, starts, scores)` of images `(B, C, *S)` in [0, 1]."""
-        pixels = pixels.to(self.device)
-        references = [score.reference(pixels) for score in self.scores]
-        values = torch.empty(len(keys), len(self.grid.starts), len(self.scores))
-        for image, start, reconstruction in self._reconstruct(pixels, keys):
-            of_image = image.to(self.device)
-            for k, (score, reference) in enumerate(zip(self.scores, references, strict=True)):
-                rows = tuple(part[of_image] for part in reference)
-                values[image, start, k] = score(rows, reconstruction).cpu()
-        return values
+    def _denoiser(self) -> NetworkDenoiser:
+        """ε̂ by the network as it is now, plain or compiled, at the precision asked for."""
 
-    def _reconstruct(self, pixels: Tensor, keys: list[str]) -> Any:  # noqa: ANN401 - see reconstruct
         def network(x: Tensor, t: Tensor) -> Tensor:
             with autocast(self.device, self.line[ComputeOptions].precision):
                 return self.network(x, t)
 
+        return self.model.denoiser(network)
+
+    def _reconstruct(
+        self, pixels: Tensor, keys: list[str]
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """All reconstructions of images `(B, C, *S)` in [0, 1]."""
         return reconstruct(
             self.model,
-            self.model.denoiser(network),
+            self._denoiser(),
             SAMPLERS[self.options.sampler],
             self.grid,
-            pixels,
+            pixels.to(self.device),
             keys,
             self.options.seed,
-            self.options.max_batch,
+            self.width,
         )
 
     def _table(self, kind: str, keys: list[str], values: Tensor) -> pd.DataFrame:
@@ -297,7 +252,7 @@ class _Run:
             raise UserError(f"--compile on: found no compiler for {self.device}; use auto or off")
         self._compile_is_open = mode == "auto" and possible
         if mode == "on":
-            self.network = CompiledForFullBatches(self.network, self.options.max_batch)
+            self.network = CompiledForFullBatches(self.network, self.width)
 
     def _consider_compiling(self, remaining_s: float) -> None:
         """After the first batch, once: compile if the rest of the work repays it."""
@@ -306,16 +261,16 @@ class _Run:
             sentence = verdict(remaining_s)
             distributed.print_once(f"compile {sentence}")
             if sentence.startswith("on"):
-                self.network = CompiledForFullBatches(self.network, self.options.max_batch)
+                self.network = CompiledForFullBatches(self.network, self.width)
 
-    def _save_sheet(self, task: _Task, images: ImageSet) -> None:
+    def _save_sheet(self, task: Task, images: ImageSet) -> None:
         """A picture with a row an image: the image, then its reconstructions, t rising."""
         indices = list(range(min(self.options.save_images, len(images))))
         pixels = images.batch(indices)
         keys = [task.split.images[index] for index in indices]
         cells = torch.empty(len(indices), 1 + len(self.grid.starts), *images.shape)
         cells[:, 0] = pixels
-        for image, start, reconstruction in self._reconstruct(pixels.to(self.device), keys):
+        for image, start, reconstruction in self._reconstruct(pixels, keys):
             cells[image, 1 + start] = reconstruction.cpu()
         if len(images.shape) == 4:  # the middle slice of each volume
             cells = cells[:, :, :, images.shape[1] // 2]

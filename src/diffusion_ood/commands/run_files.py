@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from diffusion_ood import __version__
+from diffusion_ood.diffusion.model import DiffusionModel
 from diffusion_ood.errors import UserError
 from diffusion_ood.networks.backend import BACKEND
+from diffusion_ood.networks.unet import load_weights
 from diffusion_ood.options import DiffusionOptions, ImageOptions
+from diffusion_ood.runtime.checkpoint import load_checkpoint
 
 Options = TypeVar("Options")
 
@@ -41,6 +44,22 @@ def restore(cls: type[Options], stored: Mapping[str, Any]) -> Options:
         name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()
     }
     return cls(**values)
+
+
+def load_model(path: Path) -> tuple[DiffusionModel, ImageOptions, dict[str, Any]]:
+    """The model of a checkpoint with the weights to evaluate, how it sees images, and the rest.
+
+    Raises:
+        UserError: no checkpoint of `train_ddpm.py` is there.
+    """
+    content = load_checkpoint(path)
+    stored = content["options"]
+    model = DiffusionModel(
+        restore(DiffusionOptions, stored[DiffusionOptions.__name__]), tuple(content["image_shape"])
+    )
+    load_weights(model.network, content["weights"])
+    model.network.eval()
+    return model, restore(ImageOptions, stored[ImageOptions.__name__]), content
 
 
 def refuse_contradiction(

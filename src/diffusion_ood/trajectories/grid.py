@@ -1,10 +1,38 @@
-"""The time grid and the start points on it."""
+"""Which noise levels an image starts from, and the times it passes on its way down."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
+from diffusion_ood.diffusion.schedule import CLEAN
 from diffusion_ood.errors import UserError
+
+
+class Grid(Protocol):
+    """A plan of trajectories, the same for every image."""
+
+    @property
+    def starts(self) -> tuple[int, ...]:
+        """The start points, rising."""
+
+    def times(self, start: int) -> tuple[int, ...]:
+        """The times of the trajectory from `start`: falling, `start` first."""
+
+
+def calls(grid: Grid) -> int:
+    """Network calls an image: the steps of all its trajectories together."""
+    return sum(len(grid.times(start)) - 1 for start in grid.starts)
+
+
+def batch_width(grid: Grid, images: int, max_batch: int) -> int:
+    """Rows a network call that keep the batch full to the end, at most `max_batch`.
+
+    With all the steps of all trajectories spread evenly over the steps of the longest one, nothing
+    is left to run in small batches after the others have ended.
+    """
+    longest = max(len(grid.times(start)) - 1 for start in grid.starts)
+    return max(1, min(max_batch, images * calls(grid) // longest))
 
 
 @dataclass(frozen=True)
@@ -44,7 +72,30 @@ class TimeGrid:
         first_multiple = (start - 1) // self.stride * self.stride
         return (start, *range(first_multiple, -1, -self.stride))
 
+
+@dataclass(frozen=True)
+class StraightGrid:
+    """x̂_0 predicted straight from each of so many levels: one network call a start point.
+
+    The levels are the middles of equal parts of the training times.
+    """
+
+    num_timesteps: int
+    num_levels: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.num_levels <= self.num_timesteps:
+            raise UserError(
+                f"--budget: found {self.num_levels}, "
+                f"expected 1 to {self.num_timesteps}, the model's training steps"
+            )
+
     @property
-    def calls(self) -> int:
-        """Network calls an image: the steps of all its trajectories together."""
-        return sum(len(self.times(start)) - 1 for start in self.starts)
+    def starts(self) -> tuple[int, ...]:
+        """The start points, rising."""
+        part = self.num_timesteps / self.num_levels
+        return tuple(int((k + 0.5) * part) for k in range(self.num_levels))
+
+    def times(self, start: int) -> tuple[int, ...]:
+        """From `start` to the clean image in one step."""
+        return (start, CLEAN)

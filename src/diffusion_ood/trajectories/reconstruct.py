@@ -12,7 +12,7 @@ from diffusion_ood.diffusion.denoiser import Denoiser
 from diffusion_ood.diffusion.model import DiffusionModel
 from diffusion_ood.diffusion.samplers import Sampler
 from diffusion_ood.trajectories.engine import Trajectory, run_trajectories
-from diffusion_ood.trajectories.grid import TimeGrid
+from diffusion_ood.trajectories.grid import Grid
 from diffusion_ood.trajectories.noise import image_noise
 
 
@@ -21,7 +21,7 @@ def reconstruct(
     model: DiffusionModel,
     denoiser: Denoiser,
     sampler: Sampler,
-    grid: TimeGrid,
+    grid: Grid,
     images: Tensor,
     keys: Sequence[str],
     seed: int,

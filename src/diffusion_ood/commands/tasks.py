@@ -1,0 +1,59 @@
+"""The tables that `reconstruct.py` is asked for."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from diffusion_ood.data.splits import Split, read_split
+from diffusion_ood.errors import UserError
+from diffusion_ood.options import ReconstructOptions
+
+
+@dataclass(frozen=True)
+class Task:
+    """One table to be made."""
+
+    name: str  # of the table, results_<name>.csv
+    type: str  # val, in or out
+    split: Split
+
+
+def read_tasks(options: ReconstructOptions) -> list[Task]:
+    """The tables asked for, every split read before any work begins."""
+    tasks = []
+    for kind, path, wanted in (
+        ("val", options.validation_ids, options.run_val),
+        ("in", options.in_ids, options.run_in),
+    ):
+        if wanted:
+            if path is None:
+                flag = "validation_ids" if kind == "val" else "in_ids"
+                raise UserError(f"--{flag}: missing; give it, or --run_{kind}=0")
+            tasks.append(Task(kind, kind, read_split(path)))
+    if options.run_out:
+        if not options.out_ids:
+            raise UserError("--out_ids: missing; give it, or --run_out=0")
+        tasks += [Task(s.name, "out", s) for s in map(read_split, options.out_ids)]
+    names = [task.name for task in tasks]
+    for task in tasks:
+        if task.type == "out" and names.count(task.name) > 1:
+            raise UserError(
+                f"--out_ids: {task.split.path}: found a second set of the name {task.name}, "
+                "expected file names that tell the sets apart"
+            )
+    return [_shortened(task, options) for task in tasks]
+
+
+def _shortened(task: Task, options: ReconstructOptions) -> Task:
+    """The task on --first_n images, in whole batches with --drop_last."""
+    n = options.first_n_val if task.type == "val" else options.first_n
+    split = task.split.first(n) if n is not None else task.split
+    if options.drop_last:
+        split = split.first(len(split) // options.batch_size * options.batch_size)
+        if not len(split):
+            raise UserError(
+                f"{split.path}: found fewer than --batch_size {options.batch_size} images, "
+                "of which --drop_last leaves none"
+            )
+    return dataclasses.replace(task, split=split)

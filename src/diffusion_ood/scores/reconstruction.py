@@ -1,0 +1,43 @@
+"""Scoring reconstructions as they are finished."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from diffusion_ood.scores.base import Score
+
+
+@torch.inference_mode()
+def score_reconstructions(
+    scores: Sequence[Score],
+    images: Tensor,
+    reconstructions: Iterable[tuple[Tensor, Tensor, Tensor]],
+    num_starts: int,
+) -> Tensor:
+    """Every score of every image at every start point.
+
+    What a score needs of the images themselves is computed once, whatever the number of their
+    reconstructions.
+
+    Args:
+        scores: how to measure.
+        images: shape `(B, C, *S)` in [0, 1], on the device.
+        reconstructions: what `trajectories.reconstruct` yields: numbers of images (n,) and of start
+            points (n,), and reconstructions `(n, C, *S)` in [0, 1].
+        num_starts: start points an image.
+
+    Returns:
+        float32 on the CPU, shape `(B, num_starts, len(scores))`; NaN where there was no
+        reconstruction.
+    """
+    references = [score.reference(images) for score in scores]
+    values = torch.full((len(images), num_starts, len(scores)), torch.nan)
+    for image, start, reconstruction in reconstructions:
+        of_image = image.to(images.device)
+        for k, (score, reference) in enumerate(zip(scores, references, strict=True)):
+            rows = tuple(part[of_image] for part in reference)
+            values[image, start, k] = score(rows, reconstruction).float().cpu()
+    return values

@@ -1,0 +1,103 @@
+"""Checkpoints: what was saved comes back, and no file can run code or end in a traceback."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from diffusion_ood.errors import UserError
+from diffusion_ood.runtime.checkpoint import load_checkpoint, save_checkpoint
+
+
+class Payload:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (self.target,))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A whole checkpoint."""
+    path = tmp_path / "checkpoint.pth"
+    save_checkpoint(path, {"w": torch.arange(5000.0), "epoch": 3, "shape": (1, 8, 8), "o": {}})
+    return path
+
+
+def test_tensors_and_plain_values_come_back(path: Path) -> None:
+    content = load_checkpoint(path)
+    assert torch.equal(content.pop("w"), torch.arange(5000.0))
+    assert content == {"format": 1, "epoch": 3, "shape": (1, 8, 8), "o": {}}
+
+
+def test_saving_leaves_no_other_file(path: Path) -> None:
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_failed_save_leaves_the_old_checkpoint(path: Path) -> None:
+    before = path.read_bytes()
+    with pytest.raises((AttributeError, TypeError, pickle.PicklingError)):
+        save_checkpoint(path, {"unpicklable": lambda: None})
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_payload_is_refused_and_not_run(tmp_path: Path, legacy: bool) -> None:
+    path, target = tmp_path / "evil.pth", tmp_path / "created"
+    torch.save(
+        {"format": 1, "w": Payload(target)}, path, _use_new_zipfile_serialization=not legacy
+    )
+    with pytest.raises(UserError, match=r"evil\.pth: expected a checkpoint of tensors"):
+        load_checkpoint(path)
+    assert not target.exists()
+    torch.load(path, weights_only=False)  # the payload does work
+    assert target.exists()
+
+
+def test_a_bare_pickle_with_a_payload_is_refused_and_not_run(tmp_path: Path) -> None:
+    path, target = tmp_path / "evil.pth", tmp_path / "created"
+    path.write_bytes(pickle.dumps(Payload(target)))
+    with pytest.raises(UserError, match=r"evil\.pth"):
+        load_checkpoint(path)
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.1, 0.3, 0.5, 0.9, 0.99, 0.999])
+def test_a_truncated_file_is_a_mistake_that_names_it(path: Path, share: float) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(UserError, match=r"checkpoint\.pth"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"hello\n", b"\x89PNG\r\n\x1a\n" + bytes(100), b"PK\x03\x04" + bytes(100)]
+)
+def test_a_file_of_another_kind_is_a_mistake_that_names_it(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"checkpoint\.pth: expected a checkpoint"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("content", [{"format": 2}, {"w": 1}, [1], torch.zeros(2)])
+def test_another_format_is_a_mistake_that_says_which_is_expected(
+    path: Path, content: object
+) -> None:
+    torch.save(content, path)
+    with pytest.raises(UserError, match="format 1"):
+        load_checkpoint(path)
+
+
+def test_a_missing_file_is_a_mistake_that_says_who_writes_it(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"none\.pth: found no checkpoint.*train_ddpm\.py"):
+        load_checkpoint(tmp_path / "none.pth")
+    with pytest.raises(UserError, match=str(tmp_path)):
+        load_checkpoint(tmp_path)

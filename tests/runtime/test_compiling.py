@@ -1,0 +1,74 @@
+"""The decision to compile, on clocks that the tests set."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import torch
+
+from diffusion_ood.errors import UserError
+from diffusion_ood.runtime import compiling
+from diffusion_ood.runtime.compiling import CompileDecision, verdict
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with a compiler."""
+    monkeypatch.setattr(compiling, "compiler_is_there", lambda device: True)
+
+
+@pytest.fixture
+def no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without one."""
+    monkeypatch.setattr(compiling, "compiler_is_there", lambda device: False)
+
+
+def sentences(decision: CompileDecision, num: int, remaining: int) -> list[str | None]:
+    return [decision.after_step(remaining) for _ in range(num)]
+
+
+def tick(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Every step, from now on, takes so many seconds."""
+    steps = iter(range(2, 1000, 6))  # the clock is read after step 2 and after step 8
+    monkeypatch.setattr(time, "perf_counter", lambda: next(steps) * seconds)
+
+
+@pytest.mark.parametrize(("remaining_s", "word"), [(0, "off"), (199, "off"), (201, "on")])
+def test_compiling_has_to_save_more_than_it_costs(remaining_s: float, word: str) -> None:
+    assert verdict(remaining_s).startswith(f"{word}: ")
+
+
+def test_the_verdict_says_its_numbers() -> None:
+    found = verdict(1000)
+    assert found == "on: it would save about 300 s of 1000 s and costs about 60 s"
+
+
+@pytest.mark.usefixtures("compiler")
+@pytest.mark.parametrize(("remaining", "word"), [(99, "off"), (101, "on")])
+def test_auto_decides_once_by_the_time_of_a_step_and_the_steps_left(
+    remaining: int, word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tick(monkeypatch, 2.0)
+    found = sentences(CompileDecision("auto", CPU), 20, remaining)
+    assert [k for k, sentence in enumerate(found, start=1) if sentence] == [8]
+    assert str(found[7]).startswith(f"{word}: ")
+    assert f"of {2 * remaining} s" in str(found[7])
+
+
+@pytest.mark.usefixtures("compiler")
+@pytest.mark.parametrize(("mode", "at_once"), [("on", True), ("off", False)])
+def test_on_and_off_need_no_clock(mode: str, at_once: bool) -> None:
+    decision = CompileDecision(mode, CPU)
+    assert decision.at_once is at_once
+    assert sentences(decision, 20, 10**9) == [None] * 20
+
+
+@pytest.mark.usefixtures("no_compiler")
+def test_without_a_compiler_auto_is_off_and_on_is_a_mistake() -> None:
+    assert sentences(CompileDecision("auto", CPU), 20, 10**9) == [None] * 20
+    assert CompileDecision("auto", CPU).at_once is False
+    with pytest.raises(UserError, match="--compile on: found no compiler for cpu"):
+        CompileDecision("on", CPU)

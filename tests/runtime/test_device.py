@@ -1,0 +1,84 @@
+"""Devices: names, precision and memory layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from diffusion_ood.errors import UserError
+from diffusion_ood.runtime.device import autocast, compiler_is_there, describe, pick_device, prepare
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("name", ["banana", "cuda:4711", "cpu:x", ""])
+def test_a_device_that_is_not_there_is_a_mistake(name: str) -> None:
+    with pytest.raises(UserError, match=f"--device: found '{name}'"):
+        pick_device(name)
+
+
+def test_the_cpu_is_always_there() -> None:
+    assert pick_device("cpu") == CPU
+    assert describe(CPU) == f"cpu ({torch.get_num_threads()} threads)"
+
+
+@pytest.mark.parametrize(
+    ("has_cuda", "has_mps", "expected"),
+    [(False, False, "cpu"), (False, True, "mps"), (True, True, "cuda")],
+)
+def test_auto_prefers_cuda_then_mps(
+    has_cuda: bool, has_mps: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: has_mps)
+    monkeypatch.setattr(torch, "zeros", lambda *_, device: None)  # whether it works is not asked
+    assert pick_device("auto").type == expected
+
+
+@pytest.mark.parametrize(("local_rank", "index"), [(0, 0), (3, 3), (5, 1)])
+def test_processes_spread_over_the_cuda_devices(
+    local_rank: int, index: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(torch, "zeros", lambda *_, device: None)
+    assert pick_device("cuda", local_rank) == torch.device("cuda", index)
+    assert pick_device("cuda:2", local_rank) == torch.device("cuda:2")
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype"),
+    [("fp32", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)],
+)
+def test_autocast_computes_in_the_precision_asked_for(precision: str, dtype: torch.dtype) -> None:
+    with autocast(CPU, precision):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
+
+
+def test_convolutions_get_their_fastest_layout_and_keep_their_values() -> None:
+    network = nn.Sequential(nn.Conv2d(2, 3, 3))
+    weight = network[0].weight.detach().clone()
+    prepared = prepare(network, CPU)
+    assert prepared is network
+    assert prepared[0].weight.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(prepared[0].weight, weight)
+
+
+def test_networks_for_volumes_are_left_as_they_are() -> None:
+    network = prepare(nn.Sequential(nn.Conv3d(2, 3, 3)), CPU)
+    assert network[0].weight.is_contiguous()
+
+
+def test_the_cpu_needs_a_compiler_on_the_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert not compiler_is_there(CPU)
+    (tmp_path / "clang++").touch(0o755)
+    assert compiler_is_there(CPU)
+
+
+def test_mps_is_never_compiled_for() -> None:
+    assert not compiler_is_there(torch.device("mps"))
