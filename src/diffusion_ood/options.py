@@ -213,7 +213,7 @@ class ReconstructOptions:
         "each, in place of trajectories down the grid",
         default=None,
     )
-    sampler: Literal["plms", "ddim"] = option(
+    sampler: Literal["plms", "ddim", "pndm2", "pndm4"] = option(
         "how a trajectory steps down the grid", default="plms"
     )
     batch_size: int = option("images read and reported on at a time", default=64)

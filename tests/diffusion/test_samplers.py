@@ -75,9 +75,12 @@ def test_plms_is_exact_on_a_gaussian_to_five_digits():
     assert error(SAMPLERS["plms"], 128) < 1e-5
 
 
-@pytest.mark.parametrize(("name", "order"), [("ddim", 1), ("plms", 2)])
-def test_order_of_convergence_on_a_gaussian(name, order):
-    errors = [error(SAMPLERS[name], steps) for steps in (64, 128, 256, 512)]
+@pytest.mark.parametrize(
+    ("name", "order", "finest"),
+    [("ddim", 1, 512), ("plms", 2, 512), ("pndm2", 2, 512), ("pndm4", 2, 512)],
+)
+def test_order_of_convergence_on_a_gaussian(name, order, finest):
+    errors = [error(SAMPLERS[name], steps) for steps in (finest // 4, finest // 2, finest)]
     orders = [math.log2(coarse / fine) for coarse, fine in itertools.pairwise(errors)]
     assert orders[-1] == pytest.approx(order, abs=0.25)
 
@@ -88,13 +91,13 @@ def test_plms_is_much_closer_than_ddim_at_equal_calls():
 
 def test_plms_weights_reproduce_polynomial_slopes():
     """At age k the slope is exact on average over the step for polynomials of degree k."""
-    from diffusion_ood.diffusion.samplers.plms import _ADAMS_BASHFORTH
+    from diffusion_ood.diffusion.samplers.plms import ADAMS_BASHFORTH
 
     for age in range(4):
         for degree in range(age + 1):
             # slopes at 0, 1, 2, … steps back; the step runs forward from 0 to 1
             slopes = torch.tensor([(-float(back)) ** degree for back in range(4)]).double()
-            assert _ADAMS_BASHFORTH[age] @ slopes == pytest.approx(1 / (degree + 1))
+            assert ADAMS_BASHFORTH[age] @ slopes == pytest.approx(1 / (degree + 1))
 
 
 def test_transfer_equals_the_formula_of_pndm():
@@ -131,3 +134,62 @@ def test_ddim_equals_monais_scheduler_on_its_own_grid():
         expected, _ = theirs.step(denoiser(expected, torch.tensor([t])), t, expected)
     found = run(SAMPLERS["ddim"], SCHEDULE, 0.5, range(400, -1, -10), x_t)
     torch.testing.assert_close(found, expected, rtol=0, atol=2e-4)  # its ᾱ are float32
+
+
+@pytest.mark.parametrize("num_steps", [1, 2, 3, 6, 12, 18])
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("ddim", lambda n: n),
+        ("plms", lambda n: n),
+        ("pndm2", lambda n: n + 1),
+        ("pndm4", lambda n: n + 3 * min(n, 3)),
+    ],
+)
+def test_network_calls_of_a_trajectory(name, expected, num_steps):
+    asked = []
+
+    def denoiser(x, t):
+        asked.extend(t.tolist())
+        return torch.zeros_like(x)
+
+    times = (*range(20 * num_steps, 0, -20), CLEAN)
+    trajectory = Trajectory(0, times, lambda: torch.zeros(1, 1, 1))
+    list(run_trajectories(denoiser, SCHEDULE, SAMPLERS[name], [trajectory], torch.device("cpu")))
+    assert len(asked) == expected(num_steps) == SAMPLERS[name].calls(num_steps)
+    assert min(asked) >= 0  # never at the clean image
+    assert set(times[:-1]) <= set(asked)
+
+
+def test_pndm4_is_closer_than_pndm2():
+    assert error(SAMPLERS["pndm4"], 64) < 0.5 * error(SAMPLERS["pndm2"], 64)
+
+
+def test_pndm_starts_with_runge_kutta_and_goes_on_with_adams_bashforth():
+    """Slopes of a denoiser that answers its time alone, in the words of the papers' rules."""
+    times, e = (240, 220, 200, 180, 160, 140), lambda t: t / 1000
+    for name, slopes in {
+        "pndm2": [(e(240) + e(220)) / 2, *((3 * e(t) - e(t + 20)) / 2 for t in times[1:-1])],
+        "pndm4": [
+            *((e(t) + 4 * e(t - 10) + e(t - 20)) / 6 for t in times[:3]),
+            *(
+                (55 * e(t) - 59 * e(t + 20) + 37 * e(t + 40) - 9 * e(t + 60)) / 24
+                for t in times[3:-1]
+            ),
+        ],
+    }.items():
+        expected = torch.ones(1, 1, 1, 1, dtype=torch.float64)
+        for t, s, slope in zip(times, times[1:], slopes, strict=False):
+            (signal_t, noise_t), (signal_s, noise_s) = (
+                SCHEDULE.rates(torch.tensor([time]), 4) for time in (t, s)
+            )
+            expected = signal_s * (expected - noise_t * slope) / signal_t + noise_s * slope
+        trajectory = Trajectory(0, times, lambda: torch.ones(1, 1, 1, dtype=torch.float64))
+        ((_, found),) = run_trajectories(
+            lambda x, t: torch.ones_like(x) * t.reshape(-1, 1, 1, 1) / 1000,
+            SCHEDULE,
+            SAMPLERS[name],
+            [trajectory],
+            torch.device("cpu"),
+        )
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)

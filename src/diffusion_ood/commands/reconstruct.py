@@ -45,7 +45,7 @@ from diffusion_ood.scores.base import Score
 from diffusion_ood.scores.mse import MeanSquaredError
 from diffusion_ood.scores.perceptual import PerceptualDifference
 from diffusion_ood.scores.reconstruction import score_reconstructions
-from diffusion_ood.trajectories.grid import Grid, StraightGrid, TimeGrid, batch_width, calls
+from diffusion_ood.trajectories.grid import Grid, StraightGrid, TimeGrid, batch_width, network_calls
 from diffusion_ood.trajectories.reconstruct import reconstruct
 
 GROUPS = (
@@ -88,6 +88,7 @@ class _Run:
             run_files.refuse_contradiction(asked, stored, names, path)
         self.network: Any = prepare(self.model.network, device)
         self.grid = self._grid(line)
+        self.calls = network_calls(self.grid, SAMPLERS[self.options.sampler])
         self.width = batch_width(self.grid, self.options.batch_size, self.options.max_batch)
         self.scores = _build_scores(self.options.lpips_weights, device)
         self.fingerprint = {
@@ -104,7 +105,7 @@ class _Run:
         self._decide_at_once(line[ComputeOptions].compile)
         distributed.print_once(
             f"{path} after epoch {content['epoch']}, on {distributed.world_size()} × "
-            f"{describe(device)}; {len(self.grid.starts)} start points, {calls(self.grid)} network "
+            f"{describe(device)}; {len(self.grid.starts)} start points, {self.calls} network "
             f"calls an image{'' if self.options.budget else f', by {self.options.sampler}'}"
         )
 
@@ -119,7 +120,7 @@ class _Run:
             facts={
                 "split": str(task.split.path),
                 "native_size": [list(size) for size in images.native_sizes],
-                "calls_per_image": calls(self.grid),
+                "calls_per_image": self.calls,
             },
             rank=distributed.rank(),
         ) as writer:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from diffusion_ood.diffusion.denoiser import Denoiser
-from diffusion_ood.diffusion.samplers import Sampler
+from diffusion_ood.diffusion.samplers import BatchDenoiser, Sampler
 from diffusion_ood.diffusion.schedule import NoiseSchedule
 
 
@@ -22,11 +22,13 @@ class Trajectory:
         row: the caller's number for it.
         times: falling; the first is where `start` stands, the last is where the trajectory ends.
         start: makes the noisy image `(C, *S)` at the first time, when its turn comes, on the CPU.
+        label: the class that the denoiser is told, if any.
     """
 
     row: int
     times: tuple[int, ...]
     start: Callable[[], Tensor]
+    label: int | None = None
 
 
 def run_trajectories(
@@ -46,7 +48,7 @@ def run_trajectories(
         denoiser: gives ε̂.
         schedule: the noise schedule.
         sampler: makes the steps.
-        trajectories: longest first keeps the batch full to the end.
+        trajectories: longest first keeps the batch full to the end; either all or none have labels.
         device: where the denoiser computes.
         max_batch: rows in one network call.
 
@@ -70,7 +72,8 @@ def run_trajectories(
         steps = list(zip(active, age.tolist(), strict=True))
         t = torch.tensor([trajectory.times[k] for trajectory, k in steps])
         s = torch.tensor([trajectory.times[k + 1] for trajectory, k in steps])
-        x_t, output = sampler.step(denoiser, schedule, x_t, t, s, past, age)
+        asked = _for_batch(denoiser, active)
+        x_t, output = sampler.step(asked, schedule, x_t, t, s, past, age)
         if sampler.memory:
             past = torch.cat([output[None], past[:-1]])
         age += 1
@@ -81,3 +84,13 @@ def run_trajectories(
             stays = ~ended
             active = [trajectory for trajectory, stay in zip(active, stays, strict=True) if stay]
             x_t, past, age = x_t[stays], past[:, stays], age[stays]
+
+
+def _for_batch(denoiser: Denoiser, active: list[Trajectory]) -> BatchDenoiser:
+    """The denoiser as a sampler asks it, with the classes of the batch's rows filled in."""
+    known = [trajectory.label for trajectory in active if trajectory.label is not None]
+    if not known:
+        return lambda x_t, t, rows=None: denoiser(x_t, t)
+    assert len(known) == len(active), "either all trajectories have labels or none"
+    labels = torch.tensor(known)
+    return lambda x_t, t, rows=None: denoiser(x_t, t, labels if rows is None else labels[rows])

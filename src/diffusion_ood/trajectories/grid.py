@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from diffusion_ood.diffusion.samplers import Sampler
 from diffusion_ood.diffusion.schedule import CLEAN
 from diffusion_ood.errors import UserError
 
@@ -21,8 +22,13 @@ class Grid(Protocol):
 
 
 def calls(grid: Grid) -> int:
-    """Network calls an image: the steps of all its trajectories together."""
+    """The steps of all trajectories of an image together."""
     return sum(len(grid.times(start)) - 1 for start in grid.starts)
+
+
+def network_calls(grid: Grid, sampler: Sampler) -> int:
+    """Network calls an image by this sampler."""
+    return sum(sampler.calls(len(grid.times(start)) - 1) for start in grid.starts)
 
 
 def batch_width(grid: Grid, images: int, max_batch: int) -> int:

@@ -6,8 +6,20 @@ from typing import Protocol
 
 from torch import Tensor
 
-from diffusion_ood.diffusion.denoiser import Denoiser
 from diffusion_ood.diffusion.schedule import NoiseSchedule
+
+
+class BatchDenoiser(Protocol):
+    """ε̂ for a batch whose rows the caller knows more of, such as their classes."""
+
+    def __call__(self, x_t: Tensor, t: Tensor, rows: Tensor | None = None, /) -> Tensor:
+        """ε̂ of shape `(n, C, *S)`.
+
+        Args:
+            x_t: shape `(n, C, *S)`.
+            t: times, shape (n,), on the CPU.
+            rows: which rows of the batch these are, a boolean (B,) on the CPU; None is all of them.
+        """
 
 
 class Sampler(Protocol):
@@ -16,9 +28,12 @@ class Sampler(Protocol):
     memory: int
     """How many of its own past outputs the sampler wants to see again."""
 
+    def calls(self, num_steps: int) -> int:
+        """Network calls of a trajectory of so many steps."""
+
     def step(
         self,
-        denoiser: Denoiser,
+        denoiser: BatchDenoiser,
         schedule: NoiseSchedule,
         x_t: Tensor,
         t: Tensor,

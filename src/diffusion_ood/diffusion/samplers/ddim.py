@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from diffusion_ood.diffusion.denoiser import Denoiser
-from diffusion_ood.diffusion.samplers.base import transfer
+from diffusion_ood.diffusion.samplers.base import BatchDenoiser, transfer
 from diffusion_ood.diffusion.schedule import NoiseSchedule
 
 
@@ -14,9 +13,13 @@ class DDIM:
 
     memory = 0
 
+    def calls(self, num_steps: int) -> int:
+        """One a step."""
+        return num_steps
+
     def step(
         self,
-        denoiser: Denoiser,
+        denoiser: BatchDenoiser,
         schedule: NoiseSchedule,
         x_t: Tensor,
         t: Tensor,

@@ -5,12 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from diffusion_ood.diffusion.denoiser import Denoiser
-from diffusion_ood.diffusion.samplers.base import transfer
+from diffusion_ood.diffusion.samplers.base import BatchDenoiser, transfer
 from diffusion_ood.diffusion.schedule import NoiseSchedule
 
 # Adams–Bashforth weights of the newest, second-newest, … slope; row k is used at age k.
-_ADAMS_BASHFORTH = torch.tensor(
+ADAMS_BASHFORTH = torch.tensor(
     [
         [1, 0, 0, 0],
         [3 / 2, -1 / 2, 0, 0],
@@ -19,6 +18,18 @@ _ADAMS_BASHFORTH = torch.tensor(
     ],
     dtype=torch.float64,
 )
+
+
+def extrapolated(weights: Tensor, eps: Tensor, past: Tensor) -> Tensor:
+    """`w_0·ε̂ + w_1·ε̂_{−1} + …`: the slope of a step from its own and past ones.
+
+    Args:
+        weights: of each row, newest slope first, shape `(B, 1 + memory)`.
+        eps: the newest slope, shape `(B, C, *S)`.
+        past: those before it, newest first, shape `(memory, B, C, *S)`.
+    """
+    columns = weights.to(eps).T.reshape(len(past) + 1, -1, *[1] * (eps.ndim - 1))
+    return columns[0] * eps + (columns[1:] * past).sum(0)
 
 
 class PLMS:
@@ -30,9 +41,13 @@ class PLMS:
 
     memory = 3
 
+    def calls(self, num_steps: int) -> int:
+        """One a step."""
+        return num_steps
+
     def step(
         self,
-        denoiser: Denoiser,
+        denoiser: BatchDenoiser,
         schedule: NoiseSchedule,
         x_t: Tensor,
         t: Tensor,
@@ -42,7 +57,5 @@ class PLMS:
     ) -> tuple[Tensor, Tensor]:
         """Liu et al. (2022), equation 12, through the transfer of equation 11."""
         eps = denoiser(x_t, t)
-        weights = _ADAMS_BASHFORTH[age.clamp(max=self.memory)].to(x_t)
-        weights = weights.T.reshape(self.memory + 1, -1, *[1] * (x_t.ndim - 1))
-        slope = weights[0] * eps + (weights[1:] * past).sum(0)
+        slope = extrapolated(ADAMS_BASHFORTH[age.clamp(max=self.memory)], eps, past)
         return transfer(schedule, x_t, slope, t, s), eps
