@@ -23,7 +23,7 @@ GROUND = {
     "__init__": set(),
     "errors": set(),
     "cli": {"__init__", "errors"},
-    "options": {"cli", "errors"},
+    "options": {"options", "cli", "errors"},
     "runtime": {"runtime", "errors"},
 }
 STAGES = ["data", "networks", "diffusion", "trajectories", "scores", "detection"]
@@ -127,13 +127,14 @@ def test_scripts_are_thin() -> None:
 
 @pytest.mark.parametrize(("cls", "field"), OPTIONS)
 def test_every_option_is_read(cls: str, field: str) -> None:
-    """By a module that names the options class, or by a property of the class itself."""
+    """By a module that names the class or a base of it, or by a property of the class itself."""
     if field in REFUSED_EVERYWHERE:
         return
+    family = [base.__name__ for base in getattr(options, cls).__mro__[:-1]]
     assert any(
         reads(tree, field)
         for path, tree in TREES.items()
-        if part_of(path) != "options" and names(tree, cls)
+        if part_of(path) != "options" and any(names(tree, name) for name in family)
     ) or any(reads(node, field, of_self=True) for node in properties(cls))
 
 
@@ -156,7 +157,9 @@ def properties(cls: str) -> list[ast.FunctionDef]:
     """The properties of an options class that are read somewhere in the package."""
     (definition,) = (
         node
-        for node in TREES[PACKAGE / "options.py"].body
+        for path, tree in TREES.items()
+        if part_of(path) == "options"
+        for node in tree.body
         if isinstance(node, ast.ClassDef) and node.name == cls
     )
     return [

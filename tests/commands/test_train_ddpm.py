@@ -35,9 +35,11 @@ def times(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     seen: list[int] = []
     loss = NetworkDenoiser.loss
 
-    def recording(self: NetworkDenoiser, x_0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+    def recording(
+        self: NetworkDenoiser, x_0: Tensor, eps: Tensor, t: Tensor, labels: Tensor | None
+    ) -> Tensor:
         seen.extend(t.tolist())
-        return loss(self, x_0, eps, t)
+        return loss(self, x_0, eps, t, labels)
 
     monkeypatch.setattr(NetworkDenoiser, "loss", recording)
     return seen

@@ -84,7 +84,8 @@ class _Run:
         self.model, self.image_options, content = run_files.load_model(path)
         for cls in run_files.MODEL_GROUPS:
             names = [f.name for f in dataclasses.fields(cls) if f.name in line.given]
-            asked, stored = run_files.plain(line[cls]), content["options"][cls.__name__]
+            asked = run_files.plain(line[cls])
+            stored = run_files.stored_options(cls, content, path)
             run_files.refuse_contradiction(asked, stored, names, path)
         self.network: Any = prepare(self.model.network, device)
         self.grid = self._grid(line)

@@ -13,13 +13,16 @@ from diffusion_ood import __version__
 from diffusion_ood.diffusion.model import DiffusionModel
 from diffusion_ood.errors import UserError
 from diffusion_ood.networks.backend import BACKEND
+from diffusion_ood.networks.resnet import Classifier
 from diffusion_ood.networks.unet import load_weights
-from diffusion_ood.options import DiffusionOptions, ImageOptions
+from diffusion_ood.options import ClassifierOptions, DiffusionOptions, ImageOptions
 from diffusion_ood.runtime.checkpoint import load_checkpoint
 
 Options = TypeVar("Options")
 
 MODEL_GROUPS = (ImageOptions, DiffusionOptions)  # what the checkpoint says of the model
+
+CLASSIFIER_GROUPS = (ImageOptions, ClassifierOptions)  # and that of a classifier
 
 LAST = "checkpoint.pth"
 BEST = "checkpoint_best.pth"
@@ -46,6 +49,19 @@ def restore(cls: type[Options], stored: Mapping[str, Any]) -> Options:
     return cls(**values)
 
 
+def stored_options(cls: type, content: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """What a checkpoint says of an options class; options younger than it have their defaults.
+
+    Raises:
+        UserError: the checkpoint is of another kind of network.
+    """
+    found = content["options"].get(cls.__name__)
+    if found is None:
+        kinds = ", ".join(content["options"])
+        raise UserError(f"{path}: found a checkpoint with {kinds}, expected {cls.__name__}")
+    return plain(restore(cls, found))
+
+
 def load_model(path: Path) -> tuple[DiffusionModel, ImageOptions, dict[str, Any]]:
     """The model of a checkpoint with the weights to evaluate, how it sees images, and the rest.
 
@@ -53,13 +69,29 @@ def load_model(path: Path) -> tuple[DiffusionModel, ImageOptions, dict[str, Any]
         UserError: no checkpoint of `train_ddpm.py` is there.
     """
     content = load_checkpoint(path)
-    stored = content["options"]
+    stored = {cls: stored_options(cls, content, path) for cls in MODEL_GROUPS}
     model = DiffusionModel(
-        restore(DiffusionOptions, stored[DiffusionOptions.__name__]), tuple(content["image_shape"])
+        restore(DiffusionOptions, stored[DiffusionOptions]), tuple(content["image_shape"])
     )
     load_weights(model.network, content["weights"])
     model.network.eval()
-    return model, restore(ImageOptions, stored[ImageOptions.__name__]), content
+    return model, restore(ImageOptions, stored[ImageOptions]), content
+
+
+def load_classifier(path: Path) -> tuple[Classifier, dict[str, Any]]:
+    """The classifier of a checkpoint, and the rest of it.
+
+    Raises:
+        UserError: no checkpoint of `train_classifier.py` is there.
+    """
+    content = load_checkpoint(path)
+    options = restore(ClassifierOptions, stored_options(ClassifierOptions, content, path))
+    network = Classifier(
+        options.classifier_type, tuple(content["image_shape"]), options.num_classes
+    )
+    network.load_state_dict(content["weights"])
+    network.eval()
+    return network, content
 
 
 def refuse_contradiction(

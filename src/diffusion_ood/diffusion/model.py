@@ -15,6 +15,8 @@ from diffusion_ood.options import DiffusionOptions
 class DiffusionModel:
     """A network in its noise schedule, and the range that it sees images in.
 
+    With K classes the network knows K + 1 labels: `null_label` = K means any class.
+
     Args:
         options: what the checkpoint says of the model.
         image_shape: `(C, *S)` of one image.
@@ -26,19 +28,28 @@ class DiffusionModel:
     def __init__(self, options: DiffusionOptions, image_shape: tuple[int, ...]) -> None:
         self.options = options
         self.image_shape = image_shape
-        self.network: nn.Module = build_unet(options.model_type, image_shape)
+        self.null_label = options.num_classes or None
+        num_labels = options.num_classes + 1 if options.num_classes else None
+        self.network: nn.Module = build_unet(options.model_type, image_shape, num_labels)
         self.schedule: NoiseSchedule = build_schedule(
             options.beta_schedule, options.beta_start, options.beta_end, options.snr_shift
         )
 
-    def denoiser(self, network: Callable[[Tensor, Tensor], Tensor]) -> NetworkDenoiser:
+    def denoiser(self, network: Callable[..., Tensor]) -> NetworkDenoiser:
         """ε̂ by `network`: the model's own, compiled or wrapped."""
-        return NetworkDenoiser(network, self.schedule, self.options.prediction_type)
+        return NetworkDenoiser(
+            network, self.schedule, self.options.prediction_type, self.null_label
+        )
 
     def to_model(self, images: Tensor) -> Tensor:
-        """Images in [0, 1] to the model's range, [0, b_scale]."""
+        """Images in [0, 1] to the model's range: [0, b_scale], or [−b_scale, b_scale]."""
+        if self.options.data_range == "pm1":
+            images = 2 * images - 1
         return images * self.options.b_scale
 
     def from_model(self, x: Tensor) -> Tensor:
         """The model's range to images, clamped to [0, 1]."""
-        return (x / self.options.b_scale).clamp(0, 1)
+        images = x / self.options.b_scale
+        if self.options.data_range == "pm1":
+            images = (images + 1) / 2
+        return images.clamp(0, 1)

@@ -5,6 +5,9 @@ carried the same networks since 1.4. monai-generative builds an output projectio
 attention blocks and never applies it, so that its weights get no gradient; it is taken out here,
 and left out of MONAI core's blocks, and the two give equal outputs from equal weights. They differ
 in the name of one constructor argument and of some weights.
+
+MONAI core applies the projection where it is asked to build it. A network that needs it, as the
+U-Net of DDIM does, therefore comes from MONAI core in either case.
 """
 
 from __future__ import annotations
@@ -16,18 +19,21 @@ from torch import nn
 from diffusion_ood.runtime.imports import without_deprecation_notices
 
 with without_deprecation_notices():
+    from monai.networks.nets import DiffusionModelUNet as CoreUNet
+    from monai.networks.nets.resnet import ResNet
+
     try:
         from generative.networks.nets import DiffusionModelUNet
         from generative.networks.schedulers import DDPMScheduler
 
         BACKEND = "monai-generative"
     except ImportError:  # not installed, or a MONAI whose parts it no longer finds
-        from monai.networks.nets import DiffusionModelUNet
+        DiffusionModelUNet = CoreUNet
         from monai.networks.schedulers import DDPMScheduler
 
         BACKEND = "monai"
 
-__all__ = ["BACKEND", "DDPMScheduler", "diffusion_unet", "own_names"]
+__all__ = ["BACKEND", "DDPMScheduler", "ResNet", "diffusion_unet", "own_names"]
 
 # (monai-generative's part of a weight's name, MONAI core's part)
 _RENAMED = (
@@ -39,10 +45,21 @@ _RENAMED = (
 _UNUSED = (".proj_attn.", ".attn.out_proj.")
 
 
-def diffusion_unet(channels: tuple[int, ...], **arguments: Any) -> nn.Module:  # noqa: ANN401 - MONAI's
-    """MONAI's `DiffusionModelUNet` of these channels a level, from whichever package is there."""
-    if BACKEND == "monai":
-        return DiffusionModelUNet(channels=channels, include_fc=False, **arguments)
+def diffusion_unet(
+    channels: tuple[int, ...],
+    *,
+    attention_projection: bool = False,
+    **arguments: Any,  # noqa: ANN401 - MONAI's
+) -> nn.Module:
+    """MONAI's `DiffusionModelUNet` of these channels a level, from whichever package is there.
+
+    Args:
+        channels: of each level.
+        attention_projection: whether attention ends in a linear layer, which MONAI core alone has.
+        arguments: MONAI's further ones.
+    """
+    if attention_projection or BACKEND == "monai":
+        return CoreUNet(channels=channels, include_fc=attention_projection, **arguments)
     network: nn.Module = DiffusionModelUNet(num_channels=channels, **arguments)
     for module in list(network.modules()):
         if hasattr(module, "proj_attn"):

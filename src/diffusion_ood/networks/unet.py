@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
 
 from diffusion_ood.errors import UserError
 from diffusion_ood.networks.backend import diffusion_unet, own_names
@@ -19,6 +20,7 @@ class UNetSize:
     attention_levels: tuple[bool, ...]
     num_res_blocks: int
     num_head_channels: int
+    attention_projection: bool = False
 
     @property
     def stride(self) -> int:
@@ -26,20 +28,26 @@ class UNetSize:
         return 2 ** (len(self.channels) - 1)
 
 
-# small and big are those of Graham et al. (2023); tiny has 1.1 million parameters, for a CPU.
+# small and big are those of Graham et al. (2023); tiny has 1.1 million parameters, for a CPU;
+# ddim32 is the U-Net of Ho et al. (2020) and DDIM for CIFAR10, of 35.7 million parameters.
 SIZES = {
     "tiny": UNetSize((32, 64, 64), (False, False, True), 1, 64),
     "small": UNetSize((128, 256, 256), (False, False, True), 1, 256),
     "big": UNetSize((256, 512, 768), (True, True, True), 2, 256),
+    "ddim32": UNetSize((128, 256, 256, 256), (False, True, False, False), 2, 256, True),
 }
 
 
-def build_unet(model_type: str, image_shape: tuple[int, ...]) -> nn.Module:
+def build_unet(
+    model_type: str, image_shape: tuple[int, ...], num_labels: int | None = None
+) -> nn.Module:
     """A U-Net with fresh weights that maps `(B, C, *S)` and times `(B,)` to `(B, C, *S)`.
 
     Args:
         model_type: a key of `SIZES`.
         image_shape: `(C, *S)` of one image, two or three sides.
+        num_labels: with it, the network also takes `class_labels` `(B,)` below it; their embedding
+            is added to that of the time.
 
     Raises:
         UserError: a side that the U-Net's levels cannot halve.
@@ -59,9 +67,38 @@ def build_unet(model_type: str, image_shape: tuple[int, ...]) -> nn.Module:
         num_res_blocks=size.num_res_blocks,
         attention_levels=size.attention_levels,
         num_head_channels=size.num_head_channels,
+        attention_projection=size.attention_projection,
+        num_class_embeds=num_labels,
     )
+
+
+def add_dropout(network: nn.Module, share: float) -> None:
+    """Dropout before the second convolution of every residual block, in training alone.
+
+    That is where Ho et al. (2020) have it and MONAI has none. It is a hook on the convolution, so
+    that the names of the weights stay as they are.
+
+    Args:
+        network: a U-Net, changed in place.
+        share: of the activations that are set to zero, 0 ≤ share < 1.
+    """
+    for module in network.modules():
+        if hasattr(module, "time_emb_proj") and share > 0:  # what residual blocks alone have
+            convolution: Any = module.conv2
+            convolution.register_forward_pre_hook(_Dropout(share))
+
+
+class _Dropout:
+    """A forward-pre-hook that can be copied along with its module."""
+
+    def __init__(self, share: float) -> None:
+        self._share = share
+
+    def __call__(self, module: nn.Module, inputs: tuple[Tensor]) -> Tensor:
+        return functional.dropout(inputs[0], self._share, module.training)
 
 
 def load_weights(network: nn.Module, state_dict: dict[str, Any]) -> None:
     """Load weights that were saved under either of the packages that MONAI's networks come from."""
-    network.load_state_dict(own_names(state_dict))
+    own = state_dict.keys() == network.state_dict().keys()
+    network.load_state_dict(state_dict if own else own_names(state_dict))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor
@@ -23,10 +24,15 @@ class TrainingLogs:
             self._train.add_scalar(name, value, epoch)
         self._train.flush()
 
+    def measured(self, epoch: int, values: Mapping[str, float]) -> None:
+        """What was measured on images that are not trained on."""
+        for name, value in values.items():
+            self._val.add_scalar(name, value, epoch)
+        self._val.flush()
+
     def validation(self, epoch: int, loss: float, samples: Tensor) -> None:
         """The validation loss, and samples `(B, C, *S)` in [0, 1] as a grid."""
         if samples.ndim == 5:
             samples = samples[:, :, samples.shape[2] // 2]  # the middle slice of each volume
-        self._val.add_scalar("loss", loss, epoch)
         self._val.add_image("samples", make_grid(samples, nrow=4, padding=1), epoch)
-        self._val.flush()
+        self.measured(epoch, {"loss": loss})

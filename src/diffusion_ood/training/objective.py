@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
+from diffusion_ood.data.labels import class_numbers
 from diffusion_ood.data.loaders import ImageSet
 from diffusion_ood.diffusion.model import DiffusionModel
 from diffusion_ood.runtime import distributed
 from diffusion_ood.trajectories.noise import image_noise
 
-Network = Callable[[Tensor, Tensor], Tensor]
+Network = Callable[..., Tensor]
 
 LEVELS_PER_IMAGE = 4  # of a validation image: one in each quarter of the times
 
@@ -23,17 +24,37 @@ class DiffusionObjective:
     Args:
         model: the diffusion model.
         max_t: one more than the last time that is trained.
+        label_dropout: share of the images whose class is replaced by the null label.
+        antithetic: draw the times in pairs t, max_t − 1 − t, so that their mean is the same in
+            every even batch.
     """
 
-    def __init__(self, model: DiffusionModel, max_t: int) -> None:
+    def __init__(
+        self,
+        model: DiffusionModel,
+        max_t: int,
+        *,
+        label_dropout: float = 0.0,
+        antithetic: bool = False,
+    ) -> None:
         self.model = model
         self.max_t = max_t
+        self.label_dropout = label_dropout
+        self.antithetic = antithetic
 
-    def loss(self, network: Network, images: Tensor, n: int, mine: slice, seed: int) -> Tensor:
+    def loss(
+        self,
+        network: Network,
+        images: Tensor,
+        n: int,
+        mine: slice,
+        seed: int,
+        labels: Tensor | None = None,
+    ) -> Tensor:
         """Losses (b,) of this process's b images of a global batch of n.
 
-        Noise and times are drawn for the global batch, so that they do not depend on how many
-        processes share it.
+        Noise, times and hidden labels are drawn for the global batch, so that they do not depend on
+        how many processes share it.
 
         Args:
             network: what is trained.
@@ -41,17 +62,33 @@ class DiffusionObjective:
             n: images in the global batch.
             mine: which of the global batch they are.
             seed: of this step.
+            labels: the classes of the images, shape (b,).
         """
         on_device = torch.Generator(images.device).manual_seed(seed)
         on_cpu = torch.Generator().manual_seed(seed)
         shape = (n, *images.shape[1:])
         eps = torch.randn(shape, generator=on_device, device=images.device)[mine]
-        t = torch.randint(self.max_t, (n,), generator=on_cpu)[mine]
-        return self.model.denoiser(network).loss(self.model.to_model(images), eps, t)
+        t = self._times(n, on_cpu)[mine]
+        if labels is not None:
+            hidden = torch.rand(n, generator=on_cpu)[mine] < self.label_dropout
+            labels = torch.where(hidden, self.model.options.num_classes, labels.cpu())
+        return self.model.denoiser(network).loss(self.model.to_model(images), eps, t, labels)
+
+    def _times(self, n: int, generator: torch.Generator) -> Tensor:
+        """Times (n,) of a global batch, each evenly from 0 … max_t − 1."""
+        if not self.antithetic:
+            return torch.randint(self.max_t, (n,), generator=generator)
+        half = torch.randint(self.max_t, (-(-n // 2),), generator=generator)
+        return torch.cat([half, self.max_t - 1 - half])[:n]
 
     @torch.inference_mode()
     def validation_loss(
-        self, network: Network, images: ImageSet, batches: Sequence[list[int]], seed: int
+        self,
+        network: Network,
+        images: ImageSet,
+        batches: Sequence[list[int]],
+        seed: int,
+        names: tuple[str, ...] = (),
     ) -> float:
         """Mean loss over all processes' images, each at the same few times with the same noise.
 
@@ -60,10 +97,12 @@ class DiffusionObjective:
             images: the validation images.
             batches: all of their indices, in batches; each process takes its share.
             seed: of the fixed noise and times.
+            names: of the classes that the network is told, if any.
         """
         device = next(self.model.network.parameters()).device
         total = torch.zeros(2, dtype=torch.float64)
         denoiser = self.model.denoiser(network)
+        classes = class_numbers(images.split, names) if names else None
         for batch in distributed.share_of(batches):
             x_0 = self.model.to_model(images.batch(batch).to(device))
             keys = [images.split.images[index] for index in batch]
@@ -73,7 +112,8 @@ class DiffusionObjective:
                     image_noise(x_0.shape[1:], seed, key, time)
                     for key, time in zip(keys, times, strict=True)
                 ]
-                losses = denoiser.loss(x_0, torch.stack(draws).to(device), t)
+                labels = None if classes is None else classes[batch]
+                losses = denoiser.loss(x_0, torch.stack(draws).to(device), t, labels)
                 total += torch.tensor([losses.double().sum().item(), len(batch)])
         loss, count = distributed.sum_over_processes(total.to(device).float()).tolist()
         return loss / count

@@ -20,9 +20,19 @@ class Objective(Protocol):
     """What is minimised."""
 
     def loss(
-        self, network: Callable[..., Tensor], images: Tensor, n: int, mine: slice, seed: int
+        self,
+        network: Callable[..., Any],
+        images: Tensor,
+        n: int,
+        mine: slice,
+        seed: int,
+        labels: Tensor | None = None,
     ) -> Tensor:
         """Losses (b,) of this process's images of a global batch of n, see `training.objective`."""
+
+
+Batch = tuple[int, Tensor] | tuple[int, Tensor, Tensor]
+"""The size n of a global batch, this process's images of it `(b, C, *S)`, and their labels (b,)."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +40,16 @@ class Plan:
     """How long and how fast to learn.
 
     Args:
-        lr: learning rate of Adam.
-        lr_schedule: `constant`, or `cosine` to zero over `total_steps`.
+        lr: learning rate.
+        lr_schedule: `constant`, or `cosine` to `lr_end` over `total_steps`.
         total_steps: steps of the whole training.
         ema_decay: of the averaged weights; 0 is off.
         precision: `fp32`, `bf16` or `fp16`.
         seed: of noise and times.
+        lr_end: where the cosine ends.
+        warmup_steps: over which the learning rate rises evenly to the schedule's; step k has
+            (k + 1) / warmup_steps of it.
+        grad_clip: largest norm of the gradient of a step; 0 is off.
     """
 
     lr: float
@@ -44,12 +58,17 @@ class Plan:
     ema_decay: float
     precision: str
     seed: int
+    lr_end: float = 0.0
+    warmup_steps: int = 0
+    grad_clip: float = 0.0
 
     def lr_at(self, step: int) -> float:
         """The learning rate of step number `step`, counted from 0."""
+        rise = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
         if self.lr_schedule == "constant":
-            return self.lr
-        return self.lr * 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.total_steps)))
+            return rise * self.lr
+        fall = 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.total_steps)))
+        return rise * (self.lr_end + (self.lr - self.lr_end) * fall)
 
     def seed_at(self, step: int) -> int:
         """The seed of one step; it depends on the step alone, so resuming needs no RNG state."""
@@ -64,16 +83,25 @@ class Trainer:
         network: on its device; its weights are changed in place.
         objective: what is minimised.
         plan: how.
+        optimizer: of the network's weights; by default Adam.
     """
 
-    def __init__(self, network: nn.Module, objective: Objective, plan: Plan) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        objective: Objective,
+        plan: Plan,
+        optimizer: torch.optim.Optimizer | None = None,
+    ) -> None:
         self.network = network
         self.objective = objective
         self.plan = plan
         self.step = 0
         self._device = next(network.parameters()).device
         fused = self._device.type in ("cpu", "cuda")
-        self._optimizer = torch.optim.Adam(network.parameters(), lr=plan.lr, fused=fused)
+        self._optimizer = optimizer or torch.optim.Adam(
+            network.parameters(), lr=plan.lr, fused=fused
+        )
         fp16 = plan.precision == "fp16"
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=fp16)
         self._average = WeightAverage(network, plan.ema_decay) if plan.ema_decay else None
@@ -88,33 +116,37 @@ class Trainer:
         """Compile the network from the next step on."""
         self._forward = torch.compile(self._forward)
 
-    def epoch(self, batches: Iterable[tuple[int, Tensor]]) -> Iterator[Tensor]:
-        """Take a step on each global batch, yielding its mean loss, a scalar on the device.
-
-        Args:
-            batches: the size n of each global batch, and this process's images of it
-                `(b, C, *S)` in [0, 1].
-        """
+    def epoch(self, batches: Iterable[Batch]) -> Iterator[Tensor]:
+        """Take a step on each global batch, yielding its mean loss, a scalar on the device."""
         self.network.train()
-        mine = slice(distributed.rank(), None, distributed.world_size())
-        for n, images in batches:
-            for group in self._optimizer.param_groups:
-                group["lr"] = self.plan.lr_at(self.step)
-            images = images.to(self._device, non_blocking=True)
-            with autocast(self._device, self.plan.precision):
-                losses = self.objective.loss(
-                    self._forward, images, n, mine, self.plan.seed_at(self.step)
-                )
-            # DDP averages over processes: the sum over the global batch, divided by its size.
-            loss = losses.sum() * distributed.world_size() / n
-            self._optimizer.zero_grad(set_to_none=True)
-            self._scaler.scale(loss).backward()
-            self._scaler.step(self._optimizer)
-            self._scaler.update()
-            if self._average:
-                self._average.update(self.network, self.step)
+        for n, *tensors in batches:
+            tensors = [tensor.to(self._device, non_blocking=True) for tensor in tensors]
+            loss = self._learn(n, *tensors)
             self.step += 1
-            yield loss.detach()
+            yield loss
+
+    def _learn(self, n: int, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """One step of the optimiser; its loss."""
+        mine = slice(distributed.rank(), None, distributed.world_size())
+        seed = self.plan.seed_at(self.step)
+        torch.manual_seed(seed + distributed.rank())  # of dropout
+        for group in self._optimizer.param_groups:
+            group["lr"] = self.plan.lr_at(self.step)
+        known = () if labels is None else (labels,)
+        with autocast(self._device, self.plan.precision):
+            losses = self.objective.loss(self._forward, images, n, mine, seed, *known)
+        # DDP averages over processes: the sum over the global batch, divided by its size.
+        loss = losses.sum() * distributed.world_size() / n
+        self._optimizer.zero_grad(set_to_none=True)
+        self._scaler.scale(loss).backward()
+        if self.plan.grad_clip:
+            self._scaler.unscale_(self._optimizer)
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.plan.grad_clip)
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        if self._average:
+            self._average.update(self.network, self.step)
+        return loss.detach()
 
     def evaluation_weights(self) -> dict[str, Tensor]:
         """The averaged weights where there are any, else the network's own."""
@@ -135,7 +167,7 @@ class Trainer:
         self.network.load_state_dict(state["network"])
         if self._average:
             self._average.weights = {
-                name: weight.to(self._device)
+                name: weight.to(self._device, copy=True)
                 for name, weight in (state["average"] or self.network.state_dict()).items()
             }
         self._optimizer.load_state_dict(state["optimizer"])

@@ -13,13 +13,31 @@ from typing import Literal
 
 from diffusion_ood.cli import option
 from diffusion_ood.errors import UserError
+from diffusion_ood.options.ranges import at_least, positive
+from diffusion_ood.options.scoring import DetectOptions, ReconstructOptions
+from diffusion_ood.options.training import ClassifierTrainOptions, FitOptions, TrainOptions
+
+__all__ = [
+    "ClassifierOptions",
+    "ClassifierTrainOptions",
+    "ComputeOptions",
+    "DatasetOptions",
+    "DetectOptions",
+    "DiffusionOptions",
+    "FitOptions",
+    "ImageOptions",
+    "LoadingOptions",
+    "ReconstructOptions",
+    "RunOptions",
+    "TrainOptions",
+]
 
 BetaSchedule = Literal[
     "linear", "scaled_linear", "cosine", "linear_beta", "scaled_linear_beta", "sigmoid_beta"
 ]
 _SCHEDULES = {"linear": "linear_beta", "scaled_linear": "scaled_linear_beta"}
 PredictionType = Literal["epsilon", "sample", "v_prediction"]
-ModelType = Literal["tiny", "small", "big"]
+ModelType = Literal["tiny", "small", "big", "ddim32"]
 
 
 @dataclass(frozen=True)
@@ -68,7 +86,7 @@ class ImageOptions:
         if self.spatial_dimension not in (2, 3):
             raise UserError(f"--spatial_dimension: found {self.spatial_dimension}, expected 2 or 3")
         if self.image_size is not None:
-            _positive("image_size", self.image_size)
+            positive("image_size", self.image_size)
         roi = self.image_roi
         if roi is not None and (
             len(roi) != self.spatial_dimension or any(s == 0 or s < -1 for s in roi)
@@ -98,7 +116,7 @@ class LoadingOptions:
     )
 
     def __post_init__(self) -> None:
-        _at_least("num_workers", self.num_workers, 0)
+        at_least("num_workers", self.num_workers, 0)
 
 
 @dataclass(frozen=True)
@@ -106,7 +124,9 @@ class DiffusionOptions:
     """The diffusion model: what is stored in the checkpoint and never changes after training."""
 
     model_type: ModelType = option(
-        "size of the U-Net; tiny has about a million parameters", default="small"
+        "size of the U-Net; tiny has about a million parameters, ddim32 is the one of DDIM for "
+        "images of 32 pixels",
+        default="small",
     )
     prediction_type: PredictionType = option(
         "what the network predicts: ε, x_0 or v", default="epsilon"
@@ -116,6 +136,13 @@ class DiffusionOptions:
     )
     beta_start: float = option("first β; the cosine schedule has none", default=1e-4)
     beta_end: float = option("last β; the cosine schedule has none", default=2e-2)
+    num_classes: int = option(
+        "classes of a class-conditional model, from the split's second column; 0 is unconditional",
+        default=0,
+    )
+    data_range: Literal["01", "pm1"] = option(
+        "range that the model sees images in, before --b_scale: 0 to 1, or -1 to 1", default="01"
+    )
     b_scale: float = option("factor on the images before noise is added (Chen 2023)", default=1.0)
     snr_shift: float = option(
         "factor on the signal-to-noise ratio of every level (Hoogeboom et al. 2023)", default=1.0
@@ -126,8 +153,11 @@ class DiffusionOptions:
         # One name a schedule, so that two spellings of it do not contradict each other.
         name = _SCHEDULES.get(self.beta_schedule, self.beta_schedule)
         object.__setattr__(self, "beta_schedule", name)
-        _positive("b_scale", self.b_scale)
-        _positive("snr_shift", self.snr_shift)
+        at_least("num_classes", self.num_classes, 0)
+        if self.num_classes == 1:
+            raise UserError("--num_classes: found 1, expected at least 2, or 0 for none")
+        positive("b_scale", self.b_scale)
+        positive("snr_shift", self.snr_shift)
         if not 0 < self.beta_start <= self.beta_end < 1:
             raise UserError(
                 f"--beta_start, --beta_end: found {self.beta_start}, {self.beta_end}, "
@@ -141,6 +171,20 @@ class DiffusionOptions:
 
 
 @dataclass(frozen=True)
+class ClassifierOptions:
+    """The classifier: what is stored in its checkpoint and never changes after training."""
+
+    classifier_type: Literal["resnet18", "narrow"] = option(
+        "ResNet-18 for small images, or the same with an eighth of its channels, for a CPU",
+        default="resnet18",
+    )
+    num_classes: int = option("number of classes in the split's second column", default=10)
+
+    def __post_init__(self) -> None:
+        at_least("num_classes", self.num_classes, 2)
+
+
+@dataclass(frozen=True)
 class ComputeOptions:
     """Computing: where and how precisely; the results agree within rounding."""
 
@@ -151,114 +195,6 @@ class ComputeOptions:
     compile: Literal["auto", "on", "off"] = option(
         "torch.compile the network; auto estimates whether the work repays it", default="auto"
     )
-
-
-@dataclass(frozen=True)
-class TrainOptions:
-    """Training."""
-
-    training_ids: Path = option("split CSV of the training images")
-    validation_ids: Path = option("split CSV of the validation images")
-    n_epochs: int = option("number of passes over the training images", default=300)
-    batch_size: int = option("images a step, over all processes together", default=512)
-    lr: float = option("learning rate of Adam", default=2.5e-5)
-    lr_schedule: Literal["constant", "cosine"] = option(
-        "cosine falls to zero over --n_epochs", default="constant"
-    )
-    ema_decay: float = option(
-        "decay of the averaged weights that are validated and scored with; 0 is off", default=0.0
-    )
-    max_train_t: int | None = option(
-        "train on the noise levels t < max_train_t alone", default=None
-    )
-    augmentation: bool = option(
-        "small random rotations, shifts and zooms (never flips)", default=False
-    )
-    eval_freq: int = option("epochs between validations", default=10)
-    checkpoint_every: int = option("epochs between the checkpoints that are kept", default=100)
-    ddpm_checkpoint_epoch: int | None = option(
-        "go on from checkpoint_<epoch>.pth rather than from the last", default=None
-    )
-    quick_test: bool = option("one training and one validation batch an epoch", default=False)
-    seed: int = option("seed of the weights, the order of the images and the noise", default=2)
-
-    def __post_init__(self) -> None:
-        for name in ("n_epochs", "batch_size", "lr", "eval_freq", "checkpoint_every"):
-            _positive(name, getattr(self, name))
-        if self.max_train_t is not None:
-            _positive("max_train_t", self.max_train_t)
-        if not 0 <= self.ema_decay < 1:
-            raise UserError(f"--ema_decay: found {self.ema_decay}, expected 0 <= ema_decay < 1")
-
-
-@dataclass(frozen=True)
-class ReconstructOptions:
-    """Reconstruction: which images, from which noise levels, by which steps."""
-
-    validation_ids: Path | None = option("split CSV of the validation images", default=None)
-    in_ids: Path | None = option("split CSV of the in-distribution test images", default=None)
-    out_ids: tuple[Path, ...] = option(
-        "split CSVs of the out-of-distribution sets; X_vflip.csv, X_hflip.csv are X.csv flipped",
-        default=(),
-    )
-    run_val: bool = option("score the validation images", default=True)
-    run_in: bool = option("score the in-distribution test images", default=True)
-    run_out: bool = option("score the out-of-distribution sets", default=True)
-    first_n_val: int | None = option("score the first N validation images alone", default=None)
-    first_n: int | None = option("score the first N images of each test set alone", default=None)
-    num_inference_steps: int = option("steps of the whole time grid", default=100)
-    inference_skip_factor: int = option("keep every N-th start point of the grid", default=1)
-    budget: int | None = option(
-        "network calls an image, spent on as many noise levels: x_0 is predicted straight from "
-        "each, in place of trajectories down the grid",
-        default=None,
-    )
-    sampler: Literal["plms", "ddim", "pndm2", "pndm4"] = option(
-        "how a trajectory steps down the grid", default="plms"
-    )
-    batch_size: int = option("images read and reported on at a time", default=64)
-    max_batch: int = option("trajectories in one network call; bounds the memory", default=256)
-    drop_last: bool = option("leave out the images of an incomplete last batch", default=False)
-    eval_checkpoint: str = option("best, last, or the path of a checkpoint", default="best")
-    ddpm_checkpoint_epoch: int | None = option("score with checkpoint_<epoch>.pth", default=None)
-    save_images: int = option(
-        "keep the first N images of each set as a sheet of reconstructions", default=0
-    )
-    lpips_weights: Path | None = option(
-        "file of AlexNet's convolution weights for LPIPS", default=None
-    )
-    seed: int = option("seed of the noise", default=2)
-
-    def __post_init__(self) -> None:
-        for name in ("num_inference_steps", "inference_skip_factor", "batch_size", "max_batch"):
-            _positive(name, getattr(self, name))
-        for name in ("first_n", "first_n_val", "budget"):
-            if getattr(self, name) is not None:
-                _positive(name, getattr(self, name))
-        _at_least("save_images", self.save_images, 0)
-
-
-@dataclass(frozen=True)
-class DetectOptions:
-    """Detection: from score tables to metrics and decisions."""
-
-    max_t: int = option("leave out start points above this t", default=1000)
-    min_t: int = option("leave out start points below this t", default=0)
-    t_skip: int = option("keep every N-th of the remaining start points", default=1)
-    out_data: tuple[str, ...] = option("names of the OOD sets; default: all in ood/", default=())
-    target_fpr: float = option(
-        "share of in-distribution images that may be called OOD", default=0.05
-    )
-    n_bootstrap: int = option("resamples for the 95 % intervals; 0 leaves them out", default=1000)
-    seed: int = option("seed of the resampling", default=2)
-
-    def __post_init__(self) -> None:
-        _positive("t_skip", self.t_skip)
-        _at_least("n_bootstrap", self.n_bootstrap, 0)
-        if not 0 < self.target_fpr < 1:
-            raise UserError(
-                f"--target_fpr: found {self.target_fpr}, expected a share between 0 and 1"
-            )
 
 
 @dataclass(frozen=True)
@@ -290,8 +226,8 @@ class DatasetOptions:
     num_workers: int = option("processes that write images", default=2)
 
     def __post_init__(self) -> None:
-        _at_least("num_workers", self.num_workers, 0)
-        _at_least("seed", self.seed, 0)
+        at_least("num_workers", self.num_workers, 0)
+        at_least("seed", self.seed, 0)
         if (self.image_folder is None) != (self.name is None):
             raise UserError("--image_folder, --name: found one, expected both or neither")
         if self.name is not None and (not self.name or Path(self.name).name != self.name):
@@ -302,13 +238,3 @@ class DatasetOptions:
             raise UserError(
                 f"--test_fraction: found {self.test_fraction}, expected a share between 0 and 1"
             )
-
-
-def _positive(name: str, value: float) -> None:
-    if not value > 0:
-        raise UserError(f"--{name}: found {value}, expected more than 0")
-
-
-def _at_least(name: str, value: float, least: float) -> None:
-    if value < least:
-        raise UserError(f"--{name}: found {value}, expected at least {least}")

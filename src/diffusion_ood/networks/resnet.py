@@ -1,0 +1,57 @@
+"""ResNets for small images: no pooling in the stem, and features beside the logits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from diffusion_ood.networks.backend import ResNet
+
+# resnet18 is OpenOOD's `resnet18_32x32`; narrow has an eighth of its channels, for a CPU.
+CHANNELS = {"resnet18": (64, 128, 256, 512), "narrow": (8, 16, 32, 64)}
+
+
+class Classifier(nn.Module):
+    """A ResNet-18 (He et al. 2016) with a 3 × 3 stem of stride 1, on images in [0, 1].
+
+    Args:
+        classifier_type: a key of `CHANNELS`.
+        image_shape: `(C, *S)` of one image.
+        num_classes: K.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, classifier_type: str, image_shape: tuple[int, ...], num_classes: int
+    ) -> None:
+        super().__init__()
+        channels, *sides = image_shape
+        widths = CHANNELS[classifier_type]
+        self.resnet: Any = ResNet(
+            block="basic",
+            layers=[2, 2, 2, 2],
+            block_inplanes=list(widths),
+            spatial_dims=len(sides),
+            n_input_channels=channels,
+            conv1_t_size=3,
+            conv1_t_stride=1,
+            no_max_pool=True,
+            bias_downsample=False,
+            num_classes=num_classes,
+        )
+        # As buffers they are saved with the weights, and every user normalises alike.
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("std", torch.ones(channels))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits `(B, K)` and pooled features `(B, F)` ≥ 0 of images `(B, C, *S)` in [0, 1]."""
+        shape = (1, -1, *[1] * (images.ndim - 2))
+        net = self.resnet
+        x = net.act(net.bn1(net.conv1((images - self.mean.view(shape)) / self.std.view(shape))))
+        x = net.layer4(net.layer3(net.layer2(net.layer1(x))))
+        features = x.flatten(2).mean(2)
+        return net.fc(features), features

@@ -1,0 +1,81 @@
+"""Options of reconstruction and detection."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from diffusion_ood.cli import option
+from diffusion_ood.errors import UserError
+from diffusion_ood.options.ranges import at_least, positive
+
+
+@dataclass(frozen=True)
+class ReconstructOptions:
+    """Reconstruction: which images, from which noise levels, by which steps."""
+
+    validation_ids: Path | None = option("split CSV of the validation images", default=None)
+    in_ids: Path | None = option("split CSV of the in-distribution test images", default=None)
+    out_ids: tuple[Path, ...] = option(
+        "split CSVs of the out-of-distribution sets; X_vflip.csv, X_hflip.csv are X.csv flipped",
+        default=(),
+    )
+    run_val: bool = option("score the validation images", default=True)
+    run_in: bool = option("score the in-distribution test images", default=True)
+    run_out: bool = option("score the out-of-distribution sets", default=True)
+    first_n_val: int | None = option("score the first N validation images alone", default=None)
+    first_n: int | None = option("score the first N images of each test set alone", default=None)
+    num_inference_steps: int = option("steps of the whole time grid", default=100)
+    inference_skip_factor: int = option("keep every N-th start point of the grid", default=1)
+    budget: int | None = option(
+        "network calls an image, spent on as many noise levels: x_0 is predicted straight from "
+        "each, in place of trajectories down the grid",
+        default=None,
+    )
+    sampler: Literal["plms", "ddim", "pndm2", "pndm4"] = option(
+        "how a trajectory steps down the grid", default="plms"
+    )
+    batch_size: int = option("images read and reported on at a time", default=64)
+    max_batch: int = option("trajectories in one network call; bounds the memory", default=256)
+    drop_last: bool = option("leave out the images of an incomplete last batch", default=False)
+    eval_checkpoint: str = option("best, last, or the path of a checkpoint", default="best")
+    ddpm_checkpoint_epoch: int | None = option("score with checkpoint_<epoch>.pth", default=None)
+    save_images: int = option(
+        "keep the first N images of each set as a sheet of reconstructions", default=0
+    )
+    lpips_weights: Path | None = option(
+        "file of AlexNet's convolution weights for LPIPS", default=None
+    )
+    seed: int = option("seed of the noise", default=2)
+
+    def __post_init__(self) -> None:
+        for name in ("num_inference_steps", "inference_skip_factor", "batch_size", "max_batch"):
+            positive(name, getattr(self, name))
+        for name in ("first_n", "first_n_val", "budget"):
+            if getattr(self, name) is not None:
+                positive(name, getattr(self, name))
+        at_least("save_images", self.save_images, 0)
+
+
+@dataclass(frozen=True)
+class DetectOptions:
+    """Detection: from score tables to metrics and decisions."""
+
+    max_t: int = option("leave out start points above this t", default=1000)
+    min_t: int = option("leave out start points below this t", default=0)
+    t_skip: int = option("keep every N-th of the remaining start points", default=1)
+    out_data: tuple[str, ...] = option("names of the OOD sets; default: all in ood/", default=())
+    target_fpr: float = option(
+        "share of in-distribution images that may be called OOD", default=0.05
+    )
+    n_bootstrap: int = option("resamples for the 95 % intervals; 0 leaves them out", default=1000)
+    seed: int = option("seed of the resampling", default=2)
+
+    def __post_init__(self) -> None:
+        positive("t_skip", self.t_skip)
+        at_least("n_bootstrap", self.n_bootstrap, 0)
+        if not 0 < self.target_fpr < 1:
+            raise UserError(
+                f"--target_fpr: found {self.target_fpr}, expected a share between 0 and 1"
+            )

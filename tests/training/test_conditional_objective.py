@@ -1,0 +1,106 @@
+"""Labels, antithetic times, clipping and the range of the data in training."""
+
+import pytest
+import torch
+from torch import nn
+
+from diffusion_ood.diffusion.model import DiffusionModel
+from diffusion_ood.options import DiffusionOptions
+from diffusion_ood.training.objective import DiffusionObjective
+from diffusion_ood.training.trainer import Plan, Trainer
+
+ALL = slice(None)
+
+
+class Recorder:
+    """Answers zero, and keeps the times and labels that it was asked with."""
+
+    def __init__(self):
+        self.times, self.labels = [], []
+
+    def __call__(self, x_t, t, class_labels=None):
+        """A stand-in for the U-Net."""
+        self.times += t.tolist()
+        self.labels += [] if class_labels is None else class_labels.tolist()
+        return torch.zeros_like(x_t)
+
+
+def objective(num_classes=3, **settings):
+    options = DiffusionOptions(model_type="tiny", num_classes=num_classes)
+    return DiffusionObjective(DiffusionModel(options, (1, 8, 8)), 1000, **settings)
+
+
+def asked(objective_, n, labels=None, seed=0, mine=ALL):
+    recorder = Recorder()
+    images = torch.zeros(n, 1, 2, 2)[mine]
+    known = () if labels is None else (labels[mine],)
+    objective_.loss(recorder, images, n, mine, seed, *known)
+    return recorder
+
+
+@pytest.mark.parametrize("n", [2, 8, 9])
+def test_antithetic_times_come_in_pairs(n):
+    times = asked(objective(0, antithetic=True), n).times
+    half = -(-n // 2)
+    for first, second in zip(times, times[half:], strict=False):
+        assert first + second == 999
+    if n % 2 == 0:
+        assert sum(times) / n == pytest.approx(999 / 2)
+    assert len(set(times)) > 1
+
+
+@pytest.mark.parametrize(("share", "tolerance"), [(0.0, 0), (0.1, 0.02), (1.0, 0)])
+def test_a_share_of_the_labels_becomes_the_null_label(share, tolerance):
+    labels = torch.arange(3000) % 3
+    found = torch.tensor(asked(objective(label_dropout=share), 3000, labels).labels)
+    hidden = found == 3
+    assert torch.equal(found[~hidden], labels[~hidden])
+    assert hidden.double().mean().item() == pytest.approx(share, abs=tolerance)
+
+
+def test_hidden_labels_belong_to_the_global_batch():
+    labels = torch.arange(12) % 3
+    objective_ = objective(label_dropout=0.5, antithetic=True)
+    whole = asked(objective_, 12, labels)
+    for rank in range(2):
+        mine = slice(rank, None, 2)
+        part = asked(objective_, 12, labels, mine=mine)
+        assert part.labels == whole.labels[mine]
+        assert part.times == whole.times[mine]
+
+
+def test_times_do_not_depend_on_labels():
+    """The first system's draws stay as they are."""
+    plain, labelled = objective(0), objective(label_dropout=0.5)
+    assert asked(plain, 16).times == asked(labelled, 16, torch.zeros(16).long()).times
+
+
+@pytest.mark.parametrize(("data_range", "expected"), [("01", [0, 0.5]), ("pm1", [-0.5, 0.5])])
+def test_the_data_range_is_converted_to_the_model_and_back(data_range, expected):
+    options = DiffusionOptions(model_type="tiny", data_range=data_range, b_scale=0.5)
+    model = DiffusionModel(options, (1, 8, 8))
+    images = torch.tensor([0.0, 1.0])
+    assert model.to_model(images).tolist() == expected
+    assert model.from_model(model.to_model(images)).tolist() == [0, 1]
+    assert model.from_model(torch.tensor([-9.0, 9.0])).tolist() == [0, 1]
+
+
+class Slope(nn.Module):
+    """One weight whose gradient is −100, by a loss of −100·weight an image."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def loss(self, network, images, n, mine, seed):
+        """Objective and network in one."""
+        return -100 * self.weight.expand(len(images))
+
+
+@pytest.mark.parametrize(("clip", "moved"), [(0.0, 100.0), (1.0, 1.0), (500.0, 100.0)])
+def test_the_gradients_norm_is_clipped(clip, moved):
+    network = Slope()
+    plan = Plan(1.0, "constant", 1, 0.0, "fp32", 0, grad_clip=clip)
+    trainer = Trainer(network, network, plan, torch.optim.SGD(network.parameters(), lr=1.0))
+    list(trainer.epoch([(2, torch.zeros(2, 1))]))
+    assert network.weight.item() == pytest.approx(moved, rel=1e-4)
