@@ -12,19 +12,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 from torch import Tensor
-from torchvision.utils import make_grid, save_image
 from tqdm import tqdm
 
 from diffusion_ood import cli
 from diffusion_ood.commands import run_files
-from diffusion_ood.commands.tasks import Task, read_tasks
+from diffusion_ood.commands.measuring import Measuring, save_sheet, wants_lpips
+from diffusion_ood.commands.tasks import Task, choose_grid, read_tasks
 from diffusion_ood.data.loaders import ImageSet, image_batches, open_images
 from diffusion_ood.data.splits import Split
 from diffusion_ood.detection.parts import TableWriter, merge_parts
-from diffusion_ood.diffusion.denoiser import NetworkDenoiser
+from diffusion_ood.diffusion.denoiser import Denoiser
+from diffusion_ood.diffusion.guidance import GuidedDenoiser
 from diffusion_ood.diffusion.samplers import SAMPLERS
 from diffusion_ood.errors import UserError
 from diffusion_ood.networks.alexnet import find_alexnet_features
@@ -40,12 +40,9 @@ from diffusion_ood.runtime import distributed
 from diffusion_ood.runtime.batching import CompiledForFullBatches
 from diffusion_ood.runtime.compiling import verdict
 from diffusion_ood.runtime.device import autocast, compiler_is_there, describe, prepare
-from diffusion_ood.runtime.files import atomic_write, sha256
-from diffusion_ood.scores.base import Score
-from diffusion_ood.scores.mse import MeanSquaredError
-from diffusion_ood.scores.perceptual import PerceptualDifference
-from diffusion_ood.scores.reconstruction import score_reconstructions
-from diffusion_ood.trajectories.grid import Grid, StraightGrid, TimeGrid, batch_width, network_calls
+from diffusion_ood.runtime.files import sha256
+from diffusion_ood.scores.classifier import Watch
+from diffusion_ood.trajectories.grid import batch_width, network_calls
 from diffusion_ood.trajectories.reconstruct import reconstruct
 
 GROUPS = (
@@ -88,19 +85,30 @@ class _Run:
             stored = run_files.stored_options(cls, content, path)
             run_files.refuse_contradiction(asked, stored, names, path)
         self.network: Any = prepare(self.model.network, device)
-        self.grid = self._grid(line)
-        self.calls = network_calls(self.grid, SAMPLERS[self.options.sampler])
-        self.width = batch_width(self.grid, self.options.batch_size, self.options.max_batch)
-        self.scores = _build_scores(self.options.lpips_weights, device)
+        self.grid = choose_grid(line, self.model.schedule.num_timesteps)
+        repeats, rows = self.options.repeats, 2 if self.options.guidance else 1
+        self.slots = [(start, k) for start in self.grid.starts for k in range(repeats)]
+        self.calls = network_calls(self.grid, SAMPLERS[self.options.sampler]) * repeats * rows
+        self.width = batch_width(
+            self.grid, self.options.batch_size * repeats, max(1, self.options.max_batch // rows)
+        )
+        self.measuring = Measuring(
+            self.options,
+            _alexnet_features(self.options),
+            self.model,
+            tuple(content.get("classes", ())),
+            device,
+        )
         self.fingerprint = {
             "checkpoint": sha256(path),
             "sampler": self.options.sampler,
             "num_inference_steps": self.options.num_inference_steps,
             "starts": list(self.grid.starts),
             "budget": self.options.budget,
-            "scores": [score.name for score in self.scores],
+            "scores": self.measuring.columns,
             "seed": self.options.seed,
             "precision": line[ComputeOptions].precision,
+            **self.measuring.settings,
         }
         self._compile_is_open = False
         self._decide_at_once(line[ComputeOptions].compile)
@@ -117,7 +125,7 @@ class _Run:
         with TableWriter(
             path,
             fingerprint=self.fingerprint,
-            rows_per_image=len(self.grid.starts),
+            rows_per_image=len(self.slots),
             facts={
                 "split": str(task.split.path),
                 "native_size": [list(size) for size in images.native_sizes],
@@ -135,23 +143,12 @@ class _Run:
             self._score_missing(task, images, mine, writer, after)
         distributed.barrier()
         if distributed.is_main():
-            spare = merge_parts(path, task.split.images, len(self.grid.starts))
+            spare = merge_parts(path, task.split.images, len(self.slots))
             if spare:
                 print(f"{task.name}: {spare} more images were done and are kept for later")
             if self.options.save_images:
                 self._save_sheet(task, images)
         distributed.barrier()
-
-    def _grid(self, line: cli.CommandLine) -> Grid:
-        """The start points asked for, and the way down from them."""
-        options, num_timesteps = self.options, self.model.schedule.num_timesteps
-        if options.budget is None:
-            steps, skip = options.num_inference_steps, options.inference_skip_factor
-            return TimeGrid(num_timesteps, steps, skip)
-        for name in ("num_inference_steps", "inference_skip_factor", "sampler"):
-            if name in line.given:
-                raise UserError(f"--{name}: means nothing beside --budget; leave one of them out")
-        return StraightGrid(num_timesteps, options.budget)
 
     def _checkpoint_path(self) -> Path:
         run_dir, epoch = self.line[RunOptions].run_dir, self.options.ddpm_checkpoint_epoch
@@ -194,13 +191,8 @@ class _Run:
         ) as bar:
             for batch, pixels in zip(batches, loaded, strict=True):
                 keys = [task.split.images[index] for index in batch]
-                values = score_reconstructions(
-                    self.scores,
-                    pixels.to(self.device),
-                    self._reconstruct(pixels, keys),
-                    len(self.grid.starts),
-                )
-                writer.append(self._table(task.type, keys, values))
+                values = self._values(task, batch, pixels)
+                writer.append(self.measuring.table(task.type, keys, self.slots, values))
                 bar.update(len(batch))
                 done += len(batch)
                 per_image = (time.perf_counter() - begin) / done
@@ -209,43 +201,42 @@ class _Run:
             rate = len(indices) / (time.perf_counter() - begin)
             distributed.print_once(f"{task.name}: {len(indices)} images, {rate:.2f} images/s")
 
-    def _denoiser(self) -> NetworkDenoiser:
+    def _denoiser(self) -> Denoiser:
         """ε̂ by the network as it is now, plain or compiled, at the precision asked for."""
 
-        def network(x: Tensor, t: Tensor) -> Tensor:
+        def network(x: Tensor, t: Tensor, **labels: Tensor) -> Tensor:
             with autocast(self.device, self.line[ComputeOptions].precision):
-                return self.network(x, t)
+                return self.network(x, t, **labels)
 
-        return self.model.denoiser(network)
+        denoiser = self.model.denoiser(network)
+        if self.model.null_label is None:
+            return denoiser
+        return GuidedDenoiser(denoiser, self.options.guidance, self.model.null_label)
+
+    def _values(self, task: Task, batch: list[int], pixels: Tensor) -> Tensor:
+        """The scores of the images of these indices, `(B, slots, columns)`."""
+        images = pixels.to(self.device)
+        watch = self.measuring.watch(images)
+        reconstructions = self._reconstruct(task, batch, pixels, watch)
+        return self.measuring.values(images, reconstructions, len(self.slots), watch)
 
     def _reconstruct(
-        self, pixels: Tensor, keys: list[str]
+        self, task: Task, batch: list[int], pixels: Tensor, watch: Watch | None
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """All reconstructions of images `(B, C, *S)` in [0, 1]."""
+        """All reconstructions of the images `(B, C, *S)` in [0, 1] of these indices."""
         return reconstruct(
             self.model,
             self._denoiser(),
             SAMPLERS[self.options.sampler],
             self.grid,
             pixels.to(self.device),
-            keys,
+            [task.split.images[index] for index in batch],
             self.options.seed,
             self.width,
+            repeats=self.options.repeats,
+            shared_noise=bool(self.options.levels),
+            labels=self.measuring.labels(task.split, batch, watch),
         )
-
-    def _table(self, kind: str, keys: list[str], values: Tensor) -> pd.DataFrame:
-        """The rows of a batch's images, image by image, t rising."""
-        starts = self.grid.starts
-        table = pd.DataFrame(
-            {
-                "filename": [key for key in keys for _ in starts],
-                "type": kind,
-                "t": list(starts) * len(keys),
-            }
-        )
-        for k, score in enumerate(self.scores):
-            table[score.name] = values[:, :, k].flatten().numpy()
-        return table
 
     def _decide_at_once(self, mode: str) -> None:
         """Compile when told to; leave the decision open on `auto`, where a compiler is there."""
@@ -254,7 +245,7 @@ class _Run:
             raise UserError(f"--compile on: found no compiler for {self.device}; use auto or off")
         self._compile_is_open = mode == "auto" and possible
         if mode == "on":
-            self.network = CompiledForFullBatches(self.network, self.width)
+            self._compile()
 
     def _consider_compiling(self, remaining_s: float) -> None:
         """After the first batch, once: compile if the rest of the work repays it."""
@@ -263,37 +254,38 @@ class _Run:
             sentence = verdict(remaining_s)
             distributed.print_once(f"compile {sentence}")
             if sentence.startswith("on"):
-                self.network = CompiledForFullBatches(self.network, self.width)
+                self._compile()
+
+    def _compile(self) -> None:
+        rows = 2 * self.width if self.options.guidance else self.width
+        self.network = CompiledForFullBatches(self.network, rows)
 
     def _save_sheet(self, task: Task, images: ImageSet) -> None:
         """A picture with a row an image: the image, then its reconstructions, t rising."""
         indices = list(range(min(self.options.save_images, len(images))))
         pixels = images.batch(indices)
-        keys = [task.split.images[index] for index in indices]
-        cells = torch.empty(len(indices), 1 + len(self.grid.starts), *images.shape)
+        cells = torch.empty(len(indices), 1 + len(self.slots), *images.shape)
         cells[:, 0] = pixels
-        for image, start, reconstruction in self._reconstruct(pixels, keys):
-            cells[image, 1 + start] = reconstruction.cpu()
-        if len(images.shape) == 4:  # the middle slice of each volume
-            cells = cells[:, :, :, images.shape[1] // 2]
+        watch = self.measuring.watch(pixels.to(self.device))
+        for image, slot, reconstruction in self._reconstruct(task, indices, pixels, watch):
+            cells[image, 1 + slot] = reconstruction.cpu()
         path = self.ood_dir / f"reconstructions_{task.name}.png"
-        sheet = make_grid(cells.flatten(0, 1), nrow=cells.shape[1], padding=1, pad_value=0.5)
-        with atomic_write(path, "wb") as file:
-            save_image(sheet, file, format="png")
+        save_sheet(path, cells)
         print(f"{task.name}: {path}", flush=True)
 
 
-def _build_scores(lpips_weights: Path | None, device: torch.device) -> list[Score]:
-    """MSE, and LPIPS where its weights can be had; the first process looks for them first."""
+def _alexnet_features(options: ReconstructOptions) -> dict[str, Tensor] | None:
+    """LPIPS's weights, where it is asked for; the first process looks for them first."""
+    if not wants_lpips(options):
+        return None
     features = None
     for mine in (distributed.is_main(), not distributed.is_main()):
         if mine:
-            features = find_alexnet_features(lpips_weights)
+            features = find_alexnet_features(options.lpips_weights)
         distributed.barrier()
     if features is None:
         distributed.print_once(
-            "LPIPS is left out, since its weights could not be had: the scores are MSE alone; "
-            "--lpips_weights takes a file of torchvision's AlexNet weights"
+            "LPIPS is left out, since its weights could not be had; --lpips_weights takes a file "
+            "of torchvision's AlexNet weights"
         )
-        return [MeanSquaredError()]
-    return [MeanSquaredError(), PerceptualDifference(features, device)]
+    return features

@@ -1,13 +1,16 @@
-"""The tables that `reconstruct.py` is asked for."""
+"""The tables that `reconstruct.py` is asked for, and the start points."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from diffusion_ood import cli
 from diffusion_ood.data.splits import Split, read_split
 from diffusion_ood.errors import UserError
 from diffusion_ood.options import ReconstructOptions
+from diffusion_ood.trajectories.grid import Grid, LevelGrid, StraightGrid, TimeGrid
 
 
 @dataclass(frozen=True)
@@ -57,3 +60,22 @@ def _shortened(task: Task, options: ReconstructOptions) -> Task:
                 "of which --drop_last leaves none"
             )
     return dataclasses.replace(task, split=split)
+
+
+def choose_grid(line: cli.CommandLine, num_timesteps: int) -> Grid:
+    """The start points asked for, and the way down from them."""
+    options = line[ReconstructOptions]
+    steps, skip = options.num_inference_steps, options.inference_skip_factor
+    if options.levels:
+        _refuse_beside("levels", ("budget", "inference_skip_factor"), line)
+        return LevelGrid(num_timesteps, steps, options.levels)
+    if options.budget is None:
+        return TimeGrid(num_timesteps, steps, skip)
+    _refuse_beside("budget", ("num_inference_steps", "inference_skip_factor", "sampler"), line)
+    return StraightGrid(num_timesteps, options.budget)
+
+
+def _refuse_beside(flag: str, others: Sequence[str], line: cli.CommandLine) -> None:
+    for name in others:
+        if name in line.given:
+            raise UserError(f"--{name}: means nothing beside --{flag}; leave one of them out")

@@ -36,6 +36,29 @@ class ReconstructOptions:
     sampler: Literal["plms", "ddim", "pndm2", "pndm4"] = option(
         "how a trajectory steps down the grid", default="plms"
     )
+    levels: tuple[int, ...] = option(
+        "start from these noise levels alone, with the same noise at all of them, and step to the "
+        "image without noise: 0,120,240,360; 0 is the image itself",
+        default=(),
+    )
+    repeats: int = option("draws of noise at each start point", default=1)
+    scores: tuple[str, ...] = option(
+        "how to measure: mse, perceptual; with --classifier_checkpoint logit_l1, feature_l1 (how "
+        "far the classifier's outputs move), msp, maxlogit, energy (of the image alone)",
+        default=("mse", "perceptual"),
+    )
+    classifier_checkpoint: Path | None = option(
+        "checkpoint of train_classifier.py, for scores and for --labels pred", default=None
+    )
+    labels: Literal["none", "pred", "true"] = option(
+        "class that a class-conditional model is told: none, the one that the classifier predicts "
+        "for the image, or the one in the split",
+        default="none",
+    )
+    guidance: float = option(
+        "strength β of classifier-free guidance, (1+β)·conditional − β·unconditional; 0 is none",
+        default=0.0,
+    )
     batch_size: int = option("images read and reported on at a time", default=64)
     max_batch: int = option("trajectories in one network call; bounds the memory", default=256)
     drop_last: bool = option("leave out the images of an incomplete last batch", default=False)
@@ -56,6 +79,12 @@ class ReconstructOptions:
             if getattr(self, name) is not None:
                 positive(name, getattr(self, name))
         at_least("save_images", self.save_images, 0)
+        positive("repeats", self.repeats)
+        at_least("guidance", self.guidance, 0)
+        if self.guidance and self.labels == "none":
+            raise UserError("--guidance: means nothing with --labels none, expected pred or true")
+        if self.labels == "pred" and self.classifier_checkpoint is None:
+            raise UserError("--labels pred: found no --classifier_checkpoint, expected one")
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-Network = Callable[[Tensor, Tensor], Tensor]
+Network = Callable[..., Tensor]
 
 
 class CompiledForFullBatches:
@@ -18,7 +18,8 @@ class CompiledForFullBatches:
     through the network as it is.
 
     Args:
-        network: maps `(B, C, *S)` and times (B,) to `(B, C, *S)`, row by row.
+        network: maps `(B, C, *S)`, times (B,) and perhaps `class_labels` (B,) to `(B, C, *S)`, row
+            by row.
         batch: the size of a full batch.
     """
 
@@ -27,10 +28,14 @@ class CompiledForFullBatches:
         self._compiled = torch.compile(network, dynamic=False)
         self._batch = batch
 
-    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, t: Tensor, **labels: Tensor) -> Tensor:
         """The network's output for `(B, C, *S)` and times (B,), B at most `batch`."""
         missing = self._batch - len(x)
         if missing > self._batch // 2:
-            return self._plain(x, t)
+            return self._plain(x, t, **labels)
         padding = [0, 0] * (x.ndim - 1) + [0, missing]
-        return self._compiled(functional.pad(x, padding), functional.pad(t, [0, missing]))[: len(x)]
+        padded = {name: functional.pad(label, [0, missing]) for name, label in labels.items()}
+        whole = self._compiled(
+            functional.pad(x, padding), functional.pad(t, [0, missing]), **padded
+        )
+        return whole[: len(x)]

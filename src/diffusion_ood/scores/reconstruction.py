@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ def score_reconstructions(
     images: Tensor,
     reconstructions: Iterable[tuple[Tensor, Tensor, Tensor]],
     num_starts: int,
+    show: Callable[[Tensor, Tensor, Tensor], None] | None = None,
 ) -> Tensor:
     """Every score of every image at every start point.
 
@@ -27,7 +28,8 @@ def score_reconstructions(
         images: shape `(B, C, *S)` in [0, 1], on the device.
         reconstructions: what `trajectories.reconstruct` yields: numbers of images (n,) and of start
             points (n,), and reconstructions `(n, C, *S)` in [0, 1].
-        num_starts: start points an image.
+        num_starts: start points an image, times repeats.
+        show: is handed everything that is reconstructed, too.
 
     Returns:
         float32 on the CPU, shape `(B, num_starts, len(scores))`; NaN where there was no
@@ -36,6 +38,8 @@ def score_reconstructions(
     references = [score.reference(images) for score in scores]
     values = torch.full((len(images), num_starts, len(scores)), torch.nan)
     for image, start, reconstruction in reconstructions:
+        if show:
+            show(image, start, reconstruction)
         of_image = image.to(images.device)
         for k, (score, reference) in enumerate(zip(scores, references, strict=True)):
             rows = tuple(part[of_image] for part in reference)

@@ -105,3 +105,40 @@ class StraightGrid:
     def times(self, start: int) -> tuple[int, ...]:
         """From `start` to the clean image in one step."""
         return (start, CLEAN)
+
+
+@dataclass(frozen=True)
+class LevelGrid:
+    """A few chosen noise levels, and steps of T // steps from each to the image without noise.
+
+    From level L the times are L, L − δ, L − 2δ, … > 0 and then `CLEAN`: ⌈L / δ⌉ steps. DiffOOD
+    tells its network a time one too low and stops at t = 0; here the times are those of training
+    and nothing of the noise is left, at the same number of steps. Level 0 is the image itself:
+    scores compare with it, and nothing starts there.
+    """
+
+    num_timesteps: int
+    num_inference_steps: int
+    levels: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        last = self.num_timesteps - 1
+        if not self.starts or not all(0 <= level <= last for level in self.levels):
+            raise UserError(
+                f"--levels: found {','.join(map(str, self.levels))}, expected times from 0 to "
+                f"{last}, at least one of them above 0"
+            )
+        if self.num_inference_steps > self.num_timesteps:
+            raise UserError(
+                f"--num_inference_steps: found {self.num_inference_steps}, "
+                f"expected at most the model's {self.num_timesteps} training steps"
+            )
+
+    @property
+    def starts(self) -> tuple[int, ...]:
+        """The levels above 0, rising."""
+        return tuple(sorted({level for level in self.levels if level != 0}))
+
+    def times(self, start: int) -> tuple[int, ...]:
+        """From `start` to the clean image."""
+        return (*range(start, 0, -(self.num_timesteps // self.num_inference_steps)), CLEAN)

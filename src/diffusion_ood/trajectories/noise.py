@@ -18,7 +18,7 @@ def image_noise(shape: tuple[int, ...], seed: int, key: str, t: int, repeat: int
         shape: `(C, *S)` of the image.
         seed: of the run.
         key: the image's path as written in its split.
-        t: the start point.
+        t: the start point; −1 for noise that all start points share.
         repeat: number of the draw at this start point.
 
     Returns:

@@ -11,6 +11,7 @@ from torch import Tensor
 from diffusion_ood.diffusion.denoiser import Denoiser
 from diffusion_ood.diffusion.model import DiffusionModel
 from diffusion_ood.diffusion.samplers import Sampler
+from diffusion_ood.diffusion.schedule import CLEAN
 from diffusion_ood.trajectories.engine import Trajectory, run_trajectories
 from diffusion_ood.trajectories.grid import Grid
 from diffusion_ood.trajectories.noise import image_noise
@@ -26,6 +27,10 @@ def reconstruct(
     keys: Sequence[str],
     seed: int,
     max_batch: int,
+    *,
+    repeats: int = 1,
+    shared_noise: bool = False,
+    labels: Tensor | None = None,
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Reconstructions of every image from every start point, as they are finished.
 
@@ -38,25 +43,35 @@ def reconstruct(
         keys: each image's path as written in its split; its noise depends on it.
         seed: of the noise.
         max_batch: trajectories in one network call.
+        repeats: draws of noise at each start point.
+        shared_noise: whether a repeat's noise is the same at all start points of an image.
+        labels: the class that each image is taken for, shape (B,), if any.
 
     Yields:
-        The numbers of n images, (n,), of their start points, (n,), and their reconstructions
-        `(n, C, *S)` in [0, 1].
+        The numbers of n images, (n,), of their slots, (n,), and their reconstructions
+        `(n, C, *S)` in [0, 1]. Slot k · repeats + r is repeat r at the start point number k.
     """
     x_0 = model.to_model(images.cpu())
 
-    def noisy(image: int, t: int) -> Tensor:
-        eps = image_noise(x_0.shape[1:], seed, keys[image], t)
+    def noisy(image: int, t: int, repeat: int) -> Tensor:
+        eps = image_noise(x_0.shape[1:], seed, keys[image], CLEAN if shared_noise else t, repeat)
         return model.schedule.add_noise(x_0[image][None], eps[None], torch.tensor([t]))[0]
 
-    starts = grid.starts
+    starts, slots = grid.starts, len(grid.starts) * repeats
+    classes: list[int | None] = [None] * len(images) if labels is None else labels.tolist()
     longest_first = [
-        Trajectory(image * len(starts) + k, grid.times(starts[k]), partial(noisy, image, starts[k]))
+        Trajectory(
+            image * slots + k * repeats + repeat,
+            grid.times(starts[k]),
+            partial(noisy, image, starts[k], repeat),
+            classes[image],
+        )
         for k in reversed(range(len(starts)))
         for image in range(len(images))
+        for repeat in range(repeats)
     ]
     for rows, x in run_trajectories(
         denoiser, model.schedule, sampler, longest_first, images.device, max_batch
     ):
         number = torch.tensor(rows)
-        yield number // len(starts), number % len(starts), model.from_model(x)
+        yield number // slots, number % slots, model.from_model(x)
