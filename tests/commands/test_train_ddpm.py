@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
@@ -78,7 +79,7 @@ def test_the_checkpoint_says_what_the_model_is(trained: Path) -> None:
     assert content["options"]["DiffusionOptions"]["beta_schedule"] == "linear_beta"
     assert content["options"]["ImageOptions"]["is_grayscale"] is True
     assert (content["image_shape"], content["epoch"]) == ((1, 8, 8), 10)
-    assert content["versions"]["torch"] == str(torch.__version__)
+    assert torch.__version__.startswith(content["versions"]["torch"])
     assert content["trainer"]["step"] == 10 * 12 // 4
 
 
@@ -198,7 +199,7 @@ def test_images_that_are_not_packed_give_the_same_weights(
     [
         ("--prediction_type=sample", "--prediction_type: found sample, but .* with epsilon"),
         ("--beta_schedule=cosine", "--beta_schedule: found cosine, but .* with linear_beta"),
-        ("--is_grayscale=0", ""),
+        ("--is_grayscale=0", "--is_grayscale: found False, but .* with True"),
         ("--image_size=16", "--image_size: found 16, but .* with None"),
     ],
 )
@@ -228,8 +229,6 @@ def test_a_contradiction_ends_as_one_line_and_exit_code_2(
 def test_a_resumed_run_refuses_images_of_another_size(
     train: Command, run_dir: Path, own_splits: Path
 ) -> None:
-    from PIL import Image
-
     train(run_dir, "--quick_test")
     for path in own_splits.glob("A_*/*.png"):
         Image.open(path).resize((16, 16)).save(path)

@@ -33,10 +33,11 @@ class Net(nn.Module):
         self.last = nn.Conv2d(8, 1, 3, padding=1)
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        """`(B, 1, H, W)` of images of that shape and times (B,)."""
         return self.last(torch.tanh(self.first(x) + self.time(t[:, None] / 1000)[..., None, None]))
 
 
-def trainer(weights_seed: int = 0, **changes: Any) -> Trainer:  # noqa: ANN401 - fields of Plan
+def trainer(weights_seed: int = 0, **changes: Any) -> Trainer:
     plan = Plan(
         **{
             "lr": 1e-2,
