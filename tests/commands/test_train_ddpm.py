@@ -269,10 +269,16 @@ def test_weights_that_give_no_number_are_never_saved(train: Command, run_dir: Pa
     assert not (run_dir / "checkpoint.pth").exists()
 
 
+@pytest.mark.parametrize("more", [[], ["--augmentation"]])
 def test_two_processes_train_like_one(
-    train: Command, train_flags: Callable[..., Any], run_dir: Path, splits: Path, launch: Any
+    more: list[str],
+    train: Command,
+    train_flags: Callable[..., Any],
+    run_dir: Path,
+    splits: Path,
+    launch: Any,
 ) -> None:
-    flags = ["--n_epochs=2", "--eval_freq=1", "--batch_size=5", "--lr=1e-4"]
+    flags = ["--n_epochs=2", "--eval_freq=1", "--batch_size=5", "--prediction_type=sample", *more]
     train(run_dir, *flags)
     two = run_dir.with_name("two")
     first, second = launch(__file__, *train_flags(two, splits), *flags, processes=2)

@@ -150,6 +150,20 @@ def test_the_seed_of_a_step_depends_on_seed_and_step_alone() -> None:
     assert all(0 <= seed < 2**56 for seed in first)
 
 
+def test_every_step_draws_by_its_own_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[int] = []
+    fresh = trainer()
+    loss = fresh.objective.loss
+
+    def recording(*given: Any) -> Tensor:
+        drawn.append(given[-1])
+        return loss(*given)
+
+    monkeypatch.setattr(fresh.objective, "loss", recording)
+    train(fresh, [4] * 3)
+    assert drawn == [fresh.plan.seed_at(step) for step in range(3)]
+
+
 def test_the_loss_of_a_step_is_the_mean_over_its_images() -> None:
     fresh = trainer()
     (n, images), *_ = batches([5])
