@@ -119,9 +119,7 @@ def test_none_is_a_value_where_the_type_allows_it_alone() -> None:
         (["stray"], "stray"),
     ],
 )
-def test_a_wrong_command_line_is_a_mistake_that_names_the_flag(
-    argv: list[str], named: str
-) -> None:
+def test_a_wrong_command_line_is_a_mistake_that_names_the_flag(argv: list[str], named: str) -> None:
     with pytest.raises(UserError, match=named):
         parse(*argv)
 

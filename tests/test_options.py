@@ -70,7 +70,7 @@ REFUSED = [
 ]
 
 
-def build(cls: str, **values: Any) -> Any:  # noqa: ANN401 - any options class
+def build(cls: str, **values: Any) -> Any:
     return getattr(options, cls)(**{**REQUIRED.get(cls, {}), **values})
 
 
@@ -78,6 +78,12 @@ def build(cls: str, **values: Any) -> Any:  # noqa: ANN401 - any options class
 def test_an_impossible_value_is_refused_by_its_flag(cls: str, field: str, value: object) -> None:
     with pytest.raises(UserError, match=f"--{field}"):
         build(cls, **{field: value})
+
+
+@pytest.mark.parametrize("name", ["", "a/b", ".."])
+def test_a_data_set_has_the_name_of_one_folder(name: str) -> None:
+    with pytest.raises(UserError, match="--name"):
+        build("DatasetOptions", image_folder=Path("f"), name=name)
 
 
 @pytest.mark.parametrize("cls", sorted({cls for cls, _, _ in REFUSED} | {"ComputeOptions"}))

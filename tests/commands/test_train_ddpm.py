@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
@@ -80,7 +81,7 @@ def test_the_checkpoint_says_what_the_model_is(trained: Path) -> None:
     assert content["options"]["DiffusionOptions"]["beta_schedule"] == "linear_beta"
     assert content["options"]["ImageOptions"]["is_grayscale"] is True
     assert (content["image_shape"], content["epoch"]) == ((1, 8, 8), 10)
-    assert content["versions"]["torch"] == str(torch.__version__)
+    assert torch.__version__.startswith(content["versions"]["torch"])
     assert content["trainer"]["step"] == 10 * 12 // 4
 
 
@@ -200,7 +201,7 @@ def test_images_that_are_not_packed_give_the_same_weights(
     [
         ("--prediction_type=sample", "--prediction_type: found sample, but .* with epsilon"),
         ("--beta_schedule=cosine", "--beta_schedule: found cosine, but .* with linear_beta"),
-        ("--is_grayscale=0", ""),
+        ("--is_grayscale=0", "--is_grayscale: found False, but .* with True"),
         ("--image_size=16", "--image_size: found 16, but .* with None"),
     ],
 )
@@ -230,8 +231,6 @@ def test_a_contradiction_ends_as_one_line_and_exit_code_2(
 def test_a_resumed_run_refuses_images_of_another_size(
     train: Command, run_dir: Path, own_splits: Path
 ) -> None:
-    from PIL import Image
-
     train(run_dir, "--quick_test")
     for path in own_splits.glob("A_*/*.png"):
         Image.open(path).resize((16, 16)).save(path)
@@ -272,10 +271,16 @@ def test_weights_that_give_no_number_are_never_saved(train: Command, run_dir: Pa
     assert not (run_dir / "checkpoint.pth").exists()
 
 
+@pytest.mark.parametrize("more", [[], ["--augmentation"]])
 def test_two_processes_train_like_one(
-    train: Command, train_flags: Callable[..., Any], run_dir: Path, splits: Path, launch: Any
+    more: list[str],
+    train: Command,
+    train_flags: Callable[..., Any],
+    run_dir: Path,
+    splits: Path,
+    launch: Any,
 ) -> None:
-    flags = ["--n_epochs=2", "--eval_freq=1", "--batch_size=5", "--lr=1e-4"]
+    flags = ["--n_epochs=2", "--eval_freq=1", "--batch_size=5", "--prediction_type=sample", *more]
     train(run_dir, *flags)
     two = run_dir.with_name("two")
     first, second = launch(__file__, *train_flags(two, splits), *flags, processes=2)

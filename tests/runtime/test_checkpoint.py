@@ -52,9 +52,7 @@ def test_a_failed_save_leaves_the_old_checkpoint(path: Path) -> None:
 @pytest.mark.parametrize("legacy", [False, True])
 def test_a_payload_is_refused_and_not_run(tmp_path: Path, legacy: bool) -> None:
     path, target = tmp_path / "evil.pth", tmp_path / "created"
-    torch.save(
-        {"format": 1, "w": Payload(target)}, path, _use_new_zipfile_serialization=not legacy
-    )
+    torch.save({"format": 1, "w": Payload(target)}, path, _use_new_zipfile_serialization=not legacy)
     with pytest.raises(UserError, match=r"evil\.pth: expected a checkpoint of tensors"):
         load_checkpoint(path)
     assert not target.exists()
@@ -64,7 +62,7 @@ def test_a_payload_is_refused_and_not_run(tmp_path: Path, legacy: bool) -> None:
 
 def test_a_bare_pickle_with_a_payload_is_refused_and_not_run(tmp_path: Path) -> None:
     path, target = tmp_path / "evil.pth", tmp_path / "created"
-    path.write_bytes(pickle.dumps(Payload(target)))
+    path.write_bytes(pickle.dumps(Payload(target), protocol=2))
     with pytest.raises(UserError, match=r"evil\.pth"):
         load_checkpoint(path)
     assert not target.exists()

@@ -65,6 +65,7 @@ class Recorder:
         self.times: list[int] = []
 
     def __call__(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """Zero, of the shape of `x_t`."""
         self.times += t.tolist()
         return zero(x_t, t)
 

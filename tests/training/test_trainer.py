@@ -33,10 +33,11 @@ class Net(nn.Module):
         self.last = nn.Conv2d(8, 1, 3, padding=1)
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        """`(B, 1, H, W)` of images of that shape and times (B,)."""
         return self.last(torch.tanh(self.first(x) + self.time(t[:, None] / 1000)[..., None, None]))
 
 
-def trainer(weights_seed: int = 0, **changes: Any) -> Trainer:  # noqa: ANN401 - fields of Plan
+def trainer(weights_seed: int = 0, **changes: Any) -> Trainer:
     plan = Plan(
         **{
             "lr": 1e-2,
@@ -147,6 +148,20 @@ def test_the_seed_of_a_step_depends_on_seed_and_step_alone() -> None:
     assert first == same
     assert len({*first, *other}) == 2000
     assert all(0 <= seed < 2**56 for seed in first)
+
+
+def test_every_step_draws_by_its_own_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[int] = []
+    fresh = trainer()
+    loss = fresh.objective.loss
+
+    def recording(*given: Any) -> Tensor:
+        drawn.append(given[-1])
+        return loss(*given)
+
+    monkeypatch.setattr(fresh.objective, "loss", recording)
+    train(fresh, [4] * 3)
+    assert drawn == [fresh.plan.seed_at(step) for step in range(3)]
 
 
 def test_the_loss_of_a_step_is_the_mean_over_its_images() -> None:

@@ -1,0 +1,75 @@
+"""The product's own loops, called as its commands call them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffusion_ood.diffusion.model import DiffusionModel
+from diffusion_ood.diffusion.samplers import SAMPLERS
+from diffusion_ood.networks.alexnet import find_alexnet_features
+from diffusion_ood.runtime.batching import CompiledForFullBatches
+from diffusion_ood.runtime.device import autocast, prepare
+from diffusion_ood.scores.base import Score
+from diffusion_ood.scores.mse import MeanSquaredError
+from diffusion_ood.scores.perceptual import PerceptualDifference
+from diffusion_ood.scores.reconstruction import score_reconstructions
+from diffusion_ood.training.objective import DiffusionObjective
+from diffusion_ood.training.trainer import Plan, Trainer
+from diffusion_ood.trajectories.grid import Grid, batch_width
+from diffusion_ood.trajectories.reconstruct import reconstruct
+
+CPU = torch.device("cpu")
+SEED = 2
+MAX_BATCH = 256
+
+
+class OurScorer:
+    """MSE and LPIPS of every reconstruction, as `reconstruct.py` computes them.
+
+    Args:
+        model: the diffusion model.
+        grid: its trajectories.
+        images: how many are scored at a time.
+        compiled: whether to compile the network.
+        precision: `fp32` or `bf16`.
+    """
+
+    def __init__(
+        self, model: DiffusionModel, grid: Grid, images: int, *, compiled: bool, precision: str
+    ) -> None:
+        self.model, self.grid, self.precision = model, grid, precision
+        self.width = batch_width(grid, images, MAX_BATCH)
+        network: Any = prepare(model.network, CPU)
+        self.network = CompiledForFullBatches(network, self.width) if compiled else network
+        features = find_alexnet_features()
+        assert features is not None, "the bench needs the LPIPS weights"
+        self.scores: list[Score] = [MeanSquaredError(), PerceptualDifference(features, CPU)]
+
+    def __call__(self, images: Tensor, keys: list[str]) -> Tensor:
+        """Scores `(B, starts, 2)` of images `(B, 1, H, W)` in [0, 1]."""
+
+        def network(x: Tensor, t: Tensor) -> Tensor:
+            with autocast(CPU, self.precision):
+                output: Tensor = self.network(x, t)
+            return output
+
+        denoiser = self.model.denoiser(network)
+        stream = reconstruct(
+            self.model, denoiser, SAMPLERS["ddim"], self.grid, images, keys, SEED, self.width
+        )
+        return score_reconstructions(self.scores, images, stream, len(self.grid.starts))
+
+
+def our_training_step(model: DiffusionModel, images: Tensor) -> Callable[[], object]:
+    """A function that takes one training step in bf16, compiled."""
+    prepare(model.network, CPU)
+    plan = Plan(
+        lr=1e-4, lr_schedule="constant", total_steps=1, ema_decay=0.0, precision="bf16", seed=SEED
+    )
+    trainer = Trainer(model.network, DiffusionObjective(model, 1000), plan)
+    trainer.compile()
+    return lambda: [loss.item() for loss in trainer.epoch([(len(images), images)])]
