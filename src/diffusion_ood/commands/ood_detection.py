@@ -22,6 +22,7 @@ from diffusion_ood.detection import calibration, decisions, metrics
 from diffusion_ood.detection.metrics import Interval
 from diffusion_ood.detection.parts import first_difference, read_companion
 from diffusion_ood.detection.table import read_table, score_columns, write_table
+from diffusion_ood.detection.targets import image_targets
 from diffusion_ood.errors import UserError
 from diffusion_ood.options import DetectOptions, RunOptions
 from diffusion_ood.runtime.files import write_json
@@ -158,24 +159,23 @@ def _overlap_warnings(ood_dir: Path, tables: Frames) -> Iterator[str]:
     yield f"{sentence}: unless these are different files, the test is not fair"
 
 
-def _image_scores(ood_dir: Path, tables: Frames) -> Frames:
-    """The z-scores of each set, `(images, targets)`, the headline first."""
+def _image_scores(ood_dir: Path, tables: Frames, options: DetectOptions) -> Frames:
+    """The scores of each set, `(images, targets)`, the headline first."""
     with _naming(_table_path(ood_dir, "val")):
         calibrated = calibration.fit(tables["val"], score_columns(tables["val"]))
     frames = {}
     for name, table in tables.items():
         with _naming(_table_path(ood_dir, name)):
-            frames[name] = calibrated.image_scores(table)
-    names = [str(column) for column in frames["val"]]
-    headline = next((name for name in (calibration.BOTH, "mse") if name in names), names[0])
-    targets = [headline, *(name for name in names if name != headline)]
-    return {name: frame[targets] for name, frame in frames.items()}
+            frames[name] = image_targets(
+                table, calibrated, z_score=options.z_score, headline=options.headline
+            )
+    return frames
 
 
 def _assess(
     ood_dir: Path, tables: Frames, options: DetectOptions, warnings: Sequence[str]
 ) -> Results:
-    scores = _image_scores(ood_dir, tables)
+    scores = _image_scores(ood_dir, tables, options)
     headline = str(scores["val"].columns[0])
     decided = {
         name: decisions.decide(frame[headline], scores["val"][headline], options.target_fpr)

@@ -38,10 +38,10 @@ class Calibration:
         Raises:
             UserError: a missing score, or an image whose t differ from those of validation.
         """
-        levels = _levels(table, list(self.mean.columns))
-        _refuse_other_t(levels, list(self.mean.index))
-        t = levels.index.get_level_values("t")
-        z = (levels - self.mean.loc[t].to_numpy()) / self.std.loc[t].to_numpy()
+        found = levels(table, list(self.mean.columns))
+        _refuse_other_t(found, list(self.mean.index))
+        t = found.index.get_level_values("t")
+        z = (found - self.mean.loc[t].to_numpy()) / self.std.loc[t].to_numpy()
         scores = z.groupby(level="filename", sort=False).mean()
         if set(_SUMMED) <= set(scores.columns):
             scores[BOTH] = scores[list(_SUMMED)].sum(axis=1)
@@ -55,13 +55,13 @@ def fit(val_table: pd.DataFrame, columns: Sequence[str]) -> Calibration:
         UserError: fewer than two images, images with different t, or a score that is the same for
             all images at some t.
     """
-    levels = _levels(val_table, columns)
-    num_images = levels.index.get_level_values("filename").nunique()
+    found = levels(val_table, columns)
+    num_images = found.index.get_level_values("filename").nunique()
     if num_images < 2:
         raise UserError(f"found {num_images} validation image, expected at least 2")
-    by_t = levels.groupby(level="t")
+    by_t = found.groupby(level="t")
     mean, std = by_t.mean(), by_t.std(ddof=1)
-    _refuse_other_t(levels, list(mean.index))
+    _refuse_other_t(found, list(mean.index))
     # Not std == 0: of equal numbers it may be a rounding error away from 0.
     for column in columns:
         constant = mean.index[by_t[column].min() == by_t[column].max()]
@@ -89,7 +89,7 @@ def select_t(table: pd.DataFrame, min_t: int, max_t: int, t_skip: int) -> pd.Dat
     return table[table["t"].isin(kept)]
 
 
-def _levels(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+def levels(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     """The mean over repeats, indexed by (filename, t) in order of first appearance."""
     missing = [column for column in columns if column not in table]
     if missing:

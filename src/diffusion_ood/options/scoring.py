@@ -94,6 +94,15 @@ class DetectOptions:
     max_t: int = option("leave out start points above this t", default=1000)
     min_t: int = option("leave out start points below this t", default=0)
     t_skip: int = option("keep every N-th of the remaining start points", default=1)
+    z_score: bool = option(
+        "average over start points z-scores by the validation images; otherwise the scores as they "
+        "are",
+        default=True,
+    )
+    headline: str | None = option(
+        "score that decisions are made by; default: both, else mse, else logit_l1_global",
+        default=None,
+    )
     out_data: tuple[str, ...] = option("names of the OOD sets; default: all in ood/", default=())
     target_fpr: float = option(
         "share of in-distribution images that may be called OOD", default=0.05
