@@ -1,0 +1,112 @@
+"""Scores by a classifier's outputs against their definition."""
+
+import math
+
+import pytest
+import torch
+
+from diffusion_ood.scores.classifier import (
+    BASELINES,
+    NAMES,
+    ClassifierScores,
+    movements,
+    unit,
+)
+
+
+def classifier(images):
+    """Logits are the first three pixels, features all of them."""
+    flat = images.flatten(1)
+    return flat[:, :3], flat.abs()
+
+
+def images(n, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(n, 1, 2, 3, generator=generator) + 0.1
+
+
+def shown(names, originals, reconstructions, repeats=1):
+    """The columns for reconstructions `(B, slots, C, *S)`, shown in a mixed order."""
+    scores = ClassifierScores(classifier, names, repeats)
+    watch = scores.watch(originals)
+    pairs = [(i, k) for i in range(len(originals)) for k in range(reconstructions.shape[1])]
+    for part in (pairs[::-1][::2], pairs[::-1][1::2]):
+        image, slot = torch.tensor(part).T
+        watch.show(image, slot, reconstructions[image, slot])
+    values = watch.values(reconstructions.shape[1])
+    return dict(zip(scores.columns, values.unbind(2), strict=True))
+
+
+def test_columns_are_those_of_the_definition():
+    """Two levels, two repeats: slot = 2 · level + repeat."""
+    originals, made = images(3), images(12, seed=1).unflatten(0, (3, 4))
+    found = shown(("feature_l1", "logit_l1"), originals, made, repeats=2)
+    assert list(found) == [
+        "logit_l1_global",
+        "logit_l1_local",
+        "feature_l1_global",
+        "feature_l1_local",
+    ]
+    for kind, name in enumerate(("logit_l1", "feature_l1")):
+        for i in range(3):
+            outputs = [classifier(made[i, k][None])[kind][0].tolist() for k in range(4)]
+            z = [classifier(originals[i][None])[kind][0].tolist(), *outputs]
+            z = [[v / math.hypot(*vector) for v in vector] for vector in z]
+
+            def distance(a, b, z=z):
+                return sum(abs(v - w) for v, w in zip(z[a], z[b], strict=True))
+
+            # z[1 + slot]; the level before the first is the image itself, z[0]
+            assert found[f"{name}_global"][i].tolist() == pytest.approx(
+                [distance(0, 1 + k) for k in range(4)], rel=1e-5
+            )
+            assert found[f"{name}_local"][i].tolist() == pytest.approx(
+                [distance(0, 1), distance(0, 2), distance(1, 3), distance(2, 4)], rel=1e-5
+            )
+
+
+def test_equal_outputs_score_zero_whatever_their_scale():
+    originals = images(4)
+    made = torch.stack([originals, 3 * originals], dim=1)
+    for name, column in shown(("logit_l1", "feature_l1"), originals, made).items():
+        assert column.abs().max() < 1e-5, name
+
+
+def test_no_distance_exceeds_twice_the_root_of_the_number_of_outputs():
+    d = 16
+    z = unit(torch.randn(200, 1, 1, d, generator=torch.Generator().manual_seed(2)))
+    far, _ = movements(z[:, 0, 0], -z)
+    assert far.max() <= 2 * math.sqrt(d) + 1e-5
+    corner = unit(torch.ones(1, d))
+    found, _ = movements(corner, -corner[:, None, None])
+    assert found.item() == pytest.approx(2 * math.sqrt(d), rel=1e-6)
+
+
+def test_baselines_are_those_of_the_image_at_every_slot():
+    originals = torch.tensor([1.0, 2.0, 3.0, 9, 9, 9]).reshape(1, 1, 2, 3)
+    found = shown(tuple(BASELINES), originals, images(2)[None])
+    total = sum(math.exp(v) for v in (1, 2, 3))
+    expected = {"msp": -math.exp(3) / total, "maxlogit": -3, "energy": -math.log(total)}
+    assert found.keys() == expected.keys()
+    for name, column in found.items():
+        assert column.tolist() == [pytest.approx([expected[name]] * 2, rel=1e-6)]
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_a_less_certain_image_scores_higher(name):
+    certain, uncertain = torch.tensor([[9.0, 0, 0]]), torch.tensor([[1.0, 0.9, 0.8]])
+    assert BASELINES[name](uncertain) > BASELINES[name](certain)
+
+
+def test_the_predicted_class_is_that_of_the_image():
+    originals = torch.tensor([[1.0, 5, 3, 0, 0, 0], [9, 5, 3, 0, 0, 0]]).reshape(2, 1, 2, 3)
+    assert ClassifierScores(classifier, (), 1).watch(originals).predicted.tolist() == [1, 0]
+
+
+def test_what_was_not_shown_is_no_number():
+    watch = ClassifierScores(classifier, NAMES, 1).watch(images(2))
+    watch.show(torch.tensor([0]), torch.tensor([1]), images(1))
+    values = watch.values(2)
+    assert values[0, 1, 0].isfinite()
+    assert values[1, :, 0].isnan().all()
+    assert values[:, :, -3:].isfinite().all()
