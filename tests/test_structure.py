@@ -23,7 +23,7 @@ GROUND = {
     "__init__": set(),
     "errors": set(),
     "cli": {"__init__", "errors"},
-    "options": {"cli", "errors"},
+    "options": {"options", "cli", "errors"},
     "runtime": {"runtime", "errors"},
 }
 STAGES = ["data", "networks", "diffusion", "trajectories", "scores", "detection"]
@@ -156,7 +156,9 @@ def properties(cls: str) -> list[ast.FunctionDef]:
     """The properties of an options class that are read somewhere in the package."""
     (definition,) = (
         node
-        for node in TREES[PACKAGE / "options.py"].body
+        for path, tree in TREES.items()
+        if part_of(path) == "options"
+        for node in tree.body
         if isinstance(node, ast.ClassDef) and node.name == cls
     )
     return [

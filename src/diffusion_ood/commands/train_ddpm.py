@@ -72,9 +72,10 @@ class _Run:
         torch.manual_seed(self.options.seed)
         self.model = DiffusionModel(line[DiffusionOptions], self.training.shape)
         levels = self.model.schedule.num_timesteps
-        self.objective = DiffusionObjective(
-            self.model, min(self.options.max_train_t or levels, levels)
-        )
+        max_t = self.options.max_train_t or levels
+        if max_t > levels:
+            raise UserError(f"--max_train_t: found {max_t}, expected at most {levels}")
+        self.objective = DiffusionObjective(self.model, max_t)
         prepare(self.model.network, device)
         self.steps_per_epoch = len(self._order(0))
         plan = Plan(
@@ -152,6 +153,11 @@ class _Run:
         for cls in run_files.MODEL_GROUPS:
             asked = run_files.plain(self.line[cls])
             run_files.refuse_contradiction(asked, state["options"][cls.__name__], asked, path)
+        if tuple(state["image_shape"]) != tuple(self.training.shape):
+            raise UserError(
+                f"{self.options.training_ids}: found images of {tuple(self.training.shape)}, but "
+                f"{path} was trained on {tuple(state['image_shape'])}; use another --model_name"
+            )
         self.trainer.load_state_dict(state["trainer"])
         self.epoch, self.best_loss = state["epoch"], state["best_loss"]
         distributed.print_once(f"going on from {path} after epoch {self.epoch}")
@@ -189,12 +195,9 @@ class _Run:
         mean /= distributed.world_size()
         rate = sum(map(len, order)) / (time.perf_counter() - begin)
         self.epoch += 1
-        if not math.isfinite(mean):
-            raise UserError(
-                f"the training loss became {mean} in epoch {self.epoch}; the checkpoints in "
-                f"{self.run_dir} are those of the epochs before it, try a smaller --lr"
-            )
+        self._refuse_non_finite("training", mean)
         validation = self._validate(logs) if self._is_time(self.options.eval_freq) else None
+        self._refuse_non_finite("validation", validation or 0.0)
         best = validation is not None and validation < self.best_loss
         self.best_loss = min(self.best_loss, validation if best and validation else math.inf)
         if logs:
@@ -206,6 +209,14 @@ class _Run:
                 f"{' (best)' if best else ''}  {rate:.0f} images/s"
             )
 
+    def _refuse_non_finite(self, kind: str, loss: float) -> None:
+        """Stop before weights that give no number are saved."""
+        if not math.isfinite(loss):
+            raise UserError(
+                f"the {kind} loss became {loss} in epoch {self.epoch}; the checkpoints in "
+                f"{self.run_dir} are those of the epochs before it, try a smaller --lr"
+            )
+
     def _is_time(self, every: int) -> bool:
         return self.epoch % every == 0 or self.epoch == self.options.n_epochs
 
@@ -214,15 +225,15 @@ class _Run:
         mine = [distributed.share_of(batch) for batch in order]
         loaded = image_batches(self.training, mine, self.line[LoadingOptions].num_workers)
         augment = augmentation(self.training.shape, seed=self.options.seed, epoch=self.epoch)
-        for batch, images in zip(order, loaded, strict=True):
-            yield len(batch), augment(images) if self.options.augmentation else images
+        for batch, own, images in zip(order, mine, loaded, strict=True):
+            yield len(batch), augment(images, own) if self.options.augmentation else images
 
     def _validate(self, logs: TrainingLogs | None) -> float:
         """The validation loss of the weights that will be scored with, and samples of them."""
         network = copy.deepcopy(self.model.network).eval()
         network.load_state_dict(self.trainer.evaluation_weights())
-        indices = range(1 if self.options.quick_test else len(self.validation))
         size = self.options.batch_size
+        indices = range(len(self.validation))[: size if self.options.quick_test else None]
         batches = [list(indices[k : k + size]) for k in range(0, len(indices), size)]
         with autocast(self.device, self.line[ComputeOptions].precision):
             loss = self.objective.validation_loss(

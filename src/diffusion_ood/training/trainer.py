@@ -135,7 +135,7 @@ class Trainer:
         self.network.load_state_dict(state["network"])
         if self._average:
             self._average.weights = {
-                name: weight.to(self._device)
+                name: weight.to(self._device, copy=True)
                 for name, weight in (state["average"] or self.network.state_dict()).items()
             }
         self._optimizer.load_state_dict(state["optimizer"])

@@ -1,9 +1,4 @@
-"""Every option of every script, declared once.
-
-The classes are frozen, hold no behaviour beyond refusing impossible values, and import nothing
-heavy, so that `--help` answers at once. They are written to `config.json` and, where they describe
-the model, into the checkpoint: `reconstruct.py` reads them back from there.
-"""
+"""Options of the run, the images, the model, its training and its use."""
 
 from __future__ import annotations
 
@@ -13,6 +8,7 @@ from typing import Literal
 
 from diffusion_ood.cli import option
 from diffusion_ood.errors import UserError
+from diffusion_ood.options.checks import at_least, folder_name, positive
 
 BetaSchedule = Literal[
     "linear", "scaled_linear", "cosine", "linear_beta", "scaled_linear_beta", "sigmoid_beta"
@@ -30,10 +26,7 @@ class RunOptions:
     model_name: str = option("name of this run's folder")
 
     def __post_init__(self) -> None:
-        if not self.model_name or Path(self.model_name).name != self.model_name:
-            raise UserError(
-                f"--model_name: found {self.model_name!r}, expected the name of one folder"
-            )
+        folder_name("model_name", self.model_name)
 
     @property
     def run_dir(self) -> Path:
@@ -68,7 +61,7 @@ class ImageOptions:
         if self.spatial_dimension not in (2, 3):
             raise UserError(f"--spatial_dimension: found {self.spatial_dimension}, expected 2 or 3")
         if self.image_size is not None:
-            _positive("image_size", self.image_size)
+            positive("image_size", self.image_size)
         roi = self.image_roi
         if roi is not None and (
             len(roi) != self.spatial_dimension or any(s == 0 or s < -1 for s in roi)
@@ -98,7 +91,7 @@ class LoadingOptions:
     )
 
     def __post_init__(self) -> None:
-        _at_least("num_workers", self.num_workers, 0)
+        at_least("num_workers", self.num_workers, 0)
 
 
 @dataclass(frozen=True)
@@ -126,8 +119,8 @@ class DiffusionOptions:
         # One name a schedule, so that two spellings of it do not contradict each other.
         name = _SCHEDULES.get(self.beta_schedule, self.beta_schedule)
         object.__setattr__(self, "beta_schedule", name)
-        _positive("b_scale", self.b_scale)
-        _positive("snr_shift", self.snr_shift)
+        positive("b_scale", self.b_scale)
+        positive("snr_shift", self.snr_shift)
         if not 0 < self.beta_start <= self.beta_end < 1:
             raise UserError(
                 f"--beta_start, --beta_end: found {self.beta_start}, {self.beta_end}, "
@@ -184,9 +177,9 @@ class TrainOptions:
 
     def __post_init__(self) -> None:
         for name in ("n_epochs", "batch_size", "lr", "eval_freq", "checkpoint_every"):
-            _positive(name, getattr(self, name))
+            positive(name, getattr(self, name))
         if self.max_train_t is not None:
-            _positive("max_train_t", self.max_train_t)
+            positive("max_train_t", self.max_train_t)
         if not 0 <= self.ema_decay < 1:
             raise UserError(f"--ema_decay: found {self.ema_decay}, expected 0 <= ema_decay < 1")
 
@@ -231,84 +224,8 @@ class ReconstructOptions:
 
     def __post_init__(self) -> None:
         for name in ("num_inference_steps", "inference_skip_factor", "batch_size", "max_batch"):
-            _positive(name, getattr(self, name))
+            positive(name, getattr(self, name))
         for name in ("first_n", "first_n_val", "budget"):
             if getattr(self, name) is not None:
-                _positive(name, getattr(self, name))
-        _at_least("save_images", self.save_images, 0)
-
-
-@dataclass(frozen=True)
-class DetectOptions:
-    """Detection: from score tables to metrics and decisions."""
-
-    max_t: int = option("leave out start points above this t", default=1000)
-    min_t: int = option("leave out start points below this t", default=0)
-    t_skip: int = option("keep every N-th of the remaining start points", default=1)
-    out_data: tuple[str, ...] = option("names of the OOD sets; default: all in ood/", default=())
-    target_fpr: float = option(
-        "share of in-distribution images that may be called OOD", default=0.05
-    )
-    n_bootstrap: int = option("resamples for the 95 % intervals; 0 leaves them out", default=1000)
-    seed: int = option("seed of the resampling", default=2)
-
-    def __post_init__(self) -> None:
-        _positive("t_skip", self.t_skip)
-        _at_least("n_bootstrap", self.n_bootstrap, 0)
-        if not 0 < self.target_fpr < 1:
-            raise UserError(
-                f"--target_fpr: found {self.target_fpr}, expected a share between 0 and 1"
-            )
-
-
-@dataclass(frozen=True)
-class DatasetOptions:
-    """Data sets: which to prepare, from where, and where to."""
-
-    data_root: Path = option("folder of all data sets; the splits go to data_root/data_splits")
-    datasets: tuple[str, ...] = option(
-        "which to prepare; MNIST5k and PhotoPatches need no download",
-        default=("MNIST", "FashionMNIST", "CIFAR10", "SVHN", "CelebA"),
-    )
-    download_celeba: bool = option(
-        "download CelebA; without, its files are expected in data_root/CelebA/raw", default=True
-    )
-    source_dir: Path | None = option(
-        "folder of raw files to take instead of downloading them", default=None
-    )
-    image_folder: Path | None = option(
-        "make splits of this folder of images instead; they stay where they are", default=None
-    )
-    name: str | None = option("name of the data set that --image_folder makes", default=None)
-    group_by: str | None = option(
-        "regular expression on a file's path below --image_folder whose first group (or whole "
-        "match) names the patient; a patient's images share one split",
-        default=None,
-    )
-    test_fraction: float = option("share of --image_folder that tests", default=0.2)
-    seed: int = option("seed of the division into splits", default=2)
-    num_workers: int = option("processes that write images", default=2)
-
-    def __post_init__(self) -> None:
-        _at_least("num_workers", self.num_workers, 0)
-        _at_least("seed", self.seed, 0)
-        if (self.image_folder is None) != (self.name is None):
-            raise UserError("--image_folder, --name: found one, expected both or neither")
-        if self.name is not None and (not self.name or Path(self.name).name != self.name):
-            raise UserError(f"--name: found {self.name!r}, expected a name without folders")
-        if self.group_by is not None and self.image_folder is None:
-            raise UserError("--group_by: found without --image_folder, expected both")
-        if not 0 < self.test_fraction < 1:
-            raise UserError(
-                f"--test_fraction: found {self.test_fraction}, expected a share between 0 and 1"
-            )
-
-
-def _positive(name: str, value: float) -> None:
-    if not value > 0:
-        raise UserError(f"--{name}: found {value}, expected more than 0")
-
-
-def _at_least(name: str, value: float, least: float) -> None:
-    if value < least:
-        raise UserError(f"--{name}: found {value}, expected at least {least}")
+                positive(name, getattr(self, name))
+        at_least("save_images", self.save_images, 0)
