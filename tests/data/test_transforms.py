@@ -72,7 +72,7 @@ def test_augmentation_moves_some_images_a_little(shape: tuple[int, ...]) -> None
     images = torch.nn.functional.avg_pool2d(
         torch.rand((32, *shape), generator=generator).flatten(0, 1), 3, 1, 1
     ).view(32, *shape)
-    moved = augmentation(shape, seed=1)(images)
+    moved = augmentation(shape, seed=1)(images, range(len(images)))
     assert type(moved) is torch.Tensor
     assert moved.shape == images.shape
     unmoved = sum(torch.equal(a, b) for a, b in zip(images, moved, strict=True))
@@ -83,12 +83,25 @@ def test_augmentation_moves_some_images_a_little(shape: tuple[int, ...]) -> None
 
 
 def test_augmentation_repeats_the_border_instead_of_filling_with_black() -> None:
-    assert augmentation((1, 9, 9), seed=0)(torch.ones(20, 1, 9, 9)).min() == pytest.approx(1)
+    assert augmentation((1, 9, 9), seed=0)(
+        torch.ones(20, 1, 9, 9), range(20)
+    ).min() == pytest.approx(1)
 
 
 def test_augmentation_depends_on_seed_and_epoch_alone() -> None:
     images = torch.rand((16, 1, 9, 9), generator=torch.Generator().manual_seed(0))
-    first = augmentation((1, 9, 9), seed=1, epoch=2)(images)
-    assert torch.equal(first, augmentation((1, 9, 9), seed=1, epoch=2)(images))
-    assert not torch.equal(first, augmentation((1, 9, 9), seed=1, epoch=3)(images))
-    assert not torch.equal(first, augmentation((1, 9, 9), seed=2, epoch=2)(images))
+    numbers = range(16)
+    first = augmentation((1, 9, 9), seed=1, epoch=2)(images, numbers)
+    assert torch.equal(first, augmentation((1, 9, 9), seed=1, epoch=2)(images, numbers))
+    assert not torch.equal(first, augmentation((1, 9, 9), seed=1, epoch=3)(images, numbers))
+    assert not torch.equal(first, augmentation((1, 9, 9), seed=2, epoch=2)(images, numbers))
+
+
+def test_augmentation_of_an_image_does_not_depend_on_its_batch() -> None:
+    images = torch.rand((16, 1, 9, 9), generator=torch.Generator().manual_seed(0))
+    augment = augmentation((1, 9, 9), seed=1)
+    whole = augment(images, range(16))
+    parts = torch.cat(
+        [augment(images[1::2], range(1, 16, 2)), augment(images[::2], range(0, 16, 2))]
+    )
+    assert torch.equal(parts, torch.cat([whole[1::2], whole[::2]]))

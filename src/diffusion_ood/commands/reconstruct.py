@@ -153,6 +153,10 @@ class _Run:
     def _checkpoint_path(self) -> Path:
         run_dir, epoch = self.line[RunOptions].run_dir, self.options.ddpm_checkpoint_epoch
         if epoch is not None:
+            if "eval_checkpoint" in self.line.given:
+                raise UserError(
+                    "--ddpm_checkpoint_epoch, --eval_checkpoint: found both, expected one of them"
+                )
             return run_files.epoch_checkpoint(run_dir, epoch)
         names = {"best": run_files.BEST, "last": run_files.LAST}
         if self.options.eval_checkpoint in names:

@@ -38,12 +38,12 @@ def read_tasks(options: ReconstructOptions) -> list[Task]:
         if not options.out_ids:
             raise UserError("--out_ids: missing; give it, or --run_out=0")
         tasks += [Task(s.name, "out", s) for s in map(read_split, options.out_ids)]
-    names = [task.name for task in tasks]
+    names = ["val", "in", *(task.name for task in tasks if task.type == "out")]
     for task in tasks:
         if task.type == "out" and names.count(task.name) > 1:
             raise UserError(
                 f"--out_ids: {task.split.path}: found a second set of the name {task.name}, "
-                "expected file names that tell the sets apart"
+                "expected file names that tell the sets apart, beside val and in"
             )
     return [_shortened(task, options) for task in tasks]
 

@@ -121,7 +121,7 @@ class _ClassifierSubject:
         objective = ClassificationObjective(flip=self.options.flip, padding=padding)
         return Trainer(self.network, objective, plan, optimizer)
 
-    def augment(self, images: Tensor, epoch: int) -> Tensor:
+    def augment(self, images: Tensor, numbers: Sequence[int], epoch: int) -> Tensor:
         """The images themselves: the objective flips and shifts them, whatever the epoch."""
         return images
 

@@ -89,15 +89,18 @@ class _DiffusionSubject:
             "classes": self.names,
         }
         levels = self.model.schedule.num_timesteps
+        max_t = self.options.max_train_t or levels
+        if max_t > levels:
+            raise UserError(f"--max_train_t: found {max_t}, expected at most {levels}")
         self.objective = DiffusionObjective(
             self.model,
-            min(self.options.max_train_t or levels, levels),
+            max_t,
             label_dropout=self.options.label_dropout,
             antithetic=self.options.antithetic_t,
         )
         self.network = prepare(self.model.network, device)
         add_dropout(self.network, self.options.res_dropout)
-        self._augmented: tuple[int, Callable[[Tensor], Tensor]] | None = None
+        self._augmented: tuple[int, Callable[[Tensor, Sequence[int]], Tensor]] | None = None
 
     def trainer(self, steps_per_epoch: int) -> Trainer:
         """Adam on the diffusion loss."""
@@ -113,14 +116,14 @@ class _DiffusionSubject:
         )
         return Trainer(self.network, self.objective, plan)
 
-    def augment(self, images: Tensor, epoch: int) -> Tensor:
+    def augment(self, images: Tensor, numbers: Sequence[int], epoch: int) -> Tensor:
         """Small movements of some of the images, where they are asked for."""
         if not self.options.augmentation:
             return images
         if self._augmented is None or self._augmented[0] != epoch:
             moves = augmentation(self.model.image_shape, seed=self.options.seed, epoch=epoch)
             self._augmented = epoch, moves
-        return self._augmented[1](images)
+        return self._augmented[1](images, numbers)
 
     def validate(self, network: nn.Module, epoch: int, logs: TrainingLogs | None) -> float:
         """The validation loss; TensorBoard also gets samples."""

@@ -52,8 +52,8 @@ class Subject(Protocol):
     def trainer(self, steps_per_epoch: int) -> Trainer:
         """Its trainer, at step 0."""
 
-    def augment(self, images: Tensor, epoch: int) -> Tensor:
-        """A training batch `(b, C, *S)` as it is learnt from in this epoch."""
+    def augment(self, images: Tensor, numbers: Sequence[int], epoch: int) -> Tensor:
+        """A training batch `(b, C, *S)` of these numbers in the split, as this epoch learns it."""
 
     def validate(self, network: nn.Module, epoch: int, logs: TrainingLogs | None) -> float:
         """What the best checkpoint has the least of, by a network of the averaged weights."""
@@ -243,7 +243,7 @@ class TrainingRun:
         mine = [distributed.share_of(batch) for batch in order]
         loaded = image_batches(self.training, mine, self.line[LoadingOptions].num_workers)
         for batch, share, images in zip(order, mine, loaded, strict=True):
-            learnt = self.subject.augment(images, self.epoch)
+            learnt = self.subject.augment(images, share, self.epoch)
             if self.subject.labels is None:
                 yield len(batch), learnt
             else:

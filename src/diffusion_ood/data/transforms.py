@@ -80,11 +80,12 @@ def flip(images: torch.Tensor, direction: Flip | None) -> torch.Tensor:
 
 def augmentation(
     shape: Sequence[int], *, seed: int, epoch: int = 0
-) -> Callable[[torch.Tensor], torch.Tensor]:
+) -> Callable[[torch.Tensor, Sequence[int]], torch.Tensor]:
     """A function of a training batch (B, C, *S) that moves some of its images a little.
 
-    Half of the images, drawn from (seed, epoch), are rotated, shifted and zoomed, at most by the
-    constants above, with their borders repeated outwards; none is flipped.
+    Its second argument numbers the images in their split. Half of them, drawn from (seed, epoch,
+    number), are rotated, shifted and zoomed, at most by the constants above, with their borders
+    repeated outwards; none is flipped.
 
     Args:
         shape: (C, *S) of an image.
@@ -101,11 +102,14 @@ def augmentation(
         padding_mode="border",
         cache_grid=True,
     )
-    (state,) = np.random.SeedSequence([seed % 2**64, epoch]).generate_state(1)
-    affine.set_random_state(seed=int(state))
 
-    def augment(images: torch.Tensor) -> torch.Tensor:
-        moved = [torch.as_tensor(affine(image)).clamp(0, 1) for image in images]
+    def move(image: torch.Tensor, number: int) -> torch.Tensor:
+        (state,) = np.random.SeedSequence([seed % 2**64, epoch, number]).generate_state(1)
+        affine.set_random_state(seed=int(state))
+        return torch.as_tensor(affine(image)).clamp(0, 1)
+
+    def augment(images: torch.Tensor, numbers: Sequence[int]) -> torch.Tensor:
+        moved = [move(image, number) for image, number in zip(images, numbers, strict=True)]
         return EnsureType(track_meta=False)(torch.stack(moved)) if moved else images
 
     return augment

@@ -8,7 +8,7 @@ from typing import Literal
 
 from diffusion_ood.cli import option
 from diffusion_ood.errors import UserError
-from diffusion_ood.options.ranges import at_least, positive
+from diffusion_ood.options.checks import at_least, positive
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Options of reconstruction and detection."""
+"""Options of reconstruction."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 
 from diffusion_ood.cli import option
 from diffusion_ood.errors import UserError
-from diffusion_ood.options.ranges import at_least, positive
+from diffusion_ood.options.checks import at_least, positive
 
 
 @dataclass(frozen=True)
@@ -85,35 +85,3 @@ class ReconstructOptions:
             raise UserError("--guidance: means nothing with --labels none, expected pred or true")
         if self.labels == "pred" and self.classifier_checkpoint is None:
             raise UserError("--labels pred: found no --classifier_checkpoint, expected one")
-
-
-@dataclass(frozen=True)
-class DetectOptions:
-    """Detection: from score tables to metrics and decisions."""
-
-    max_t: int = option("leave out start points above this t", default=1000)
-    min_t: int = option("leave out start points below this t", default=0)
-    t_skip: int = option("keep every N-th of the remaining start points", default=1)
-    z_score: bool = option(
-        "average over start points z-scores by the validation images; otherwise the scores as they "
-        "are",
-        default=True,
-    )
-    headline: str | None = option(
-        "score that decisions are made by; default: both, else mse, else logit_l1_global",
-        default=None,
-    )
-    out_data: tuple[str, ...] = option("names of the OOD sets; default: all in ood/", default=())
-    target_fpr: float = option(
-        "share of in-distribution images that may be called OOD", default=0.05
-    )
-    n_bootstrap: int = option("resamples for the 95 % intervals; 0 leaves them out", default=1000)
-    seed: int = option("seed of the resampling", default=2)
-
-    def __post_init__(self) -> None:
-        positive("t_skip", self.t_skip)
-        at_least("n_bootstrap", self.n_bootstrap, 0)
-        if not 0 < self.target_fpr < 1:
-            raise UserError(
-                f"--target_fpr: found {self.target_fpr}, expected a share between 0 and 1"
-            )

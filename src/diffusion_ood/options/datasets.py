@@ -1,0 +1,50 @@
+"""Options of `get_datasets.py`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from diffusion_ood.cli import option
+from diffusion_ood.errors import UserError
+from diffusion_ood.options.checks import at_least, folder_name, share
+
+
+@dataclass(frozen=True)
+class DatasetOptions:
+    """Data sets: which to prepare, from where, and where to."""
+
+    data_root: Path = option("folder of all data sets; the splits go to data_root/data_splits")
+    datasets: tuple[str, ...] = option(
+        "which to prepare; MNIST5k and PhotoPatches need no download",
+        default=("MNIST", "FashionMNIST", "CIFAR10", "SVHN", "CelebA"),
+    )
+    download_celeba: bool = option(
+        "download CelebA; without, its files are expected in data_root/CelebA/raw", default=True
+    )
+    source_dir: Path | None = option(
+        "folder of raw files to take instead of downloading them", default=None
+    )
+    image_folder: Path | None = option(
+        "make splits of this folder of images instead; they stay where they are", default=None
+    )
+    name: str | None = option("name of the data set that --image_folder makes", default=None)
+    group_by: str | None = option(
+        "regular expression on a file's path below --image_folder whose first group (or whole "
+        "match) names the patient; a patient's images share one split",
+        default=None,
+    )
+    test_fraction: float = option("share of --image_folder that tests", default=0.2)
+    seed: int = option("seed of the division into splits", default=2)
+    num_workers: int = option("processes that write images", default=2)
+
+    def __post_init__(self) -> None:
+        at_least("num_workers", self.num_workers, 0)
+        at_least("seed", self.seed, 0)
+        if (self.image_folder is None) != (self.name is None):
+            raise UserError("--image_folder, --name: found one, expected both or neither")
+        if self.name is not None:
+            folder_name("name", self.name)
+        if self.group_by is not None and self.image_folder is None:
+            raise UserError("--group_by: found without --image_folder, expected both")
+        share("test_fraction", self.test_fraction)

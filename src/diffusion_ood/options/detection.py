@@ -1,0 +1,37 @@
+"""Options of `ood_detection.py`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from diffusion_ood.cli import option
+from diffusion_ood.options.checks import at_least, positive, share
+
+
+@dataclass(frozen=True)
+class DetectOptions:
+    """Detection: from score tables to metrics and decisions."""
+
+    max_t: int = option("leave out start points above this t", default=1000)
+    min_t: int = option("leave out start points below this t", default=0)
+    t_skip: int = option("keep every N-th of the remaining start points", default=1)
+    z_score: bool = option(
+        "average over start points z-scores by the validation images; otherwise the scores as they "
+        "are",
+        default=True,
+    )
+    headline: str | None = option(
+        "score that decisions are made by; default: both, else mse, else logit_l1_global",
+        default=None,
+    )
+    out_data: tuple[str, ...] = option("names of the OOD sets; default: all in ood/", default=())
+    target_fpr: float = option(
+        "share of in-distribution images that may be called OOD", default=0.05
+    )
+    n_bootstrap: int = option("resamples for the 95 % intervals; 0 leaves them out", default=1000)
+    seed: int = option("seed of the resampling", default=2)
+
+    def __post_init__(self) -> None:
+        positive("t_skip", self.t_skip)
+        at_least("n_bootstrap", self.n_bootstrap, 0)
+        share("target_fpr", self.target_fpr)

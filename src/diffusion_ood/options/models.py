@@ -1,0 +1,172 @@
+"""Options of the run, the images, the networks and where they compute."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from diffusion_ood.cli import option
+from diffusion_ood.errors import UserError
+from diffusion_ood.options.checks import at_least, folder_name, positive
+
+BetaSchedule = Literal[
+    "linear", "scaled_linear", "cosine", "linear_beta", "scaled_linear_beta", "sigmoid_beta"
+]
+_SCHEDULES = {"linear": "linear_beta", "scaled_linear": "scaled_linear_beta"}
+PredictionType = Literal["epsilon", "sample", "v_prediction"]
+ModelType = Literal["tiny", "small", "big", "ddim32"]
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """The run: where everything of one model lies."""
+
+    output_dir: Path = option("folder of all runs; this one is output_dir/model_name")
+    model_name: str = option("name of this run's folder")
+
+    def __post_init__(self) -> None:
+        folder_name("model_name", self.model_name)
+
+    @property
+    def run_dir(self) -> Path:
+        """The run directory, `output_dir/model_name`."""
+        return self.output_dir.expanduser() / self.model_name
+
+    @property
+    def ood_dir(self) -> Path:
+        """The run directory's folder of score tables and results."""
+        return self.run_dir / "ood"
+
+
+@dataclass(frozen=True)
+class ImageOptions:
+    """The images: how a file becomes the array that the model sees."""
+
+    is_grayscale: bool = option("one channel instead of three", default=False)
+    spatial_dimension: int = option("2 for images, 3 for volumes", default=2)
+    image_size: int | None = option(
+        "resize every side to this many pixels, after --image_roi", default=None
+    )
+    image_roi: tuple[int, ...] | None = option(
+        "crop the centre to these sides, -1 keeps a side: 160,-1", default=None
+    )
+    intensity_range: tuple[float, ...] | None = option(
+        "LOW,HIGH of the stored values that become 0 and 1; default: the integer type's whole "
+        "range, and 0,1 for floating-point files",
+        default=None,
+    )
+
+    def __post_init__(self) -> None:
+        if self.spatial_dimension not in (2, 3):
+            raise UserError(f"--spatial_dimension: found {self.spatial_dimension}, expected 2 or 3")
+        if self.image_size is not None:
+            positive("image_size", self.image_size)
+        roi = self.image_roi
+        if roi is not None and (
+            len(roi) != self.spatial_dimension or any(s == 0 or s < -1 for s in roi)
+        ):
+            raise UserError(
+                f"--image_roi: found {roi}, expected {self.spatial_dimension} sides, "
+                "each at least 1 or -1"
+            )
+        limits = self.intensity_range
+        if limits is not None and (len(limits) != 2 or not limits[0] < limits[1]):
+            raise UserError(f"--intensity_range: found {limits}, expected LOW,HIGH with LOW < HIGH")
+
+    @property
+    def channels(self) -> int:
+        """Number of image channels."""
+        return 1 if self.is_grayscale else 3
+
+
+@dataclass(frozen=True)
+class LoadingOptions:
+    """Loading: how images get from the disk."""
+
+    num_workers: int = option("processes that decode images; 0 decodes in the main one", default=2)
+    cache_data: bool = option(
+        "decode every image once into a packed file beside the split, and read that from then on",
+        default=True,
+    )
+
+    def __post_init__(self) -> None:
+        at_least("num_workers", self.num_workers, 0)
+
+
+@dataclass(frozen=True)
+class DiffusionOptions:
+    """The diffusion model: what is stored in the checkpoint and never changes after training."""
+
+    model_type: ModelType = option(
+        "size of the U-Net; tiny has about a million parameters, ddim32 is the one of DDIM for "
+        "images of 32 pixels",
+        default="small",
+    )
+    prediction_type: PredictionType = option(
+        "what the network predicts: ε, x_0 or v", default="epsilon"
+    )
+    beta_schedule: BetaSchedule = option(
+        "noise schedule, by its short or its MONAI name", default="linear"
+    )
+    beta_start: float = option("first β; the cosine schedule has none", default=1e-4)
+    beta_end: float = option("last β; the cosine schedule has none", default=2e-2)
+    num_classes: int = option(
+        "classes of a class-conditional model, from the split's second column; 0 is unconditional",
+        default=0,
+    )
+    data_range: Literal["01", "pm1"] = option(
+        "range that the model sees images in, before --b_scale: 0 to 1, or -1 to 1", default="01"
+    )
+    b_scale: float = option("factor on the images before noise is added (Chen 2023)", default=1.0)
+    snr_shift: float = option(
+        "factor on the signal-to-noise ratio of every level (Hoogeboom et al. 2023)", default=1.0
+    )
+    simplex_noise: bool = option("not available; only 0 is accepted", default=False)
+
+    def __post_init__(self) -> None:
+        # One name a schedule, so that two spellings of it do not contradict each other.
+        name = _SCHEDULES.get(self.beta_schedule, self.beta_schedule)
+        object.__setattr__(self, "beta_schedule", name)
+        at_least("num_classes", self.num_classes, 0)
+        if self.num_classes == 1:
+            raise UserError("--num_classes: found 1, expected at least 2, or 0 for none")
+        positive("b_scale", self.b_scale)
+        positive("snr_shift", self.snr_shift)
+        if not 0 < self.beta_start <= self.beta_end < 1:
+            raise UserError(
+                f"--beta_start, --beta_end: found {self.beta_start}, {self.beta_end}, "
+                "expected 0 < beta_start <= beta_end < 1"
+            )
+        if self.simplex_noise:
+            raise UserError(
+                "--simplex_noise: not available, since every sampler of this package assumes "
+                "Gaussian noise; leave it out or give 0"
+            )
+
+
+@dataclass(frozen=True)
+class ClassifierOptions:
+    """The classifier: what is stored in its checkpoint and never changes after training."""
+
+    classifier_type: Literal["resnet18", "narrow"] = option(
+        "ResNet-18 for small images, or the same with an eighth of its channels, for a CPU",
+        default="resnet18",
+    )
+    num_classes: int = option("number of classes in the split's second column", default=10)
+
+    def __post_init__(self) -> None:
+        at_least("num_classes", self.num_classes, 2)
+
+
+@dataclass(frozen=True)
+class ComputeOptions:
+    """Computing: where and how precisely; the results agree within rounding."""
+
+    device: str = option("auto, cpu, cuda, cuda:1, mps, …", default="auto")
+    precision: Literal["fp32", "bf16", "fp16"] = option(
+        "of the network's arithmetic", default="fp32"
+    )
+    compile: Literal["auto", "on", "off"] = option(
+        "torch.compile the network; auto estimates whether the work repays it", default="auto"
+    )
