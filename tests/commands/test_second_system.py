@@ -163,7 +163,7 @@ def test_a_table_has_a_row_a_level_and_repeat(guided: pd.DataFrame) -> None:
     lowest = first[first["t"] == 120]
     assert lowest["logit_l1_local"].tolist() == lowest["logit_l1_global"].tolist()
     distances = guided[["logit_l1_global", "logit_l1_local"]].to_numpy()
-    assert 0 < distances.min()
+    assert distances.min() > 0
     assert distances.max() <= 2 * 2**0.5
 
 

@@ -10,7 +10,6 @@ import dataclasses
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,7 +23,6 @@ from diffusion_ood.data.loaders import ImageSet, image_batches, open_images
 from diffusion_ood.data.splits import Split
 from diffusion_ood.detection.parts import TableWriter, merge_parts
 from diffusion_ood.diffusion.denoiser import Denoiser
-from diffusion_ood.diffusion.guidance import GuidedDenoiser
 from diffusion_ood.diffusion.samplers import SAMPLERS
 from diffusion_ood.errors import UserError
 from diffusion_ood.networks.alexnet import find_alexnet_features
@@ -37,9 +35,8 @@ from diffusion_ood.options import (
     RunOptions,
 )
 from diffusion_ood.runtime import distributed
-from diffusion_ood.runtime.batching import CompiledForFullBatches
-from diffusion_ood.runtime.compiling import verdict
-from diffusion_ood.runtime.device import autocast, compiler_is_there, describe, prepare
+from diffusion_ood.runtime.batching import MaybeCompiled
+from diffusion_ood.runtime.device import autocast, describe, prepare
 from diffusion_ood.runtime.files import sha256
 from diffusion_ood.scores.classifier import Watch
 from diffusion_ood.trajectories.grid import batch_width, network_calls
@@ -84,13 +81,18 @@ class _Run:
             asked = run_files.plain(line[cls])
             stored = run_files.stored_options(cls, content, path)
             run_files.refuse_contradiction(asked, stored, names, path)
-        self.network: Any = prepare(self.model.network, device)
         self.grid = choose_grid(line, self.model.schedule.num_timesteps)
         repeats, rows = self.options.repeats, 2 if self.options.guidance else 1
         self.slots = [(start, k) for start in self.grid.starts for k in range(repeats)]
         self.calls = network_calls(self.grid, SAMPLERS[self.options.sampler]) * repeats * rows
         self.width = batch_width(
             self.grid, self.options.batch_size * repeats, max(1, self.options.max_batch // rows)
+        )
+        self.network = MaybeCompiled(
+            prepare(self.model.network, device),
+            rows * self.width,
+            line[ComputeOptions].compile,
+            device,
         )
         self.measuring = Measuring(
             self.options,
@@ -110,8 +112,6 @@ class _Run:
             "precision": line[ComputeOptions].precision,
             **self.measuring.settings,
         }
-        self._compile_is_open = False
-        self._decide_at_once(line[ComputeOptions].compile)
         distributed.print_once(
             f"{path} after epoch {content['epoch']}, on {distributed.world_size()} × "
             f"{describe(device)}; {len(self.grid.starts)} start points, {self.calls} network "
@@ -158,10 +158,7 @@ class _Run:
                     "--ddpm_checkpoint_epoch, --eval_checkpoint: found both, expected one of them"
                 )
             return run_files.epoch_checkpoint(run_dir, epoch)
-        names = {"best": run_files.BEST, "last": run_files.LAST}
-        if self.options.eval_checkpoint in names:
-            return run_dir / names[self.options.eval_checkpoint]
-        return Path(self.options.eval_checkpoint)
+        return run_files.checkpoint_path(run_dir, self.options.eval_checkpoint)
 
     def _open(self, split: Split) -> ImageSet:
         images = open_images(
@@ -200,7 +197,9 @@ class _Run:
                 bar.update(len(batch))
                 done += len(batch)
                 per_image = (time.perf_counter() - begin) / done
-                self._consider_compiling(per_image * (len(indices) - done + images_after))
+                sentence = self.network.consider(per_image * (len(indices) - done + images_after))
+                if sentence:
+                    distributed.print_once(sentence)
         if indices:
             rate = len(indices) / (time.perf_counter() - begin)
             distributed.print_once(f"{task.name}: {len(indices)} images, {rate:.2f} images/s")
@@ -212,10 +211,7 @@ class _Run:
             with autocast(self.device, self.line[ComputeOptions].precision):
                 return self.network(x, t, **labels)
 
-        denoiser = self.model.denoiser(network)
-        if self.model.null_label is None:
-            return denoiser
-        return GuidedDenoiser(denoiser, self.options.guidance, self.model.null_label)
+        return self.model.guided(network, self.options.guidance)
 
     def _values(self, task: Task, batch: list[int], pixels: Tensor) -> Tensor:
         """The scores of the images of these indices, `(B, slots, columns)`."""
@@ -241,28 +237,6 @@ class _Run:
             shared_noise=bool(self.options.levels),
             labels=self.measuring.labels(task.split, batch, watch),
         )
-
-    def _decide_at_once(self, mode: str) -> None:
-        """Compile when told to; leave the decision open on `auto`, where a compiler is there."""
-        possible = compiler_is_there(self.device)
-        if mode == "on" and not possible:
-            raise UserError(f"--compile on: found no compiler for {self.device}; use auto or off")
-        self._compile_is_open = mode == "auto" and possible
-        if mode == "on":
-            self._compile()
-
-    def _consider_compiling(self, remaining_s: float) -> None:
-        """After the first batch, once: compile if the rest of the work repays it."""
-        if self._compile_is_open:
-            self._compile_is_open = False
-            sentence = verdict(remaining_s)
-            distributed.print_once(f"compile {sentence}")
-            if sentence.startswith("on"):
-                self._compile()
-
-    def _compile(self) -> None:
-        rows = 2 * self.width if self.options.guidance else self.width
-        self.network = CompiledForFullBatches(self.network, rows)
 
     def _save_sheet(self, task: Task, images: ImageSet) -> None:
         """A picture with a row an image: the image, then its reconstructions, t rising."""

@@ -33,6 +33,12 @@ def epoch_checkpoint(run_dir: Path, epoch: int) -> Path:
     return run_dir / f"checkpoint_{epoch}.pth"
 
 
+def checkpoint_path(run_dir: Path, asked: str) -> Path:
+    """The checkpoint meant by `best`, `last` or a path."""
+    names = {"best": BEST, "last": LAST}
+    return run_dir / names[asked] if asked in names else Path(asked)
+
+
 def plain(options: Any) -> dict[str, Any]:  # noqa: ANN401 - any options dataclass
     """An options instance as plain values, for JSON and checkpoints."""
     return {

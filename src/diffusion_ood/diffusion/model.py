@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from diffusion_ood.diffusion.denoiser import NetworkDenoiser
+from diffusion_ood.diffusion.denoiser import Denoiser, NetworkDenoiser
+from diffusion_ood.diffusion.guidance import GuidedDenoiser
 from diffusion_ood.diffusion.schedule import NoiseSchedule, build_schedule
 from diffusion_ood.networks.unet import build_unet
 from diffusion_ood.options import DiffusionOptions
@@ -40,6 +41,12 @@ class DiffusionModel:
         return NetworkDenoiser(
             network, self.schedule, self.options.prediction_type, self.null_label
         )
+
+    def guided(self, network: Callable[..., Tensor], beta: float) -> Denoiser:
+        """ε̂ under guidance of strength β, where there are classes to be guided to."""
+        if self.null_label is None:
+            return self.denoiser(network)
+        return GuidedDenoiser(self.denoiser(network), beta, self.null_label)
 
     def to_model(self, images: Tensor) -> Tensor:
         """Images in [0, 1] to the model's range: [0, b_scale], or [−b_scale, b_scale]."""

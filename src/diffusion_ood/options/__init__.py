@@ -16,6 +16,7 @@ from diffusion_ood.options.models import (
     RunOptions,
 )
 from diffusion_ood.options.reconstruction import ReconstructOptions
+from diffusion_ood.options.sampling import SampleOptions
 from diffusion_ood.options.training import ClassifierTrainOptions, FitOptions, TrainOptions
 
 __all__ = [
@@ -30,5 +31,6 @@ __all__ = [
     "LoadingOptions",
     "ReconstructOptions",
     "RunOptions",
+    "SampleOptions",
     "TrainOptions",
 ]

@@ -1,4 +1,4 @@
-"""A compiled network for full batches, the plain one for the rest."""
+"""A compiled network for full batches, the plain one for the rest, and when to compile."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from diffusion_ood.errors import UserError
+from diffusion_ood.runtime.compiling import verdict
+from diffusion_ood.runtime.device import compiler_is_there
 
 Network = Callable[..., Tensor]
 
@@ -39,3 +43,44 @@ class CompiledForFullBatches:
             functional.pad(x, padding), functional.pad(t, [0, missing]), **padded
         )
         return whole[: len(x)]
+
+
+class MaybeCompiled:
+    """A network that is compiled at once, never, or once the rest of the work repays it.
+
+    Args:
+        network: as for `CompiledForFullBatches`.
+        batch: the size of a full batch.
+        mode: `on`, `off` or `auto`.
+        device: where the network runs.
+
+    Raises:
+        UserError: `on`, and nothing here could compile for the device.
+    """
+
+    def __init__(self, network: Network, batch: int, mode: str, device: torch.device) -> None:
+        possible = compiler_is_there(device)
+        if mode == "on" and not possible:
+            raise UserError(f"--compile on: found no compiler for {device}; use auto or off")
+        self._network = network
+        self._batch = batch
+        self._open = mode == "auto" and possible
+        if mode == "on":
+            self._compile()
+
+    def __call__(self, x: Tensor, t: Tensor, **labels: Tensor) -> Tensor:
+        """The network's output for `(B, C, *S)` and times (B,), B at most `batch`."""
+        return self._network(x, t, **labels)
+
+    def consider(self, remaining_s: float) -> str | None:
+        """Once, where it is open: decide by the time that is left; the decision in words."""
+        if not self._open:
+            return None
+        self._open = False
+        sentence = verdict(remaining_s)
+        if sentence.startswith("on"):
+            self._compile()
+        return f"compile {sentence}"
+
+    def _compile(self) -> None:
+        self._network = CompiledForFullBatches(self._network, self._batch)

@@ -1,0 +1,220 @@
+"""Draw samples from a trained diffusion model: exactly as many as asked for.
+
+Reads a checkpoint; writes PNGs or an array, and sheet.png with the first of them, to
+output_dir/model_name/samples or --image_path. Sample number i depends on the seed and i alone,
+whatever the batch size and the number of processes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from diffusion_ood import cli
+from diffusion_ood.commands import run_files
+from diffusion_ood.commands.measuring import save_sheet
+from diffusion_ood.diffusion.samplers import SAMPLERS
+from diffusion_ood.errors import UserError
+from diffusion_ood.networks.resnet import Classifier
+from diffusion_ood.options import ComputeOptions, RunOptions, SampleOptions
+from diffusion_ood.runtime import distributed
+from diffusion_ood.runtime.batching import MaybeCompiled
+from diffusion_ood.runtime.device import autocast, prepare
+from diffusion_ood.runtime.files import atomic_write
+from diffusion_ood.trajectories.engine import Trajectory, run_trajectories
+from diffusion_ood.trajectories.grid import LevelGrid
+from diffusion_ood.trajectories.noise import image_noise
+
+GROUPS = (RunOptions, SampleOptions, ComputeOptions)
+
+SHEET_ROWS, SHEET_COLUMNS = 8, 10
+ARRAY = "samples.npy"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command on `argv`, by default the process's own arguments."""
+    line = cli.parse(__doc__, GROUPS, argv)
+    with distributed.process_group(line[ComputeOptions].device) as device:
+        _Sampling(line, device).run()
+
+
+class _Sampling:
+    """A loaded model, and the samples that are asked of it."""
+
+    def __init__(self, line: cli.CommandLine, device: torch.device) -> None:
+        self.line = line
+        self.device = device
+        self.options = line[SampleOptions]
+        run_dir = line[RunOptions].run_dir
+        self.folder = self.options.image_path or run_dir / "samples"
+        path = run_files.checkpoint_path(run_dir, self.options.eval_checkpoint)
+        self.model, _, content = run_files.load_model(path)
+        rows = 2 if self.options.guidance else 1
+        self.width = max(1, self.options.max_batch // rows)
+        self.network = MaybeCompiled(
+            prepare(self.model.network, device),
+            rows * self.width,
+            line[ComputeOptions].compile,
+            device,
+        )
+        self.names = tuple(content.get("classes", ()))
+        self.classes = self._classes()
+        self.classifier = self._classifier()
+        steps = self.options.num_inference_steps
+        last = self.model.schedule.num_timesteps - 1
+        self.times = LevelGrid(last + 1, steps, (last,)).times(last)
+
+    def run(self) -> None:
+        """Draw this process's share of the samples and write it; the first makes the sheet."""
+        numbers = list(range(self.options.num_samples))
+        mine, right = distributed.share_of(numbers), 0
+        write = self._writer()
+        distributed.barrier()  # the folder, and the array in it, are there
+        with tqdm(
+            total=len(mine), unit="sample", disable=None if distributed.is_main() else True
+        ) as bar:
+            begin, done = time.perf_counter(), 0
+            for rows, images in self._draw(mine):
+                for number, image in zip(rows, images.cpu(), strict=True):
+                    write(number, image)
+                right += self._agreeing(rows, images)
+                bar.update(len(rows))
+                done += len(rows)
+                each = (time.perf_counter() - begin) / done
+                if sentence := self.network.consider(each * (len(mine) - done)):
+                    distributed.print_once(sentence)
+        total = distributed.sum_over_processes(torch.tensor(float(right), device=self.device))
+        if distributed.is_main():
+            self._finish(total.item() / len(numbers))
+        distributed.barrier()
+
+    def label(self, number: int) -> int | None:
+        """The class of sample `number`: each in turn."""
+        return self.classes[number % len(self.classes)] if self.classes else None
+
+    @torch.inference_mode()
+    def _draw(self, numbers: Sequence[int]) -> Iterator[tuple[list[int], Tensor]]:
+        """Samples of these numbers as they are finished, `(n, C, *S)` in [0, 1]."""
+        shape, seed = self.model.image_shape, self.options.seed
+        trajectories = (
+            Trajectory(
+                number,
+                self.times,
+                partial(image_noise, shape, seed, f"sample {number}", self.times[0]),
+                self.label(number),
+            )
+            for number in numbers
+        )
+        for rows, x in run_trajectories(
+            self.model.guided(self._forward, self.options.guidance),
+            self.model.schedule,
+            SAMPLERS[self.options.sampler],
+            trajectories,
+            self.device,
+            self.width,
+        ):
+            yield rows, self.model.from_model(x)
+
+    def _forward(self, x: Tensor, t: Tensor, **labels: Tensor) -> Tensor:
+        with autocast(self.device, self.line[ComputeOptions].precision):
+            output: Tensor = self.network(x, t, **labels)
+        return output
+
+    def _classes(self) -> list[int]:
+        """The numbers of the classes asked for."""
+        asked = self.options.classes or self.names
+        for name in asked:
+            if name not in self.names:
+                known = ", ".join(self.names) or "none, since it is unconditional"
+                raise UserError(f"--classes: found {name!r}, but the model's classes are {known}")
+        if self.options.guidance and not self.names:
+            raise UserError("--guidance: the model has no classes to be guided to; leave it out")
+        return [self.names.index(name) for name in asked]
+
+    def _classifier(self) -> Classifier | None:
+        path = self.options.classifier_checkpoint
+        if path is None:
+            return None
+        network, content = run_files.load_classifier(path)
+        if tuple(content["classes"]) != self.names:
+            raise UserError(
+                f"{path}: found a classifier of the classes {', '.join(content['classes'])}, "
+                f"expected those of the diffusion model, {', '.join(self.names) or 'none'}"
+            )
+        prepare(network, self.device)
+        return network
+
+    @torch.inference_mode()
+    def _agreeing(self, rows: list[int], images: Tensor) -> int:
+        """How many samples the classifier takes for the class that was asked for."""
+        if self.classifier is None:
+            return 0
+        asked = torch.tensor([self.label(number) for number in rows])
+        return int((self.classifier(images)[0].argmax(1).cpu() == asked).sum())
+
+    def _writer(self) -> Callable[[int, Tensor], None]:
+        """A function that keeps sample number i, `(C, *S)` in [0, 1]."""
+        if self.options.format == "png":
+            if len(self.model.image_shape) != 3:
+                raise UserError("--format png: the samples are volumes, expected --format npy")
+            return lambda number, image: _write_png(self._png(number), image)
+        if distributed.is_main():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            shape = (self.options.num_samples, *self.model.image_shape)
+            np.lib.format.open_memmap(self._part, "w+", np.float32, shape).flush()
+        distributed.barrier()
+        array = np.lib.format.open_memmap(self._part, "r+")
+
+        def write(number: int, image: Tensor) -> None:
+            array[number] = image.numpy()
+
+        return write
+
+    @property
+    def _part(self) -> Path:
+        return self.folder / f".{ARRAY}.part"
+
+    def _finish(self, agreement: float) -> None:
+        """The array under its name, a sheet of the first samples, and what is to be said."""
+        if self.options.format == "npy":
+            self._part.replace(self.folder / ARRAY)
+        columns = len(self.classes) or SHEET_COLUMNS
+        count = min(self.options.num_samples // columns, SHEET_ROWS) * columns
+        if count:
+            cells = torch.stack([self._read(number) for number in range(count)])
+            save_sheet(self.folder / "sheet.png", cells.unflatten(0, (-1, columns)))
+        print(f"{self.options.num_samples} samples are in {self.folder}", flush=True)
+        if self.classifier is not None:
+            print(f"the classifier sees the class asked for in {100 * agreement:.1f} %")
+
+    def _read(self, number: int) -> Tensor:
+        """Sample `number` as any process has written it, `(C, *S)`."""
+        if self.options.format == "npy":
+            array = np.load(self.folder / ARRAY, mmap_mode="r")
+            return torch.from_numpy(array[number].copy())
+        return _read_png(self._png(number))
+
+    def _png(self, number: int) -> Path:
+        return self.folder / f"{number:06d}.png"
+
+
+def _write_png(path: Path, image: Tensor) -> None:
+    """An image `(C, H, W)` in [0, 1] as bytes, grey or in colours."""
+    pixels = (image * 255).round().to(torch.uint8).movedim(0, 2).squeeze(2).numpy()
+    with atomic_write(path, "wb") as file:
+        Image.fromarray(pixels).save(file, format="png")
+
+
+def _read_png(path: Path) -> Tensor:
+    """What `_write_png` wrote, `(C, H, W)`."""
+    with Image.open(path) as image:
+        pixels = torch.from_numpy(np.array(image))
+    return pixels.reshape(*pixels.shape[:2], -1).movedim(2, 0) / 255

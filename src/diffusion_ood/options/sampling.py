@@ -1,0 +1,46 @@
+"""Options of drawing samples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from diffusion_ood.cli import option
+from diffusion_ood.options.checks import at_least, positive
+
+
+@dataclass(frozen=True)
+class SampleOptions:
+    """Samples: how many, of which classes, by which steps, and where they go."""
+
+    num_samples: int = option("number of samples, over all processes together", default=64)
+    image_path: Path | None = option(
+        "folder of the samples; default: samples/ in the run's folder", default=None
+    )
+    format: Literal["png", "npy"] = option(
+        "a PNG a sample, or all in samples.npy, float32 in 0 to 1 of shape (N, C, …)",
+        default="png",
+    )
+    guidance: float = option(
+        "strength β of classifier-free guidance; 0 is the conditional model itself", default=0.0
+    )
+    classes: tuple[str, ...] = option(
+        "names of the classes to draw in turn, of a model with classes; default: all", default=()
+    )
+    num_inference_steps: int = option("steps of the whole time grid", default=50)
+    sampler: Literal["ddim", "plms", "pndm2", "pndm4"] = option(
+        "how a trajectory steps down the grid", default="ddim"
+    )
+    eval_checkpoint: str = option("best, last, or the path of a checkpoint", default="best")
+    classifier_checkpoint: Path | None = option(
+        "checkpoint of train_classifier.py; says how often it sees the class asked for",
+        default=None,
+    )
+    max_batch: int = option("samples in one network call; bounds the memory", default=256)
+    seed: int = option("seed of the samples", default=2)
+
+    def __post_init__(self) -> None:
+        for name in ("num_samples", "num_inference_steps", "max_batch"):
+            positive(name, getattr(self, name))
+        at_least("guidance", self.guidance, 0)
