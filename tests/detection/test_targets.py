@@ -37,7 +37,7 @@ TEST = table(
 
 def targets(z_score=True, headline=None, columns=COLUMNS):
     calibrated = calibration.fit(VAL, columns)
-    return image_targets(TEST, calibrated, z_score=z_score, headline=headline)
+    return image_targets(TEST, calibrated, z_score, headline)
 
 
 def test_single_levels_are_the_mean_over_repeats_as_it_is_in_the_table():
@@ -63,6 +63,15 @@ def test_without_z_scores_averages_are_of_the_scores():
     assert found["logit_l1_global"].tolist() == [5, 1]
     assert found["msp"].tolist() == [-0.3, -0.2]
     assert "both" not in found
+
+
+def test_a_score_without_a_spread_is_fine_where_no_z_score_is_taken():
+    flat = VAL.assign(msp=-1.0)
+    with pytest.raises(UserError, match="msp at t = 120 is the same for all 3"):
+        calibration.fit(flat, COLUMNS)
+    calibrated = calibration.fit(flat, COLUMNS, need_spread=False)
+    found = image_targets(TEST, calibrated, False, None)
+    assert found["msp"].tolist() == [-0.3, -0.2]
 
 
 @pytest.mark.parametrize(

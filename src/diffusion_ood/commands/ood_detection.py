@@ -162,13 +162,12 @@ def _overlap_warnings(ood_dir: Path, tables: Frames) -> Iterator[str]:
 def _image_scores(ood_dir: Path, tables: Frames, options: DetectOptions) -> Frames:
     """The scores of each set, `(images, targets)`, the headline first."""
     with _naming(_table_path(ood_dir, "val")):
-        calibrated = calibration.fit(tables["val"], score_columns(tables["val"]))
+        val = tables["val"]
+        calibrated = calibration.fit(val, score_columns(val), need_spread=options.z_score)
     frames = {}
     for name, table in tables.items():
         with _naming(_table_path(ood_dir, name)):
-            frames[name] = image_targets(
-                table, calibrated, z_score=options.z_score, headline=options.headline
-            )
+            frames[name] = image_targets(table, calibrated, options.z_score, options.headline)
     return frames
 
 

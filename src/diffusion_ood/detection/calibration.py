@@ -48,12 +48,14 @@ class Calibration:
         return scores
 
 
-def fit(val_table: pd.DataFrame, columns: Sequence[str]) -> Calibration:
+def fit(
+    val_table: pd.DataFrame, columns: Sequence[str], *, need_spread: bool = True
+) -> Calibration:
     """The calibration by the validation images' `columns`.
 
     Raises:
-        UserError: fewer than two images, images with different t, or a score that is the same for
-            all images at some t.
+        UserError: fewer than two images, images with different t, or, where a spread is needed, a
+            score that is the same for all images at some t.
     """
     found = levels(val_table, columns)
     num_images = found.index.get_level_values("filename").nunique()
@@ -63,7 +65,7 @@ def fit(val_table: pd.DataFrame, columns: Sequence[str]) -> Calibration:
     mean, std = by_t.mean(), by_t.std(ddof=1)
     _refuse_other_t(found, list(mean.index))
     # Not std == 0: of equal numbers it may be a rounding error away from 0.
-    for column in columns:
+    for column in columns if need_spread else ():
         constant = mean.index[by_t[column].min() == by_t[column].max()]
         if len(constant):
             raise UserError(

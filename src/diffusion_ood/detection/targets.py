@@ -21,7 +21,7 @@ HEADLINES = (BOTH, "mse", "logit_l1_global")  # the first that exists is the hea
 
 
 def image_targets(
-    table: pd.DataFrame, calibrated: Calibration, *, z_score: bool, headline: str | None
+    table: pd.DataFrame, calibrated: Calibration, z_score: bool, headline: str | None
 ) -> pd.DataFrame:
     """The targets of each image; higher is more out of distribution.
 

@@ -17,6 +17,7 @@ from diffusion_ood.options.models import (
 )
 from diffusion_ood.options.reconstruction import ReconstructOptions
 from diffusion_ood.options.sampling import SampleOptions
+from diffusion_ood.options.second_system import MainOptions, OodDetectOptions
 from diffusion_ood.options.training import ClassifierTrainOptions, FitOptions, TrainOptions
 
 __all__ = [
@@ -29,6 +30,8 @@ __all__ = [
     "FitOptions",
     "ImageOptions",
     "LoadingOptions",
+    "MainOptions",
+    "OodDetectOptions",
     "ReconstructOptions",
     "RunOptions",
     "SampleOptions",

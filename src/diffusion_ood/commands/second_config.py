@@ -1,0 +1,80 @@
+"""The second system's YAML files: only keys that do something, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from diffusion_ood.errors import UserError
+
+FOLDER = Path("config")
+
+_KINDS = {"text": (str,), "whole number": (int,), "number": (int, float)}
+
+KEYS = {
+    "Dataset.name": "text",
+    "Dataset.image_size": "whole number",
+    "Dataset.channels": "whole number",
+    "Dataset.num_workers": "whole number",
+    "Model.struc": "text",
+    "Model.num_classes": "whole number",
+    "Model.dropout": "number",
+    "Schedule.type": "text",
+    "Schedule.beta_start": "number",
+    "Schedule.beta_end": "number",
+    "Train.epoch": "whole number",
+    "Train.batch_size": "whole number",
+    "Train.cond_ratio": "number",
+    "Train.train_step": "whole number",
+    "Train.t_type": "text",
+    "Train.ema_rate": "number",
+    "Optim.lr": "number",
+    "Optim.warmup": "whole number",
+    "Optim.grad_clip": "number",
+    "Sample.total_num": "whole number",
+    "Sample.batch_size": "whole number",
+    "Sample.guidance": "number",
+}
+"""Every key of a configuration, all of them needed, and what its value is."""
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The values of a configuration by `Section.key`.
+
+    Args:
+        path: the file, or its name in `config/`.
+
+    Raises:
+        UserError: no such file, no YAML of sections, a key unknown, missing or of another type.
+    """
+    path = path if path.exists() else FOLDER / path
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"--config: {path}: no such file") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not a YAML file: {str(error).splitlines()[0]}") from None
+    values = dict(_flat(path, content))
+    for name in values.keys() - KEYS.keys():
+        raise UserError(f"{path}: found the unknown key {name}, expected some of {', '.join(KEYS)}")
+    for name, kind in KEYS.items():
+        if name not in values:
+            raise UserError(f"{path}: the key {name} is missing")
+        if isinstance(values[name], bool) or not isinstance(values[name], _KINDS[kind]):
+            raise UserError(f"{path}: {name} is {values[name]!r}, expected a {kind}")
+    return values
+
+
+def _flat(path: Path, content: object) -> list[tuple[str, Any]]:
+    if not isinstance(content, Mapping) or not all(
+        isinstance(section, Mapping) for section in content.values()
+    ):
+        raise UserError(f"{path}: expected sections of keys, such as Dataset and Model")
+    return [
+        (f"{section}.{key}", value)
+        for section, keys in content.items()
+        for key, value in keys.items()
+    ]

@@ -1,0 +1,34 @@
+"""Report on what `main.py --runner ood_itp` has scored; needs no torch.
+
+    python detect/ood_detect.py --repeat_size 4 --id_name cifar10
+
+As in the paper's code, scores at one level are reported as they are, and averages over levels are
+not of z-scores.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from diffusion_ood import cli
+from diffusion_ood.commands import ood_detection
+from diffusion_ood.options.second_system import SCORED, OodDetectOptions, scored_run
+
+LEVEL = 240  # that decides
+SHORT = {"-r": "--repeat_size", "-n": "--id_name", "-s": "--space"}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command on `argv`, by default the process's own arguments."""
+    words = sys.argv[1:] if argv is None else argv
+    line = cli.parse(__doc__, (OodDetectOptions,), [SHORT.get(word, word) for word in words])
+    options = line[OodDetectOptions]
+    ood_detection.main(
+        [
+            f"--output_dir={SCORED}",
+            f"--model_name={scored_run(options.id_name, options.repeat_size)}",
+            f"--headline={options.space}_l1_global@{LEVEL}",
+            "--z_score=0",
+        ]
+    )

@@ -1,0 +1,73 @@
+"""The second system's own command lines, under the names that its authors gave them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from diffusion_ood.cli import option
+from diffusion_ood.options.checks import folder_name, positive
+
+TEMP = Path("temp")
+SCORED = TEMP / "sample_ood"
+
+
+def scored_run(id_name: str, repeat_size: int) -> str:
+    """The run folder below `SCORED` in which `main.py` and `detect/ood_detect.py` meet."""
+    return f"{id_name}_r{repeat_size}"
+
+
+@dataclass(frozen=True)
+class MainOptions:
+    """The second system: what to do, by which configuration."""
+
+    runner: Literal[
+        "base_train", "train", "training", "base_fid", "fid", "ood_itp", "detection"
+    ] = option("base_train (train, training), base_fid (fid) or ood_itp (detection)")
+    config: Path = option("YAML file, or the name of one in config/")
+    method: Literal["DDIM", "PNDM2", "PNDM4"] = option("numerical method", default="PNDM4")
+    sample_speed: int = option("steps of the whole time grid", default=50)
+    device: str = option("auto, cpu, cuda, …", default="auto")
+    train_path: Path = option("run folder of base_train", default=TEMP / "train")
+    image_path: Path = option("folder of base_fid's samples", default=TEMP / "sample")
+    model_path: Path | None = option(
+        "checkpoint of the diffusion model; default: the best in --train_path", default=None
+    )
+    disc_path: Path | None = option(
+        "checkpoint of the classifier; default: temp/model/res18_<model_name>.pth", default=None
+    )
+    model_name: str = option("name of the in-distribution data set", default="cifar10")
+    ood_names: tuple[str, ...] = option(
+        "names of the sets that ood_itp scores, as far as they are there",
+        default=("cifar10", "cifar100", "tin", "svhn", "texture", "places365"),
+    )
+    repeat_size: int = option("repeats of each image", default=1)
+    num_images: int | None = option(
+        "images of each set, by default 1000; for base_fid samples, by default the "
+        "configuration's Sample.total_num",
+        default=None,
+    )
+    data_root: Path = option("folder that get_datasets.py filled", default=TEMP / "dataset")
+
+    def __post_init__(self) -> None:
+        positive("sample_speed", self.sample_speed)
+        positive("repeat_size", self.repeat_size)
+        if self.num_images is not None:
+            positive("num_images", self.num_images)
+        folder_name("model_name", self.model_name)
+
+
+@dataclass(frozen=True)
+class OodDetectOptions:
+    """The second system's report."""
+
+    repeat_size: int = option("repeats that ood_itp was asked for (-r)", default=1)
+    id_name: str = option("name of the in-distribution data set (-n)", default="cifar10")
+    space: Literal["logit", "feature"] = option(
+        "outputs of the classifier that decide (-s)", default="logit"
+    )
+
+    def __post_init__(self) -> None:
+        positive("repeat_size", self.repeat_size)
+        folder_name("id_name", self.id_name)
