@@ -207,9 +207,8 @@ class _Run:
                 done += len(batch)
                 per_image = (time.perf_counter() - begin) / done
                 self._consider_compiling(per_image * (len(indices) - done + images_after))
-        if indices:
-            rate = len(indices) / (time.perf_counter() - begin)
-            distributed.print_once(f"{task.name}: {len(indices)} images, {rate:.2f} images/s")
+        rate = done / (time.perf_counter() - begin)
+        distributed.print_once(f"{task.name}: {done} images, {rate:.2f} images/s")
 
     def _denoiser(self) -> NetworkDenoiser:
         """ε̂ by the network as it is now, plain or compiled, at the precision asked for."""
