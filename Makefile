@@ -5,7 +5,7 @@ RUN := $(VENV)/bin/python
 
 # The demo's size; .ci/run makes it shorter.
 DEMO := demo
-DEMO_EPOCHS := 10
+DEMO_EPOCHS := 8
 DEMO_IMAGES := 250
 
 .PHONY: venv demo test test-slow lint clean

@@ -19,4 +19,5 @@ def test_the_test_set_holds_a_hundred_of_each_digit() -> None:
     pixels = np.concatenate([parts["train"].pixels, parts["test"].pixels])
     assert pixels.shape == (5_000, 28, 28)
     assert pixels.max() == 255
+    assert min(Counter(parts["test"].labels[:200]).values()) > 5  # the first ones are mixed
     assert len(np.unique(pixels.reshape(5_000, -1), axis=0)) > 4_990  # no image in both parts

@@ -200,9 +200,8 @@ class _Run:
                 sentence = self.network.consider(per_image * (len(indices) - done + images_after))
                 if sentence:
                     distributed.print_once(sentence)
-        if indices:
-            rate = len(indices) / (time.perf_counter() - begin)
-            distributed.print_once(f"{task.name}: {len(indices)} images, {rate:.2f} images/s")
+        rate = done / (time.perf_counter() - begin)
+        distributed.print_once(f"{task.name}: {done} images, {rate:.2f} images/s")
 
     def _denoiser(self) -> Denoiser:
         """ε̂ by the network as it is now, plain or compiled, at the precision asked for."""

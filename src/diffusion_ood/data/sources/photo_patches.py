@@ -27,7 +27,8 @@ def _read(raw: RawFiles, seed: int) -> Parts:
         whole = grey[: rows * SIDE, : columns * SIDE].reshape(rows, SIDE, columns, SIDE)
         patches.append(whole.swapaxes(1, 2).reshape(-1, SIDE, SIDE))
         labels += [Path(name).stem] * (rows * columns)
-    return {"test": Pixels(np.concatenate(patches), labels)}
+    mixed = np.random.default_rng(seed).permutation(len(labels))  # else the first N are all sky
+    return {"test": Pixels(np.concatenate(patches)[mixed], [labels[i] for i in mixed])}
 
 
 SOURCE = Source(find=_find, fetch=_find, read=_read, counts={"test": 660}, is_grayscale=True)
