@@ -26,7 +26,7 @@ GROUND = {
     "options": {"options", "cli", "errors"},
     "runtime": {"runtime", "errors"},
 }
-STAGES = ["data", "networks", "diffusion", "trajectories", "scores", "detection"]
+STAGES = ["data", "networks", "diffusion", "trajectories", "scores", "quality", "detection"]
 STAGES += ["training", "commands"]
 
 MAX_FILE, MAX_FUNCTION, MAX_SCRIPT = 300, 60, 60

@@ -14,8 +14,16 @@ import pytest
 import torch
 from PIL import Image
 
-from diffusion_ood.commands import ood_detection, reconstruct, train_classifier, train_ddpm
+from diffusion_ood.commands import (
+    ood_detection,
+    reconstruct,
+    run_files,
+    sample,
+    train_classifier,
+    train_ddpm,
+)
 from diffusion_ood.errors import UserError
+from diffusion_ood.quality.frechet import Moments, frechet_distance
 from diffusion_ood.runtime.checkpoint import load_checkpoint
 
 Launch = Callable[..., Any]
@@ -222,6 +230,47 @@ def test_the_report_has_every_score_and_every_level(
     # at one level, and of one image, z-scoring moves nothing; averaged over levels it may
     same = [*levels, "msp", "maxlogit", "energy"]
     assert {name: with_z[name] for name in same} == {n: found["targets"][n] for n in same}
+
+
+def sampling_flags(data: Path, runs: Path, folder: Path) -> list[str]:
+    return [
+        *(f"--output_dir={runs}", "--model_name=model", f"--image_path={folder}"),
+        *("--num_samples=11", "--num_inference_steps=3", "--guidance=1", "--max_batch=6"),
+        *("--format=npy", f"--reference_ids={data / 'train.csv'}"),
+        f"--classifier_checkpoint={runs / 'classifier' / 'checkpoint_best.pth'}",
+        *MACHINE,
+    ]
+
+
+def test_samples_are_of_each_class_in_turn_and_measured_by_the_classifier(
+    data: Path, runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = sampling_flags(data, runs, tmp_path)
+    sample.main(flags)
+    said = capsys.readouterr().out
+    made = torch.from_numpy(np.load(tmp_path / "samples.npy"))
+    network, _ = run_files.load_classifier(runs / "classifier" / "checkpoint_best.pth")
+    real = torch.stack(
+        [
+            torch.from_numpy(np.asarray(Image.open(data / "train" / f"{i}.png")) / 255)
+            for i in range(SIZES["train"])
+        ]
+    )[:, None].float()
+    with torch.inference_mode():
+        logits, features = network(made)
+        of_real = network(real)[1]
+    right = (logits.argmax(1) == torch.arange(11) % 2).float().mean().item()
+    assert f"the classifier sees the class asked for in {100 * right:.1f} %" in said
+    moments = (Moments.of(part.numpy()) for part in (features, of_real))
+    expected = frechet_distance(*moments)
+    found = float(said.split("against 48 images: ")[1].split()[0])
+    assert found == pytest.approx(expected, rel=1e-3, abs=1e-4)
+    sample.main(flags)  # with the real images' moments as they were kept
+    assert f": {found:.4f} (not the FID" in capsys.readouterr().out
+    sample.main([*flags, "--classes=down"])
+    other = np.load(tmp_path / "samples.npy")
+    assert abs(other[1::2] - made.numpy()[1::2]).max() < 1e-6
+    assert abs(other[::2] - made.numpy()[::2]).max() > 1e-3
 
 
 @pytest.mark.parametrize(

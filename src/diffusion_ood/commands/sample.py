@@ -21,10 +21,11 @@ from tqdm import tqdm
 from diffusion_ood import cli
 from diffusion_ood.commands import run_files
 from diffusion_ood.commands.measuring import save_sheet
+from diffusion_ood.commands.sample_quality import SampleQuality
 from diffusion_ood.diffusion.samplers import SAMPLERS
 from diffusion_ood.errors import UserError
 from diffusion_ood.networks.resnet import Classifier
-from diffusion_ood.options import ComputeOptions, RunOptions, SampleOptions
+from diffusion_ood.options import ComputeOptions, LoadingOptions, RunOptions, SampleOptions
 from diffusion_ood.runtime import distributed
 from diffusion_ood.runtime.batching import MaybeCompiled
 from diffusion_ood.runtime.device import autocast, prepare
@@ -33,7 +34,7 @@ from diffusion_ood.trajectories.engine import Trajectory, run_trajectories
 from diffusion_ood.trajectories.grid import LevelGrid
 from diffusion_ood.trajectories.noise import image_noise
 
-GROUPS = (RunOptions, SampleOptions, ComputeOptions)
+GROUPS = (RunOptions, SampleOptions, LoadingOptions, ComputeOptions)
 
 SHEET_ROWS, SHEET_COLUMNS = 8, 10
 ARRAY = "samples.npy"
@@ -56,7 +57,7 @@ class _Sampling:
         run_dir = line[RunOptions].run_dir
         self.folder = self.options.image_path or run_dir / "samples"
         path = run_files.checkpoint_path(run_dir, self.options.eval_checkpoint)
-        self.model, _, content = run_files.load_model(path)
+        self.model, image_options, content = run_files.load_model(path)
         rows = 2 if self.options.guidance else 1
         self.width = max(1, self.options.max_batch // rows)
         self.network = MaybeCompiled(
@@ -68,6 +69,16 @@ class _Sampling:
         self.names = tuple(content.get("classes", ()))
         self.classes = self._classes()
         self.classifier = self._classifier()
+        self.quality = None
+        if self.options.reference_ids is not None:
+            self.quality = SampleQuality(
+                self.options,
+                image_options,
+                self.model.image_shape,
+                line[LoadingOptions],
+                run_dir / "quality",
+                device,
+            )
         steps = self.options.num_inference_steps
         last = self.model.schedule.num_timesteps - 1
         self.times = LevelGrid(last + 1, steps, (last,)).times(last)
@@ -86,14 +97,18 @@ class _Sampling:
                 for number, image in zip(rows, images.cpu(), strict=True):
                     write(number, image)
                 right += self._agreeing(rows, images)
+                if self.quality:
+                    self.quality.add(images)
                 bar.update(len(rows))
                 done += len(rows)
                 each = (time.perf_counter() - begin) / done
                 if sentence := self.network.consider(each * (len(mine) - done)):
                     distributed.print_once(sentence)
         total = distributed.sum_over_processes(torch.tensor(float(right), device=self.device))
+        distance = self.quality.report() if self.quality else ""
         if distributed.is_main():
             self._finish(total.item() / len(numbers))
+            print(distance, end="\n" if distance else "", flush=True)
         distributed.barrier()
 
     def label(self, number: int) -> int | None:

@@ -37,6 +37,15 @@ class SampleOptions:
         "checkpoint of train_classifier.py; says how often it sees the class asked for",
         default=None,
     )
+    reference_ids: Path | None = option(
+        "split CSV of real images; says the Fréchet distance of --features to them", default=None
+    )
+    features: Literal["classifier", "alexnet"] = option(
+        "network whose features are compared", default="classifier"
+    )
+    lpips_weights: Path | None = option(
+        "file of AlexNet's convolution weights for --features alexnet", default=None
+    )
     max_batch: int = option("samples in one network call; bounds the memory", default=256)
     seed: int = option("seed of the samples", default=2)
 

@@ -68,13 +68,15 @@ def shifted(images: Tensor, shifts: Tensor, padding: int) -> Tensor:
         shifts: of each image and axis, 0 … 2·padding, shape (B, len(S)); `padding` moves nothing.
         padding: pixels on each side.
     """
-    padded = functional.pad(images, [padding] * 2 * (images.ndim - 2))
-    windows = torch.empty_like(images)
-    for k, corner in enumerate(shifts.tolist()):
-        window = padded[k]
-        for axis, (start, side) in enumerate(zip(corner, images.shape[2:], strict=True), start=1):
-            window = window.narrow(axis, start, side)
-        windows[k] = window
+    windows = functional.pad(images, [padding] * 2 * (images.ndim - 2))
+    for axis, side in enumerate(images.shape[2:], start=2):
+        places = shifts[:, axis - 2, None] + torch.arange(side)
+        alone = [len(images), *[1] * (images.ndim - 1)]
+        alone[axis] = side
+        index = places.to(images.device).view(alone)
+        shape = list(windows.shape)
+        shape[axis] = side
+        windows = windows.gather(axis, index.expand(shape))
     return windows
 
 

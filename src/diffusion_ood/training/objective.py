@@ -71,7 +71,8 @@ class DiffusionObjective:
         t = self._times(n, on_cpu)[mine]
         if labels is not None:
             hidden = torch.rand(n, generator=on_cpu)[mine] < self.label_dropout
-            labels = torch.where(hidden, self.model.options.num_classes, labels.cpu())
+            null = self.model.options.num_classes
+            labels = torch.where(hidden.to(labels.device), null, labels)
         return self.model.denoiser(network).loss(self.model.to_model(images), eps, t, labels)
 
     def _times(self, n: int, generator: torch.Generator) -> Tensor:
