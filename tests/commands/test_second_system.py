@@ -33,6 +33,7 @@ SIZES = {"train": 48, "val": 9, "test": 7}
 MACHINE = ["--device=cpu", "--compile=off", "--num_workers=0"]
 SCORES = "--scores=mse,logit_l1,feature_l1,msp,maxlogit,energy"
 LEVELS = [SCORES, "--levels=0,120,240,360", "--num_inference_steps=20", "--repeats=2"]
+TRAINING = "TRAINING"  # the last word of a process that trains
 GUIDED = ["--labels=pred", "--guidance=2"]
 
 
@@ -154,6 +155,17 @@ def test_two_halves_of_a_classifiers_training_are_the_whole(
     again = load_checkpoint(tmp_path / "halves" / "checkpoint.pth")
     for name, weight in whole["weights"].items():
         assert torch.equal(again["weights"][name], weight), name
+
+
+def test_two_processes_train_one_classifier(data: Path, tmp_path: Path, launch: Launch) -> None:
+    flags = [*classifier_flags(data, tmp_path / "two"), TRAINING]
+    first, second = launch(__file__, *flags, processes=2)
+    assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
+    assert "8 of them in each process" in first.stdout
+    assert second.stdout == ""
+    found = load_checkpoint(tmp_path / "two" / "checkpoint.pth")
+    assert found["accuracy"]["test"] >= 6 / 7
+    assert found["trainer"]["step"] == 20 * SIZES["train"] // 16
 
 
 def test_a_table_has_a_row_a_level_and_repeat(guided: pd.DataFrame) -> None:
@@ -324,4 +336,7 @@ def test_labels_that_do_not_fit_are_refused_before_training(
 
 
 if __name__ == "__main__":
-    reconstruct.main(sys.argv[1:])
+    if sys.argv[-1] == TRAINING:
+        train_classifier.main(sys.argv[1:-1])
+    else:
+        reconstruct.main(sys.argv[1:])
