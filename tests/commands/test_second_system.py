@@ -302,6 +302,16 @@ def test_a_mistake_is_one_sentence(flags: list[str], sentence: str, data: Path, 
         score(data, runs, "wrong", "--scores=mse", *flags)
 
 
+def test_true_labels_that_are_missing_are_said_before_anything_is_scored(
+    data: Path, runs: Path, tmp_path: Path
+) -> None:
+    path = data / "bare_test.csv"
+    path.write_text("image\nnoise_test/0.png\n")
+    with pytest.raises(UserError, match=r"bare_test\.csv: found no labels"):
+        score(data, runs, "bare", "--scores=mse", "--labels=true", f"--out_ids={path}")
+    assert not (runs / "bare").exists()
+
+
 def test_a_diffusion_checkpoint_is_no_classifier(data: Path, runs: Path) -> None:
     wrong = f"--classifier_checkpoint={runs / 'model' / 'checkpoint.pth'}"
     with pytest.raises(UserError, match=r"found a checkpoint with .*, expected ClassifierOptions"):

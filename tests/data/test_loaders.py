@@ -115,14 +115,6 @@ def test_sizes_are_compared_without_packing_too(folder: Path) -> None:
         assert opened(folder, resized, loading).native_sizes == ((6, 5), (8, 8))
 
 
-def test_labels_are_numbered_in_sorted_order_unless_integers(folder: Path) -> None:
-    assert opened(folder, GREY, UNPACKED).labels.tolist() == [1, 0, 2, 1, 0, 2, 1]
-    write_split(folder / "A_test.csv", ["0.png", "1.png"], ["7", "3"])
-    assert opened(folder, GREY, UNPACKED).labels.tolist() == [7, 3]
-    write_split(folder / "A_test.csv", ["0.png", "1.png"])
-    assert opened(folder, GREY, UNPACKED).labels is None
-
-
 def test_volumes_are_batches_with_three_sides(tmp_path: Path) -> None:
     volume = np.random.default_rng(0).random((4, 5, 6), dtype=np.float32)
     np.save(tmp_path / "a.npy", volume)

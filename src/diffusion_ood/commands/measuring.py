@@ -69,6 +69,7 @@ class Measuring:
         self.options = options
         self.names = names
         self.scores: list[Score] = []
+        self._classes: dict[Split, Tensor] = {}
         if MeanSquaredError.name in options.scores:
             self.scores.append(MeanSquaredError())
         if alexnet_features is not None:
@@ -110,10 +111,19 @@ class Measuring:
         """The classifier's view of images `(B, C, *S)` in [0, 1], where there is a classifier."""
         return self.classifier.watch(images) if self.classifier else None
 
+    def prepare(self, split: Split) -> None:
+        """Read the classes of a set that is going to be scored, where they are asked for.
+
+        Raises:
+            UserError: a label that is missing or none of the model's classes.
+        """
+        if self.options.labels == "true":
+            self._classes[split] = class_numbers(split, self.names)
+
     def labels(self, split: Split, batch: list[int], watch: Watch | None) -> Tensor | None:
         """The class (B,) that each image of a batch is taken for, on the CPU, if any."""
         if self.options.labels == "true":
-            return class_numbers(split, self.names)[batch]
+            return self._classes[split][batch]
         if self.options.labels == "pred":
             assert watch is not None, "options refuse predicted labels without a classifier"
             return watch.predicted

@@ -58,6 +58,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     tasks = read_tasks(line[ReconstructOptions])
     with distributed.process_group(line[ComputeOptions].device) as device:
         run = _Run(line, device)
+        for task in tasks:
+            run.measuring.prepare(task.split)
         for number, task in enumerate(tasks):
             run.score(task, images_after=sum(len(later.split) for later in tasks[number + 1 :]))
         distributed.print_once(

@@ -25,15 +25,12 @@ class ImageSet(Dataset[torch.Tensor]):
         split: the split.
         shape: (C, *S) of every image.
         native_sizes: distinct sides of the source files, before cropping and resizing, sorted.
-        labels: (N,) int64, or None where the split has none. Texts that are not all integers are
-            numbered in sorted order.
         packed: whether the images come from a packed file.
     """
 
     def __init__(self, split: Split, options: ImageOptions, images: Packed | Decoded) -> None:
         self.split = split
         self.packed = isinstance(images, Packed)
-        self.labels = _numbered(split.labels)
         self.native_sizes: tuple[tuple[int, ...], ...] = ()
         self.shape: tuple[int, ...] = ()
         self._options = options
@@ -154,16 +151,6 @@ def epoch_order(
 
 def _as_it_is(batch: Any) -> Any:  # noqa: ANN401 - whatever __getitems__ returned
     return batch
-
-
-def _numbered(labels: tuple[str, ...] | None) -> torch.Tensor | None:
-    if labels is None:
-        return None
-    try:
-        return torch.tensor([int(label) for label in labels])
-    except ValueError:
-        numbers = {label: number for number, label in enumerate(sorted(set(labels)))}
-        return torch.tensor([numbers[label] for label in labels])
 
 
 def _scan(
