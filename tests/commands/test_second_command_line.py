@@ -23,7 +23,7 @@ from diffusion_ood.errors import UserError
 from diffusion_ood.options import DiffusionOptions, MainOptions, TrainOptions
 from diffusion_ood.runtime.checkpoint import load_checkpoint
 
-CONFIGS = sorted((Path(__file__).parents[2] / "config").glob("*.yml"))
+CONFIGS = sorted((Path(__file__).parents[2] / "config").glob("32_*.yml"))
 SIDE = 8
 SETS = {"CIFAR10_train": 20, "CIFAR10_val": 6, "CIFAR10_test": 7, "SVHN_test": 5}
 SMALL = {
@@ -86,9 +86,16 @@ def test_the_commands_of_the_readme_work_one_after_the_other(
     assert len(table) == 7 * 2 * 4  # the model was trained below t = 300: levels 120 and 240
     capsys.readouterr()
     second_report.main(["--repeat_size", "4", "--id_name", "cifar10"])
-    assert "logit_l1_global@240 (headline)" in capsys.readouterr().out
+    groups = next(iter(CONFIGS)).with_name("ood_groups.yml").read_text()
+    (workplace / "config" / "ood_groups.yml").write_text(groups)
+    said = capsys.readouterr().out
+    assert "logit_l1_global@240 (headline)" in said
+    assert "(far mean)" not in said
     second_report.main(["-r", "4", "-n", "cifar10", "-s", "feature"])
-    assert "feature_l1_global@240 (headline)" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "feature_l1_global@240 (headline)" in said
+    assert "(far mean)" in said
+    assert "(near mean)" not in said
 
 
 def flags(path: Path, *argv: str) -> cli.CommandLine:

@@ -19,6 +19,7 @@ import pandas as pd
 
 from diffusion_ood import cli
 from diffusion_ood.detection import calibration, decisions, metrics
+from diffusion_ood.detection.groups import means, read_groups
 from diffusion_ood.detection.metrics import Interval
 from diffusion_ood.detection.parts import first_difference, read_companion
 from diffusion_ood.detection.table import read_table, score_columns, write_table
@@ -28,7 +29,6 @@ from diffusion_ood.options import DetectOptions, RunOptions
 from diffusion_ood.runtime.files import write_json
 
 TITLES = {"auroc": "AUROC", "aupr_out": "AUPR-out", "aupr_in": "AUPR-in", "fpr95": "FPR95"}
-MEAN = "(mean)"  # brackets, as a data set may be called "mean"
 
 Frames = dict[str, pd.DataFrame]
 """A frame for "val", "in" and each OOD set, in this order."""
@@ -193,14 +193,15 @@ def _assess(
 
 
 def _metrics(target: str, scores: Frames, options: DetectOptions) -> dict[str, dict[str, Interval]]:
-    """The metrics of each OOD set and, where there are several, their mean."""
+    """The metrics of each OOD set, of groups of them, and their mean."""
     draws = {"n_bootstrap": options.n_bootstrap, "seed": options.seed}
     sets = {
         name: metrics.evaluate(scores["in"][target], frame[target], **draws)
         for name, frame in scores.items()
         if name not in ("val", "in")
     }
-    return sets if len(sets) < 2 else {**sets, MEAN: metrics.mean(list(sets.values()))}
+    groups = read_groups(options.groups) if options.groups else {}
+    return {**sets, **means(sets, groups)}
 
 
 def _percent(interval: Interval) -> str:
@@ -284,9 +285,8 @@ def _as_json(run: RunOptions, options: DetectOptions, results: Results) -> Mappi
     plain = dataclasses.asdict(dataclasses.replace(results, decisions={}))
     return {
         "options": {
-            "output_dir": str(run.output_dir),
-            "model_name": run.model_name,
-            **dataclasses.asdict(options),
+            name: str(value) if isinstance(value, Path) else value
+            for name, value in {**dataclasses.asdict(run), **dataclasses.asdict(options)}.items()
         },
         "headline": results.headline,
         "start_points": results.start_points,

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from diffusion_ood import cli
 from diffusion_ood.commands import ood_detection
 from diffusion_ood.options.second_system import SCORED, OodDetectOptions, scored_run
 
+GROUPS = Path("config") / "ood_groups.yml"
 LEVEL = 240  # that decides
 SHORT = {"-r": "--repeat_size", "-n": "--id_name", "-s": "--space"}
 
@@ -30,5 +32,6 @@ def main(argv: Sequence[str] | None = None) -> None:
             f"--model_name={scored_run(options.id_name, options.repeat_size)}",
             f"--headline={options.space}_l1_global@{LEVEL}",
             "--z_score=0",
+            *([f"--groups={GROUPS}"] if GROUPS.exists() else []),
         ]
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from diffusion_ood.cli import option
 from diffusion_ood.options.checks import at_least, positive, share
@@ -25,6 +26,10 @@ class DetectOptions:
         default=None,
     )
     out_data: tuple[str, ...] = option("names of the OOD sets; default: all in ood/", default=())
+    groups: Path | None = option(
+        "YAML file of groups of OOD sets, whose means are reported: near: [CIFAR100, TinyImageNet]",
+        default=None,
+    )
     target_fpr: float = option(
         "share of in-distribution images that may be called OOD", default=0.05
     )

@@ -1,0 +1,49 @@
+"""Means over groups of OOD sets."""
+
+from pathlib import Path
+
+import pytest
+
+from diffusion_ood.detection.groups import means, read_groups
+from diffusion_ood.detection.metrics import METRICS, Interval
+from diffusion_ood.errors import UserError
+
+CONFIG = Path(__file__).parents[2] / "config" / "ood_groups.yml"
+
+
+def found(**values):
+    """Metrics that are all of one value."""
+    return {name: dict.fromkeys(METRICS, Interval(v, 0.0, 1.0)) for name, v in values.items()}
+
+
+def test_a_group_is_the_mean_of_its_sets_that_are_there():
+    groups = {"near": ["A", "B", "missing"], "far": ["C"], "none": ["missing"]}
+    result = means(found(A=0.2, B=0.6, C=0.7), groups)
+    assert list(result) == ["(near mean)", "(far mean)", "(mean)"]
+    values = [result[name]["auroc"].value for name in result]
+    assert values == pytest.approx([0.4, 0.7, 0.5])
+    assert result["(near mean)"]["fpr95"].low is None
+
+
+def test_one_set_without_groups_has_no_mean():
+    assert means(found(A=0.2), {}) == {}
+
+
+def test_the_committed_groups_are_those_of_openood():
+    assert read_groups(CONFIG) == {
+        "near": ["CIFAR10", "CIFAR100", "TinyImageNet"],
+        "far": ["SVHN", "Textures", "Places365"],
+    }
+
+
+@pytest.mark.parametrize("text", ["near: A", "[A, B]", "near: [1, 2]", ""])
+def test_other_files_are_refused(text, tmp_path):
+    path = tmp_path / "groups.yml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"groups\.yml: .*expected group: \[set, set, …\]"):
+        read_groups(path)
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"--groups: .*none\.yml: no such file"):
+        read_groups(tmp_path / "none.yml")
