@@ -46,21 +46,31 @@ def test_labels_are_padded_with_their_images(compiled, num, expected):
     assert compiled == expected
 
 
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock on which every network call takes a second and a quarter: 0.25 s a row of five."""
+    now = iter(k * 1.25 for k in range(1000))
+    monkeypatch.setattr(batching.time, "perf_counter", lambda: next(now))
+
+
+@pytest.mark.usefixtures("clock")
 @pytest.mark.parametrize(
-    ("mode", "remaining_s", "sizes", "word"),
+    ("mode", "rows", "sizes", "words"),
     [
-        ("on", 0, [5], None),
-        ("off", 1e6, [], None),
-        ("auto", 1, [], "compile off: "),
-        ("auto", 1e6, [5], "compile on: "),
+        ("on", 0, [5] * 4, [None] * 4),
+        ("off", 10**6, [], [None] * 4),
+        ("auto", 800 + 15, [], [None, None, "compile off: ", None]),
+        ("auto", 801 + 15, [5], [None, None, "compile on: ", None]),
     ],
 )
-def test_a_network_is_compiled_where_it_repays(compiled, mode, remaining_s, sizes, word):
+def test_a_network_is_compiled_where_it_repays(compiled, mode, rows, sizes, words):
+    """Compiling repays from 200 s on, and the third call decides: 800 rows take 200 s."""
     maybe = MaybeCompiled(network, 5, mode, CPU)
-    said = maybe.consider(remaining_s)
-    assert (said is None) if word is None else said.startswith(word)
-    assert maybe.consider(1e9) is None  # it is decided once
-    assert torch.equal(maybe(X, T), network(X, T))
+    maybe.expect(rows)
+    for word in words:
+        assert torch.equal(maybe(X, T), network(X, T))
+        said = maybe.decision()
+        assert (said is None) if word is None else said.startswith(word)
     assert compiled == sizes
 
 
@@ -68,5 +78,9 @@ def test_where_nothing_compiles_on_is_refused_and_auto_is_off(compiled, monkeypa
     monkeypatch.setattr(batching, "compiler_is_there", lambda device: False)
     with pytest.raises(UserError, match="--compile on: found no compiler for cpu"):
         MaybeCompiled(network, 5, "on", CPU)
-    assert MaybeCompiled(network, 5, "auto", CPU).consider(1e9) is None
+    maybe = MaybeCompiled(network, 5, "auto", CPU)
+    maybe.expect(10**9)
+    for _ in range(5):
+        maybe(X, T)
+    assert maybe.decision() is None
     assert compiled == []

@@ -185,6 +185,7 @@ class _Run:
         size = self.options.batch_size
         batches = [indices[k : k + size] for k in range(0, len(indices), size)]
         loaded = image_batches(images, batches, self.line[LoadingOptions].num_workers)
+        self.network.expect((len(indices) + images_after) * self.calls)
         begin, done = time.perf_counter(), 0
         with tqdm(
             total=len(indices),
@@ -198,9 +199,7 @@ class _Run:
                 writer.append(self.measuring.table(task.type, keys, self.slots, values))
                 bar.update(len(batch))
                 done += len(batch)
-                per_image = (time.perf_counter() - begin) / done
-                sentence = self.network.consider(per_image * (len(indices) - done + images_after))
-                if sentence:
+                if sentence := self.network.decision():
                     distributed.print_once(sentence)
         rate = done / (time.perf_counter() - begin)
         distributed.print_once(f"{task.name}: {done} images, {rate:.2f} images/s")

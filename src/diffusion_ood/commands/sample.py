@@ -7,7 +7,6 @@ whatever the batch size and the number of processes.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -92,7 +91,8 @@ class _Sampling:
         with tqdm(
             total=len(mine), unit="sample", disable=None if distributed.is_main() else True
         ) as bar:
-            begin, done = time.perf_counter(), 0
+            calls = len(mine) * (len(self.times) - 1)
+            self.network.expect(2 * calls if self.options.guidance else calls)
             for rows, images in self._draw(mine):
                 for number, image in zip(rows, images.cpu(), strict=True):
                     write(number, image)
@@ -100,9 +100,7 @@ class _Sampling:
                 if self.quality:
                     self.quality.add(images)
                 bar.update(len(rows))
-                done += len(rows)
-                each = (time.perf_counter() - begin) / done
-                if sentence := self.network.consider(each * (len(mine) - done)):
+                if sentence := self.network.decision():
                     distributed.print_once(sentence)
         total = distributed.sum_over_processes(torch.tensor(float(right), device=self.device))
         distance = self.quality.report() if self.quality else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import torch
@@ -10,9 +11,11 @@ from torch.nn import functional
 
 from diffusion_ood.errors import UserError
 from diffusion_ood.runtime.compiling import verdict
-from diffusion_ood.runtime.device import compiler_is_there
+from diffusion_ood.runtime.device import compiler_is_there, synchronize
 
 Network = Callable[..., Tensor]
+
+TIMED_CALL = 3  # the first ones warm up
 
 
 class CompiledForFullBatches:
@@ -48,6 +51,9 @@ class CompiledForFullBatches:
 class MaybeCompiled:
     """A network that is compiled at once, never, or once the rest of the work repays it.
 
+    On `auto` one of the first calls is timed: in mixed precision a CPU is several times as slow
+    without compiling, and a whole batch of images would be too long to wait for the decision.
+
     Args:
         network: as for `CompiledForFullBatches`.
         batch: the size of a full batch.
@@ -64,23 +70,42 @@ class MaybeCompiled:
             raise UserError(f"--compile on: found no compiler for {device}; use auto or off")
         self._network = network
         self._batch = batch
+        self._device = device
         self._open = mode == "auto" and possible
+        self._rows_left = 0
+        self._calls = 0
+        self._sentence: str | None = None
         if mode == "on":
             self._compile()
 
+    def expect(self, rows: int) -> None:
+        """Say how many rows are to come, which `auto` decides by."""
+        self._rows_left = rows
+
     def __call__(self, x: Tensor, t: Tensor, **labels: Tensor) -> Tensor:
         """The network's output for `(B, C, *S)` and times (B,), B at most `batch`."""
-        return self._network(x, t, **labels)
-
-    def consider(self, remaining_s: float) -> str | None:
-        """Once, where it is open: decide by the time that is left; the decision in words."""
         if not self._open:
-            return None
+            return self._network(x, t, **labels)
+        begin = time.perf_counter()
+        output = self._network(x, t, **labels)
+        synchronize(self._device)
+        self._rows_left -= len(x)
+        self._calls += 1
+        if self._calls == TIMED_CALL:
+            self._decide((time.perf_counter() - begin) / len(x))
+        return output
+
+    def decision(self) -> str | None:
+        """What was decided and why, once."""
+        sentence, self._sentence = self._sentence, None
+        return sentence
+
+    def _decide(self, seconds_a_row: float) -> None:
         self._open = False
-        sentence = verdict(remaining_s)
-        if sentence.startswith("on"):
+        found = verdict(seconds_a_row * max(0, self._rows_left))
+        self._sentence = f"compile {found}"
+        if found.startswith("on"):
             self._compile()
-        return f"compile {sentence}"
 
     def _compile(self) -> None:
         self._network = CompiledForFullBatches(self._network, self._batch)

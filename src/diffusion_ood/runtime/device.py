@@ -62,6 +62,14 @@ def prepare(network: nn.Module, device: torch.device) -> nn.Module:
     return network
 
 
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done what it was given, before a clock is read."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
 def compiler_is_there(device: torch.device) -> bool:
     """Whether `torch.compile` can work: the CPU needs a C++ compiler, MPS is not tried."""
     if device.type == "cpu":
