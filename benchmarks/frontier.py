@@ -76,6 +76,8 @@ def draw(points: list[dict[str, Any]], title: str, output: Path) -> None:
         for target, label in TARGETS.items():
             for straight, marker in ((True, "o-"), (False, "s--")):
                 chosen = [point for point in points if point["straight"] == straight]
+                if not chosen:
+                    continue
                 values = [point["targets"][target][name]["auroc"] for point in chosen]
                 panel.errorbar(
                     [point["calls"] for point in chosen],
@@ -90,6 +92,9 @@ def draw(points: list[dict[str, Any]], title: str, output: Path) -> None:
                     label=f"{label}, {'straight' if straight else 'down the grid'}",
                 )
         panel.set(xscale="log", title=f"{title} → {name}", xlabel="network calls an image")
+        counts = [point["calls"] for point in points]
+        panel.set_xticks(counts, list(map(str, counts)))
+        panel.minorticks_off()
         panel.grid(alpha=0.3)
     panels[0][0].set_ylabel("AUROC, %")
     panels[0][-1].legend(fontsize=7)
