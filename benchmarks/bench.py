@@ -106,14 +106,15 @@ def fresh_model(model_type: str) -> DiffusionModel:
 
 def peak_gflops() -> dict[str, float]:
     """The best that this machine does, in GFLOP/s: a large matrix product and a convolution."""
-    matrix = torch.randn(4096, 4096).bfloat16()
+    single = torch.randn(4096, 4096)
+    matrix = single.bfloat16()
     x = torch.randn(128, 256, 28, 28).bfloat16().to(memory_format=torch.channels_last)
     convolution = torch.nn.Conv2d(256, 256, 3, padding=1).bfloat16()
     convolution = convolution.to(memory_format=torch.channels_last)
     with torch.inference_mode():
         times = interleaved(
             {
-                "matrix_product_fp32": lambda: matrix.float() @ matrix.float(),
+                "matrix_product_fp32": lambda: single @ single,
                 "matrix_product_bf16": lambda: matrix @ matrix,
                 "convolution_bf16": lambda: convolution(x),
             },
