@@ -48,8 +48,8 @@ lint: venv
 clean:
 	rm -rf $(VENV) $(DEMO)
 
-# Speed beside the reference loops; trains FashionMNIST first (about 25 minutes on two cores) and
-# scores it down the whole grid (about 30). FASHION_MNIST: the IDX files, where they are on disk.
+# Speed beside the reference loops; trains FashionMNIST first and scores it down the whole grid, an
+# hour or so on two cores. FASHION_MNIST: the IDX files, where they are on disk.
 BENCH := bench
 FASHION_MNIST := /usr/share/datasets/fashion-mnist
 BENCH_SPLITS := $(BENCH)/data/data_splits

@@ -297,3 +297,16 @@ def test_two_processes_train_like_one(
 if __name__ == "__main__":
     train_ddpm.SAMPLE_STEPS = 2
     train_ddpm.main(sys.argv[1:])
+
+
+def test_weights_under_other_names_are_refused_in_one_sentence(
+    train: Command, run_dir: Path
+) -> None:
+    train(run_dir)
+    path = run_dir / "checkpoint.pth"
+    state = torch.load(path, weights_only=True)
+    network = state["trainer"]["network"]
+    network["other.name"] = network.pop(next(iter(network)))
+    torch.save(state, path)
+    with pytest.raises(UserError, match="weights of another network"):
+        train(run_dir, "--n_epochs=2")

@@ -176,7 +176,14 @@ class TrainingRun:
                     f"{path}: was trained with {name.replace('_', ' ')} {state[name]}, but the "
                     f"training images have {value}; use another --model_name"
                 )
-        self.trainer.load_state_dict(state["trainer"])
+        try:
+            self.trainer.load_state_dict(state["trainer"])
+        except (KeyError, RuntimeError, ValueError) as error:
+            # the two packages name some weights otherwise, and order them for the optimiser
+            raise UserError(
+                f"{path}: found weights of another network, trained with "
+                f"{state['versions']}; go on with those packages, or use another --model_name"
+            ) from error
         self.epoch, self.best_loss = state["epoch"], state["best_loss"]
         distributed.print_once(f"going on from {path} after epoch {self.epoch}")
 
