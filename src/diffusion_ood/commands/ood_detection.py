@@ -19,10 +19,10 @@ import pandas as pd
 
 from diffusion_ood import cli
 from diffusion_ood.detection import calibration, decisions, metrics
+from diffusion_ood.detection.comparable import comparison_warnings
 from diffusion_ood.detection.groups import means, read_groups
 from diffusion_ood.detection.metrics import Interval
-from diffusion_ood.detection.parts import first_difference, read_companion
-from diffusion_ood.detection.table import read_table, score_columns, write_table
+from diffusion_ood.detection.table import read_table, score_columns, table_path, write_table
 from diffusion_ood.detection.targets import image_targets
 from diffusion_ood.errors import UserError
 from diffusion_ood.options import DetectOptions, RunOptions
@@ -60,19 +60,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     line = cli.parse(__doc__, (RunOptions, DetectOptions), argv)
     run, options = line[RunOptions], line[DetectOptions]
     tables = _read_tables(run.ood_dir, options.out_data)
-    warnings = [*_companion_warnings(run.ood_dir, tables), *_overlap_warnings(run.ood_dir, tables)]
+    warnings = list(comparison_warnings(run.ood_dir, tables))
     for name, table in tables.items():
-        with _naming(_table_path(run.ood_dir, name)):
+        with _naming(table_path(run.ood_dir, name)):
             tables[name] = calibration.select_t(table, options.min_t, options.max_t, options.t_skip)
     results = _assess(run.ood_dir, tables, options, warnings)
     for text in _report(run.model_name, results, options):
         print(text)
     for path in _write(run, options, results):
         print(f"written: {path}")
-
-
-def _table_path(ood_dir: Path, name: str) -> Path:
-    return ood_dir / f"results_{name}.csv"
 
 
 @contextlib.contextmanager
@@ -94,79 +90,31 @@ def _read_tables(ood_dir: Path, out_data: Sequence[str]) -> Frames:
     for name in (*makers, *out_names):
         if name not in found:
             raise UserError(
-                f"{_table_path(ood_dir, name)}: no such score table, expected one made by "
+                f"{table_path(ood_dir, name)}: no such score table, expected one made by "
                 f"reconstruct.py with {makers.get(name, '--out_ids')}"
             )
     if not out_names:
         raise UserError(f"{ood_dir}: no OOD set, expected one made by reconstruct.py --out_ids")
-    tables = {name: read_table(_table_path(ood_dir, name)) for name in (*makers, *out_names)}
+    tables = {name: read_table(table_path(ood_dir, name)) for name in (*makers, *out_names)}
     expected = score_columns(tables["val"])
     for name, table in tables.items():
         if set(score_columns(table)) != set(expected):
             raise UserError(
-                f"{_table_path(ood_dir, name)}: found the scores "
+                f"{table_path(ood_dir, name)}: found the scores "
                 f"{', '.join(score_columns(table))}, expected {', '.join(expected)} as in "
-                f"{_table_path(ood_dir, 'val').name}"
+                f"{table_path(ood_dir, 'val').name}"
             )
     return tables
 
 
-def _companion_warnings(ood_dir: Path, tables: Frames) -> Iterator[str]:
-    """Refuse tables of different models or settings; warn where that or sizes are in doubt."""
-    companions = {name: read_companion(_table_path(ood_dir, name)) for name in tables}
-    known = {name: found for name, found in companions.items() if found is not None}
-    for name in companions if known else ():
-        if name not in known:
-            yield f"results_{name}.csv has no companion .json: nobody knows how it was made"
-    first = next(iter(known), "")
-    for name, found in known.items():
-        difference = first_difference(found["fingerprint"], known[first]["fingerprint"])
-        if difference:
-            raise UserError(
-                f"{_table_path(ood_dir, name).with_suffix('.json')}: found {difference} as in "
-                f"results_{first}.json; scores of different models or settings do not compare"
-            )
-    facts = {name: found["facts"] for name, found in known.items()}
-    sizes = {name: fact["native_size"] for name, fact in facts.items() if fact.get("native_size")}
-    for name, size in sizes.items():
-        if size != sizes.get("in", size):
-            yield (
-                f"the images of {name} are stored with {_sides(size)} pixels, those of in with "
-                f"{_sides(sizes['in'])}: resizing only one of two sets inflates the AUROC"
-            )
-
-
-def _sides(sizes: Sequence[Sequence[int]]) -> str:
-    """Show [[28, 28], [32, 28]] as "28 × 28 (and 1 other size)"."""
-    first, others = " × ".join(map(str, sizes[0])), len(sizes) - 1
-    return f"{first} (and {others} other size{'s' * (others > 1)})" if others else first
-
-
-def _overlap_warnings(ood_dir: Path, tables: Frames) -> Iterator[str]:
-    """Refuse validation images in the test set; only warn where equal names may be other files.
-
-    Paths are as the splits have them, so they mean the same file when both splits lie in one
-    folder. Tables without a companion may hold bare file names.
-    """
-    in_val = tables["in"]["filename"].isin(tables["val"]["filename"].unique())
-    if not in_val.any():
-        return
-    sentence = f"{tables['in']['filename'][in_val].iloc[0]!r} is both in val and in in"
-    val, test = (read_companion(_table_path(ood_dir, name)) for name in ("val", "in"))
-    folders = {Path(c["facts"].get("split", "")).parent for c in (val, test) if c}
-    if val and test and len(folders) == 1:
-        raise UserError(f"{_table_path(ood_dir, 'in')}: {sentence}, expected different images")
-    yield f"{sentence}: unless these are different files, the test is not fair"
-
-
 def _image_scores(ood_dir: Path, tables: Frames, options: DetectOptions) -> Frames:
     """The scores of each set, `(images, targets)`, the headline first."""
-    with _naming(_table_path(ood_dir, "val")):
+    with _naming(table_path(ood_dir, "val")):
         val = tables["val"]
         calibrated = calibration.fit(val, score_columns(val), need_spread=options.z_score)
     frames = {}
     for name, table in tables.items():
-        with _naming(_table_path(ood_dir, name)):
+        with _naming(table_path(ood_dir, name)):
             frames[name] = image_targets(table, calibrated, options.z_score, options.headline)
     return frames
 

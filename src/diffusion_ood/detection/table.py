@@ -27,6 +27,11 @@ KEY_COLUMNS = ("filename", "t", "repeat")
 _NEEDS_QUOTES = re.compile(r'[,"\r\n]')
 
 
+def table_path(ood_dir: Path, name: str) -> Path:
+    """Where the table of a set lies in a run's folder `ood`."""
+    return ood_dir / f"results_{name}.csv"
+
+
 def score_columns(table: pd.DataFrame) -> list[str]:
     """The columns that hold scores: all but filename, type, t and repeat."""
     return [name for name in map(str, table.columns) if name not in (*KEY_COLUMNS, "type")]
