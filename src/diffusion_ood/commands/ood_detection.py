@@ -9,7 +9,6 @@ score is more out of distribution.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,138 +17,24 @@ from typing import Any
 import pandas as pd
 
 from diffusion_ood import cli
-from diffusion_ood.detection import calibration, decisions, metrics
-from diffusion_ood.detection.comparable import comparison_warnings
-from diffusion_ood.detection.groups import means, read_groups
+from diffusion_ood.detection.assessment import Assessment, assess
 from diffusion_ood.detection.metrics import Interval
-from diffusion_ood.detection.table import read_table, score_columns, table_path, write_table
-from diffusion_ood.detection.targets import image_targets
-from diffusion_ood.errors import UserError
+from diffusion_ood.detection.table import write_table
 from diffusion_ood.options import DetectOptions, RunOptions
 from diffusion_ood.runtime.files import write_json
 
 TITLES = {"auroc": "AUROC", "aupr_out": "AUPR-out", "aupr_in": "AUPR-in", "fpr95": "FPR95"}
-
-Frames = dict[str, pd.DataFrame]
-"""A frame for "val", "in" and each OOD set, in this order."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Results:
-    """What the command found.
-
-    `metrics` goes target → OOD set, or `(mean)` → metric; `called_ood` is the share of the images
-    of a set that is called OOD: for "in" the realised false-positive rate.
-    """
-
-    start_points: list[int]
-    num_images: dict[str, int]
-    metrics: dict[str, dict[str, dict[str, Interval]]]
-    decisions: Frames
-    called_ood: dict[str, Interval]
-    warnings: list[str]
-
-    @property
-    def headline(self) -> str:
-        """The target that decisions are made by."""
-        return next(iter(self.metrics))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Read the tables, assess every score, print the results and write them."""
     line = cli.parse(__doc__, (RunOptions, DetectOptions), argv)
     run, options = line[RunOptions], line[DetectOptions]
-    tables = _read_tables(run.ood_dir, options.out_data)
-    warnings = list(comparison_warnings(run.ood_dir, tables))
-    for name, table in tables.items():
-        with _naming(table_path(run.ood_dir, name)):
-            tables[name] = calibration.select_t(table, options.min_t, options.max_t, options.t_skip)
-    results = _assess(run.ood_dir, tables, options, warnings)
+    results = assess(run.ood_dir, options)
     for text in _report(run.model_name, results, options):
         print(text)
     for path in _write(run, options, results):
         print(f"written: {path}")
-
-
-@contextlib.contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Put the file's name before the user's mistakes that are found inside."""
-    try:
-        yield
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
-
-
-def _read_tables(ood_dir: Path, out_data: Sequence[str]) -> Frames:
-    """The tables, all with the same scores; UserError says which command makes a missing one."""
-    found = sorted(path.stem.removeprefix("results_") for path in ood_dir.glob("results_*.csv"))
-    out_names = list(dict.fromkeys(out_data)) or [n for n in found if n not in ("val", "in")]
-    if reserved := {"val", "in"} & set(out_names):
-        raise UserError(f"--out_data: found {min(reserved)!r}, expected names of OOD sets")
-    makers = {"val": "--validation_ids", "in": "--in_ids"}
-    for name in (*makers, *out_names):
-        if name not in found:
-            raise UserError(
-                f"{table_path(ood_dir, name)}: no such score table, expected one made by "
-                f"reconstruct.py with {makers.get(name, '--out_ids')}"
-            )
-    if not out_names:
-        raise UserError(f"{ood_dir}: no OOD set, expected one made by reconstruct.py --out_ids")
-    tables = {name: read_table(table_path(ood_dir, name)) for name in (*makers, *out_names)}
-    expected = score_columns(tables["val"])
-    for name, table in tables.items():
-        if set(score_columns(table)) != set(expected):
-            raise UserError(
-                f"{table_path(ood_dir, name)}: found the scores "
-                f"{', '.join(score_columns(table))}, expected {', '.join(expected)} as in "
-                f"{table_path(ood_dir, 'val').name}"
-            )
-    return tables
-
-
-def _image_scores(ood_dir: Path, tables: Frames, options: DetectOptions) -> Frames:
-    """The scores of each set, `(images, targets)`, the headline first."""
-    with _naming(table_path(ood_dir, "val")):
-        val = tables["val"]
-        calibrated = calibration.fit(val, score_columns(val), need_spread=options.z_score)
-    frames = {}
-    for name, table in tables.items():
-        with _naming(table_path(ood_dir, name)):
-            frames[name] = image_targets(table, calibrated, options.z_score, options.headline)
-    return frames
-
-
-def _assess(
-    ood_dir: Path, tables: Frames, options: DetectOptions, warnings: Sequence[str]
-) -> Results:
-    scores = _image_scores(ood_dir, tables, options)
-    headline = str(scores["val"].columns[0])
-    decided = {
-        name: decisions.decide(frame[headline], scores["val"][headline], options.target_fpr)
-        for name, frame in scores.items()
-        if name != "val"
-    }
-    too_few = decisions.too_few_validation_images(len(scores["val"]), options.target_fpr)
-    return Results(
-        start_points=sorted(map(int, tables["val"]["t"].unique())),
-        num_images={name: len(frame) for name, frame in scores.items()},
-        metrics={str(target): _metrics(str(target), scores, options) for target in scores["val"]},
-        decisions=decided,
-        called_ood={name: decisions.rate(frame["is_ood"]) for name, frame in decided.items()},
-        warnings=[*warnings, *([too_few] if too_few else [])],
-    )
-
-
-def _metrics(target: str, scores: Frames, options: DetectOptions) -> dict[str, dict[str, Interval]]:
-    """The metrics of each OOD set, of groups of them, and their mean."""
-    draws = {"n_bootstrap": options.n_bootstrap, "seed": options.seed}
-    sets = {
-        name: metrics.evaluate(scores["in"][target], frame[target], **draws)
-        for name, frame in scores.items()
-        if name not in ("val", "in")
-    }
-    groups = read_groups(options.groups) if options.groups else {}
-    return {**sets, **means(sets, groups)}
 
 
 def _percent(interval: Interval) -> str:
@@ -169,7 +54,7 @@ def _columns(rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def _report(model_name: str, results: Results, options: DetectOptions) -> Iterator[str]:
+def _report(model_name: str, results: Assessment, options: DetectOptions) -> Iterator[str]:
     """The paragraphs that the command prints."""
     t, images = results.start_points, results.num_images
     yield (
@@ -194,7 +79,7 @@ def _report(model_name: str, results: Results, options: DetectOptions) -> Iterat
         yield f"warning: {warning}"
 
 
-def _write(run: RunOptions, options: DetectOptions, results: Results) -> Iterator[Path]:
+def _write(run: RunOptions, options: DetectOptions, results: Assessment) -> Iterator[Path]:
     """Write the result files; yields the path of each once it is there."""
     for name, decided in results.decisions.items():
         path = run.ood_dir / f"decisions_{name}.csv"
@@ -208,7 +93,7 @@ def _write(run: RunOptions, options: DetectOptions, results: Results) -> Iterato
     yield path
 
 
-def _long_form(results: Results) -> pd.DataFrame:
+def _long_form(results: Assessment) -> pd.DataFrame:
     """A row for each target, data set and metric; cells without a value are empty."""
     rows = [
         {
@@ -228,9 +113,9 @@ def _long_form(results: Results) -> pd.DataFrame:
     return pd.DataFrame(rows, dtype=object)
 
 
-def _as_json(run: RunOptions, options: DetectOptions, results: Results) -> Mapping[str, Any]:
+def _as_json(run: RunOptions, options: DetectOptions, results: Assessment) -> Mapping[str, Any]:
     """Everything but the single images."""
-    plain = dataclasses.asdict(dataclasses.replace(results, decisions={}))
+    called = {name: dataclasses.asdict(share) for name, share in results.called_ood.items()}
     return {
         "options": {
             name: str(value) if isinstance(value, Path) else value
@@ -239,9 +124,15 @@ def _as_json(run: RunOptions, options: DetectOptions, results: Results) -> Mappi
         "headline": results.headline,
         "start_points": results.start_points,
         "num_images": results.num_images,
-        "targets": plain["metrics"],
+        "targets": {
+            target: {
+                name: {metric: dataclasses.asdict(value) for metric, value in found.items()}
+                for name, found in sets.items()
+            }
+            for target, sets in results.metrics.items()
+        },
         "target_fpr": options.target_fpr,
-        "realised_fpr": plain["called_ood"].pop("in"),
-        "detection_rates": plain["called_ood"],
+        "realised_fpr": called.pop("in"),
+        "detection_rates": called,
         "warnings": results.warnings,
     }
