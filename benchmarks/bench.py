@@ -35,7 +35,7 @@ from diffusion_ood.networks.alexnet import find_alexnet_features
 from diffusion_ood.options import DiffusionOptions, ImageOptions, LoadingOptions
 from diffusion_ood.runtime.files import write_json
 from diffusion_ood.runtime.imports import without_deprecation_notices
-from diffusion_ood.trajectories.grid import StraightGrid, TimeGrid, calls
+from diffusion_ood.trajectories.grid import BudgetGrid, TimeGrid, calls
 
 SEED = 2
 CPU = torch.device("cpu")
@@ -193,7 +193,9 @@ def few_calls(
     pixels, keys = images.batch(range(count)), list(images.split.images[:count])
     grid = TimeGrid(1000, 100, 4)
     theirs = ReferenceScorer(model, grid.starts, grid.stride, lpips_package())
-    ours = OurScorer(model, StraightGrid(1000, budget), count, compiled=True, precision="bf16")
+    ours = OurScorer(
+        model, BudgetGrid(model.schedule, budget), count, compiled=True, precision="bf16"
+    )
     ours(pixels, keys)
     times = interleaved(
         {"reference": lambda: theirs(pixels, keys, SEED), "ours": lambda: ours(pixels, keys)},

@@ -77,7 +77,13 @@ def test_plms_is_exact_on_a_gaussian_to_five_digits():
 
 @pytest.mark.parametrize(
     ("name", "order", "finest"),
-    [("ddim", 1, 512), ("plms", 2, 512), ("pndm2", 2, 512), ("pndm4", 2, 512)],
+    [
+        ("ddim", 1, 512),
+        ("dpmpp_2m", 2, 512),
+        ("plms", 2, 512),
+        ("pndm2", 2, 512),
+        ("pndm4", 2, 512),
+    ],
 )
 def test_order_of_convergence_on_a_gaussian(name, order, finest):
     errors = [error(SAMPLERS[name], steps) for steps in (finest // 4, finest // 2, finest)]
@@ -87,6 +93,28 @@ def test_order_of_convergence_on_a_gaussian(name, order, finest):
 
 def test_plms_is_much_closer_than_ddim_at_equal_calls():
     assert error(SAMPLERS["plms"], 64) < 0.1 * error(SAMPLERS["ddim"], 64)
+
+
+def test_dpm_solver_follows_its_algorithm():
+    """Lu et al. (2022), algorithm 2, in its own words, through times of unequal steps."""
+    times = (900, 500, 300, 20, CLEAN)
+    denoiser = gaussian_denoiser(SCHEDULE, 0.5)
+    x = torch.full((1, 1, 1, 1), 0.8, dtype=torch.float64)
+    alpha, sigma = ([SCHEDULE.rates(torch.tensor([t]), 4)[k] for t in times] for k in (0, 1))
+    lambdas = [(a / b).log() for a, b in zip(alpha, sigma, strict=True)]
+    data = []
+    expected = x
+    for i in range(1, len(times)):
+        eps = denoiser(expected, torch.tensor([times[i - 1]]))
+        data.append((expected - sigma[i - 1] * eps) / alpha[i - 1])
+        h = lambdas[i] - lambdas[i - 1]
+        d = data[-1]
+        if i > 1 and times[i] != CLEAN:
+            r = (lambdas[i - 1] - lambdas[i - 2]) / h
+            d = (1 + 1 / (2 * r)) * data[-1] - 1 / (2 * r) * data[-2]
+        expected = sigma[i] / sigma[i - 1] * expected - alpha[i] * ((-h).exp() - 1) * d
+    found = run(SAMPLERS["dpmpp_2m"], SCHEDULE, 0.5, times, x)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
 
 def test_plms_weights_reproduce_polynomial_slopes():
@@ -141,6 +169,7 @@ def test_ddim_equals_monais_scheduler_on_its_own_grid():
     ("name", "expected"),
     [
         ("ddim", lambda n: n),
+        ("dpmpp_2m", lambda n: n),
         ("plms", lambda n: n),
         ("pndm2", lambda n: n + 1),
         ("pndm4", lambda n: n + 3 * min(n, 3)),

@@ -1,10 +1,13 @@
 """Start points against the seed's own table."""
 
 import pytest
+import torch
 
-from diffusion_ood.diffusion.schedule import CLEAN
+from diffusion_ood.diffusion.schedule import CLEAN, build_schedule
 from diffusion_ood.errors import UserError
-from diffusion_ood.trajectories.grid import StraightGrid, TimeGrid, batch_width, calls
+from diffusion_ood.trajectories.grid import BudgetGrid, TimeGrid, batch_width, calls
+
+SCHEDULE = build_schedule("scaled_linear_beta", 0.0015, 0.0195)
 
 
 @pytest.mark.parametrize(
@@ -49,16 +52,37 @@ def test_more_steps_than_the_model_has_are_refused():
 
 
 def test_a_budget_is_spent_on_levels_in_the_middles_of_equal_parts():
-    grid = StraightGrid(1000, 10)
+    grid = BudgetGrid(SCHEDULE, 10)
     assert grid.starts == (50, 150, 250, 350, 450, 550, 650, 750, 850, 950)
     assert grid.times(350) == (350, CLEAN)
     assert calls(grid) == 10
 
 
-@pytest.mark.parametrize("budget", [0, 1001])
-def test_an_impossible_budget_is_refused(budget):
+def test_the_steps_of_a_budget_are_equal_in_log_snr():
+    grid = BudgetGrid(SCHEDULE, 4, 5)
+    for start in grid.starts:
+        times = grid.times(start)
+        assert len(times) == 1 + 5
+        assert times[0] == start
+        assert times[-1] == CLEAN
+        log_snr = SCHEDULE.half_log_snr(torch.arange(start + 1))
+        lengths = (log_snr[0] - log_snr[start]) * torch.arange(5) / 5
+        off = (log_snr[list(times[:-1])] - (log_snr[start] + lengths)).abs()
+        gaps = -log_snr.diff()  # between neighbouring times
+        assert all(off[k] <= gaps[max(0, times[k] - 1) : times[k] + 1].max() / 2 for k in range(5))
+
+
+def test_a_low_level_has_as_many_steps_as_there_are_times_below_it():
+    grid = BudgetGrid(SCHEDULE, 500, 10)
+    assert grid.starts[:2] == (1, 3)
+    assert grid.times(1) == (1, 0, CLEAN)
+    assert grid.times(3) == (3, 2, 1, 0, CLEAN)
+
+
+@pytest.mark.parametrize("levels", [0, 1001])
+def test_an_impossible_budget_is_refused(levels):
     with pytest.raises(UserError, match="budget"):
-        StraightGrid(1000, budget)
+        BudgetGrid(SCHEDULE, levels)
 
 
 def test_the_batch_is_as_wide_as_the_work_can_fill():
@@ -67,5 +91,5 @@ def test_the_batch_is_as_wide_as_the_work_can_fill():
     assert calls(grid) == 1 + 3 + 5
     assert batch_width(grid, images=10, max_batch=256) == 10 * 9 // 5
     assert batch_width(grid, images=1000, max_batch=256) == 256
-    assert batch_width(StraightGrid(1000, 7), images=3, max_batch=256) == 21
+    assert batch_width(BudgetGrid(SCHEDULE, 7), images=3, max_batch=256) == 21
     assert batch_width(TimeGrid(1000, 100, 64), images=1, max_batch=256) == 1

@@ -83,10 +83,10 @@ class _Run:
             asked = run_files.plain(line[cls])
             stored = run_files.stored_options(cls, content, path)
             run_files.refuse_contradiction(asked, stored, names, path)
-        self.grid = choose_grid(line, self.model.schedule.num_timesteps)
-        repeats, rows = self.options.repeats, 2 if self.options.guidance else 1
+        self.grid = choose_grid(line, self.model.schedule)
+        repeats, rows = self.options.repeats, self.options.rows_per_call
         self.slots = [(start, k) for start in self.grid.starts for k in range(repeats)]
-        self.calls = network_calls(self.grid, SAMPLERS[self.options.sampler]) * repeats * rows
+        self.calls = network_calls(self.grid, SAMPLERS[self.options.solver]) * repeats * rows
         self.width = batch_width(
             self.grid, self.options.batch_size * repeats, max(1, self.options.max_batch // rows)
         )
@@ -105,10 +105,11 @@ class _Run:
         )
         self.fingerprint = {
             "checkpoint": sha256(path),
-            "sampler": self.options.sampler,
+            "sampler": self.options.solver,
             "num_inference_steps": self.options.num_inference_steps,
             "starts": list(self.grid.starts),
             "budget": self.options.budget,
+            "budget_steps": self.options.budget_steps,
             "scores": self.measuring.columns,
             "seed": self.options.seed,
             "precision": line[ComputeOptions].precision,
@@ -117,7 +118,7 @@ class _Run:
         distributed.print_once(
             f"{path} after epoch {content['epoch']}, on {distributed.world_size()} × "
             f"{describe(device)}; {len(self.grid.starts)} start points, {self.calls} network "
-            f"calls an image{'' if self.options.budget else f', by {self.options.sampler}'}"
+            f"calls an image, {self.options.way_down}"
         )
 
     def score(self, task: Task, images_after: int) -> None:
@@ -227,7 +228,7 @@ class _Run:
         return reconstruct(
             self.model,
             self._denoiser(),
-            SAMPLERS[self.options.sampler],
+            SAMPLERS[self.options.solver],
             self.grid,
             pixels.to(self.device),
             [task.split.images[index] for index in batch],

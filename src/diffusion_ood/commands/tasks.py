@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from diffusion_ood import cli
 from diffusion_ood.data.splits import Split, read_split
+from diffusion_ood.diffusion.schedule import NoiseSchedule
 from diffusion_ood.errors import UserError
 from diffusion_ood.options import ReconstructOptions
-from diffusion_ood.trajectories.grid import Grid, LevelGrid, StraightGrid, TimeGrid
+from diffusion_ood.trajectories.grid import BudgetGrid, Grid, LevelGrid, TimeGrid
 
 
 @dataclass(frozen=True)
@@ -62,20 +63,30 @@ def _shortened(task: Task, options: ReconstructOptions) -> Task:
     return dataclasses.replace(task, split=split)
 
 
-def choose_grid(line: cli.CommandLine, num_timesteps: int) -> Grid:
+def choose_grid(line: cli.CommandLine, schedule: NoiseSchedule) -> Grid:
     """The start points asked for, and the way down from them."""
     options = line[ReconstructOptions]
     steps, skip = options.num_inference_steps, options.inference_skip_factor
     if options.levels:
         _refuse_beside("levels", ("budget", "inference_skip_factor"), line)
-        return LevelGrid(num_timesteps, steps, options.levels)
+        return LevelGrid(schedule.num_timesteps, steps, options.levels)
     if options.budget is None:
-        return TimeGrid(num_timesteps, steps, skip)
-    _refuse_beside("budget", ("num_inference_steps", "inference_skip_factor", "sampler"), line)
-    return StraightGrid(num_timesteps, options.budget)
+        _refuse_without("budget", ("budget_steps",), line)
+        return TimeGrid(schedule.num_timesteps, steps, skip)
+    _refuse_beside("budget", ("num_inference_steps", "inference_skip_factor"), line)
+    if options.budget_steps == 1:
+        _refuse_beside("budget with one step", ("sampler",), line)
+    calls_a_level = options.budget_steps * options.repeats * options.rows_per_call
+    return BudgetGrid(schedule, options.budget // calls_a_level, options.budget_steps)
 
 
 def _refuse_beside(flag: str, others: Sequence[str], line: cli.CommandLine) -> None:
     for name in others:
         if name in line.given:
             raise UserError(f"--{name}: means nothing beside --{flag}; leave one of them out")
+
+
+def _refuse_without(flag: str, others: Sequence[str], line: cli.CommandLine) -> None:
+    for name in others:
+        if name in line.given:
+            raise UserError(f"--{name}: means nothing without --{flag}; give it as well")

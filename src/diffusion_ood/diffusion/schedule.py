@@ -37,6 +37,11 @@ class NoiseSchedule:
         alpha_bar = self.alphas_cumprod(t).reshape(-1, *[1] * (ndim - 1))
         return alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
 
+    def half_log_snr(self, t: Tensor) -> Tensor:
+        """λ_t = log(√ᾱ_t / √(1 − ᾱ_t)) in float64, for times (B,); infinite at `CLEAN`."""
+        alpha_bar = self.alphas_cumprod(t)
+        return (alpha_bar / (1 - alpha_bar)).log() / 2
+
     def add_noise(self, x_0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
         """`x_t = √ᾱ_t · x_0 + √(1 − ᾱ_t) · ε` (Ho et al. 2020, equation 4).
 

@@ -29,12 +29,17 @@ class ReconstructOptions:
     num_inference_steps: int = option("steps of the whole time grid", default=100)
     inference_skip_factor: int = option("keep every N-th start point of the grid", default=1)
     budget: int | None = option(
-        "network calls an image, spent on as many noise levels: x_0 is predicted straight from "
-        "each, in place of trajectories down the grid",
+        "network calls an image, all repeats together, in place of the grid: x_0 is predicted "
+        "straight from as many noise levels",
         default=None,
     )
-    sampler: Literal["plms", "ddim", "pndm2", "pndm4"] = option(
-        "how a trajectory steps down the grid", default="plms"
+    budget_steps: int = option(
+        "spend --budget on fewer noise levels, with so many steps from each, of equal length in "
+        "log-SNR",
+        default=1,
+    )
+    sampler: Literal["plms", "ddim", "dpmpp_2m", "pndm2", "pndm4"] | None = option(
+        "how a trajectory steps down (default: plms; dpmpp_2m with --budget)", default=None
     )
     levels: tuple[int, ...] = option(
         "start from these noise levels alone, with the same noise at all of them, and step to the "
@@ -80,8 +85,25 @@ class ReconstructOptions:
                 positive(name, getattr(self, name))
         at_least("save_images", self.save_images, 0)
         positive("repeats", self.repeats)
+        positive("budget_steps", self.budget_steps)
         at_least("guidance", self.guidance, 0)
         if self.guidance and self.labels == "none":
             raise UserError("--guidance: means nothing with --labels none, expected pred or true")
         if self.labels == "pred" and self.classifier_checkpoint is None:
             raise UserError("--labels pred: found no --classifier_checkpoint, expected one")
+
+    @property
+    def solver(self) -> str:
+        """The sampler's name, given or by default."""
+        return self.sampler or ("plms" if self.budget is None else "dpmpp_2m")
+
+    @property
+    def way_down(self) -> str:
+        """How reconstructions come about, in words."""
+        straight = self.budget is not None and self.budget_steps == 1
+        return "x_0 predicted straight" if straight else f"by {self.solver}"
+
+    @property
+    def rows_per_call(self) -> int:
+        """Rows of the network's batch for each row of a sampler's: two under guidance."""
+        return 2 if self.guidance else 1

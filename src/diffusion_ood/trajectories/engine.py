@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from diffusion_ood.diffusion.denoiser import Denoiser
-from diffusion_ood.diffusion.samplers import BatchDenoiser, Sampler
+from diffusion_ood.diffusion.samplers import NEVER, BatchDenoiser, Sampler
 from diffusion_ood.diffusion.schedule import NoiseSchedule
 
 
@@ -58,7 +59,7 @@ def run_trajectories(
     """
     waiting = deque(trajectories)
     active: list[Trajectory] = []
-    age = torch.zeros(0, dtype=torch.int64)
+    ages: list[int] = []
     x_t, past = torch.empty(0), torch.empty(0)
     while waiting or active:
         joining = [waiting.popleft() for _ in range(min(max_batch - len(active), len(waiting)))]
@@ -67,23 +68,38 @@ def run_trajectories(
             fresh_past = fresh.new_zeros(sampler.memory, *fresh.shape)
             x_t = torch.cat([x_t, fresh]) if active else fresh
             past = torch.cat([past, fresh_past], dim=1) if active else fresh_past
-            age = torch.cat([age, torch.zeros(len(joining), dtype=torch.int64)])
+            ages += [0] * len(joining)
             active += joining
-        steps = list(zip(active, age.tolist(), strict=True))
-        t = torch.tensor([trajectory.times[k] for trajectory, k in steps])
-        s = torch.tensor([trajectory.times[k + 1] for trajectory, k in steps])
+        t = _times(active, ages, 0)
+        s = _times(active, ages, 1)
+        past_t = t.new_empty(sampler.memory, len(t))
+        for k in range(sampler.memory):
+            past_t[k] = _times(active, ages, -1 - k)
         asked = _for_batch(denoiser, active)
-        x_t, output = sampler.step(asked, schedule, x_t, t, s, past, age)
+        x_t, output = sampler.step(asked, schedule, x_t, t, s, past, past_t)
         if sampler.memory:
             past = torch.cat([output[None], past[:-1]])
-        age += 1
-        ended = torch.tensor([len(trajectory.times) == k + 2 for trajectory, k in steps])
+        ages = [age + 1 for age in ages]
+        ended = torch.tensor(
+            [len(trajectory.times) == k + 1 for trajectory, k in zip(active, ages, strict=True)]
+        )
         if ended.any():
-            rows = [trajectory.row for trajectory, end in zip(active, ended, strict=True) if end]
+            rows = [trajectory.row for trajectory in itertools.compress(active, ended)]
             yield rows, x_t[ended]
             stays = ~ended
-            active = [trajectory for trajectory, stay in zip(active, stays, strict=True) if stay]
-            x_t, past, age = x_t[stays], past[:, stays], age[stays]
+            active = list(itertools.compress(active, stays))
+            ages = list(itertools.compress(ages, stays))
+            x_t, past = x_t[stays], past[:, stays]
+
+
+def _times(active: list[Trajectory], ages: list[int], offset: int) -> Tensor:
+    """The time so many steps ahead of each trajectory, `NEVER` before its first."""
+    return torch.tensor(
+        [
+            trajectory.times[age + offset] if age + offset >= 0 else NEVER
+            for trajectory, age in zip(active, ages, strict=True)
+        ]
+    )
 
 
 def _for_batch(denoiser: Denoiser, active: list[Trajectory]) -> BatchDenoiser:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
+
 from diffusion_ood.diffusion.samplers import Sampler
-from diffusion_ood.diffusion.schedule import CLEAN
+from diffusion_ood.diffusion.schedule import CLEAN, NoiseSchedule
 from diffusion_ood.errors import UserError
 
 
@@ -80,31 +82,37 @@ class TimeGrid:
 
 
 @dataclass(frozen=True)
-class StraightGrid:
-    """x̂_0 predicted straight from each of so many levels: one network call a start point.
+class BudgetGrid:
+    """Few network calls: so many noise levels, and so many steps from each to the clean image.
 
-    The levels are the middles of equal parts of the training times.
+    The levels are the middles of equal parts of the training times. With one step x̂_0 is predicted
+    straight from the level. More steps have equal lengths in log-SNR down to t = 0, in whose place
+    the clean image is; so low levels that have too few times below them take fewer.
     """
 
-    num_timesteps: int
+    schedule: NoiseSchedule
     num_levels: int
+    num_steps: int = 1
 
     def __post_init__(self) -> None:
-        if not 0 < self.num_levels <= self.num_timesteps:
+        if not 0 < self.num_levels <= self.schedule.num_timesteps:
             raise UserError(
-                f"--budget: found {self.num_levels}, "
-                f"expected 1 to {self.num_timesteps}, the model's training steps"
+                f"--budget: found calls for {self.num_levels} noise levels, "
+                f"expected 1 to {self.schedule.num_timesteps}, the model's training steps"
             )
 
     @property
     def starts(self) -> tuple[int, ...]:
         """The start points, rising."""
-        part = self.num_timesteps / self.num_levels
+        part = self.schedule.num_timesteps / self.num_levels
         return tuple(int((k + 0.5) * part) for k in range(self.num_levels))
 
     def times(self, start: int) -> tuple[int, ...]:
-        """From `start` to the clean image in one step."""
-        return (start, CLEAN)
+        """From `start` to the clean image, `num_steps` steps at most."""
+        log_snr = self.schedule.half_log_snr(torch.arange(start + 1))  # falling
+        wanted = torch.linspace(log_snr[-1], log_snr[0], self.num_steps + 1, dtype=torch.float64)
+        nearest = (wanted[:-1, None] - log_snr).abs().argmin(1).tolist()
+        return (*dict.fromkeys(nearest), CLEAN)
 
 
 @dataclass(frozen=True)

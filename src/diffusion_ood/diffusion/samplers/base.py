@@ -8,6 +8,9 @@ from torch import Tensor
 
 from diffusion_ood.diffusion.schedule import NoiseSchedule
 
+NEVER = -2
+"""The time of a step that a trajectory has not made."""
+
 
 class BatchDenoiser(Protocol):
     """ε̂ for a batch whose rows the caller knows more of, such as their classes."""
@@ -39,7 +42,7 @@ class Sampler(Protocol):
         t: Tensor,
         s: Tensor,
         past: Tensor,
-        age: Tensor,
+        past_t: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Go from `x_t` to `x_s`.
 
@@ -50,11 +53,17 @@ class Sampler(Protocol):
             t, s: times now and next, shape (B,), t > s ≥ −1, on the CPU.
             past: what the last `memory` steps returned to be remembered, newest first, shape
                 `(memory, B, C, *S)`; entries older than the trajectory are zero.
-            age: number of steps that each row has made, shape (B,), on the CPU.
+            past_t: the times at which those steps began, shape `(memory, B)`, on the CPU; `NEVER`
+                where the trajectory has made fewer.
 
         Returns:
             x_s, and what to remember of this step, both of shape `(B, C, *S)`.
         """
+
+
+def age(past_t: Tensor) -> Tensor:
+    """The number of steps (B,) that each row has made, counted up to the sampler's memory."""
+    return (past_t != NEVER).sum(0)
 
 
 def transfer(schedule: NoiseSchedule, x_t: Tensor, eps: Tensor, t: Tensor, s: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ class DDIM:
         t: Tensor,
         s: Tensor,
         past: Tensor,
-        age: Tensor,
+        past_t: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Song et al. (2021), equation 12 with η = 0."""
         eps = denoiser(x_t, t)

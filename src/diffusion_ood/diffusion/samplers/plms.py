@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from diffusion_ood.diffusion.samplers.base import BatchDenoiser, transfer
+from diffusion_ood.diffusion.samplers.base import BatchDenoiser, age, transfer
 from diffusion_ood.diffusion.schedule import NoiseSchedule
 
 # Adams–Bashforth weights of the newest, second-newest, … slope; row k is used at age k.
@@ -53,9 +53,9 @@ class PLMS:
         t: Tensor,
         s: Tensor,
         past: Tensor,
-        age: Tensor,
+        past_t: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Liu et al. (2022), equation 12, through the transfer of equation 11."""
         eps = denoiser(x_t, t)
-        slope = extrapolated(ADAMS_BASHFORTH[age.clamp(max=self.memory)], eps, past)
+        slope = extrapolated(ADAMS_BASHFORTH[age(past_t)], eps, past)
         return transfer(schedule, x_t, slope, t, s), eps

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from diffusion_ood.diffusion.samplers.base import BatchDenoiser, transfer
+from diffusion_ood.diffusion.samplers.base import BatchDenoiser, age, transfer
 from diffusion_ood.diffusion.samplers.plms import ADAMS_BASHFORTH, extrapolated
 from diffusion_ood.diffusion.schedule import NoiseSchedule
 
@@ -41,13 +41,13 @@ class PNDM:
         t: Tensor,
         s: Tensor,
         past: Tensor,
-        age: Tensor,
+        past_t: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Liu et al. (2022), equations 12 to 14, through the transfer of equation 11."""
         eps = denoiser(x_t, t)
         weights = ADAMS_BASHFORTH[self.memory, : self.memory + 1].expand(len(x_t), -1)
         slope = extrapolated(weights, eps, past)
-        young = age < self.memory
+        young = age(past_t) < self.memory
         if young.any():
             slope[young] = self._runge_kutta(
                 denoiser, schedule, x_t[young], eps[young], t[young], s[young], young

@@ -1,0 +1,100 @@
+"""`--budget`: how many network calls an image costs, and from where they start."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from torch import Tensor
+
+from diffusion_ood.commands import reconstruct
+from diffusion_ood.errors import UserError
+from diffusion_ood.runtime.batching import MaybeCompiled
+
+Score = Callable[..., Path]
+
+
+@pytest.fixture
+def score(
+    score_flags: Callable[[Path], list[str]], run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> Score:
+    """`score(*flags)` scores three in-distribution images by MSE and returns the ood folder."""
+    flags = [flag for flag in score_flags(run_dir) if "num_inference_steps" not in flag]
+    monkeypatch.setattr(reconstruct, "find_alexnet_features", lambda path=None: None)
+
+    def run(*more: str) -> Path:
+        reconstruct.main([*flags, "--run_val=0", "--run_out=0", "--first_n=3", *more])
+        return run_dir / "ood"
+
+    return run
+
+
+@pytest.fixture
+def rows(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The rows of every network call, as they are made."""
+    sizes = []
+    ask = MaybeCompiled.__call__
+
+    def counted(self: MaybeCompiled, x: Tensor, t: Tensor, **labels: Tensor) -> Tensor:
+        sizes.append(len(x))
+        return ask(self, x, t, **labels)
+
+    monkeypatch.setattr(MaybeCompiled, "__call__", counted)
+    return sizes
+
+
+def read(ood: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+    return pd.read_csv(ood / "results_in.csv"), json.loads((ood / "results_in.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("flags", "starts", "spent"),
+    [
+        (["--budget=5"], [100, 300, 500, 700, 900], 5),
+        (["--budget=5", "--repeats=2"], [250, 750], 4),
+        (["--budget=9", "--budget_steps=4"], [250, 750], 8),
+        (["--budget=9", "--budget_steps=4", "--sampler=pndm2"], [250, 750], 10),
+    ],
+)
+def test_a_budget_is_all_the_calls_of_an_image(
+    flags: list[str], starts: list[int], spent: int, score: Score, rows: list[int]
+) -> None:
+    found, companion = read(score(*flags))
+    assert sorted(found["t"].unique()) == starts
+    assert sum(rows) == 3 * spent
+    assert companion["facts"]["calls_per_image"] == spent
+
+
+def test_steps_from_a_level_end_elsewhere_than_the_straight_prediction(
+    score: Score, run_dir: Path
+) -> None:
+    straight, _ = read(score("--budget=2"))
+    shutil.rmtree(run_dir / "ood")
+    stepwise, _ = read(score("--budget=8", "--budget_steps=4"))
+    assert list(straight["t"]) == list(stepwise["t"])
+    assert (stepwise["mse"] / straight["mse"] - 1).abs().min() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--budget=0"], "--budget: found 0"),
+        (["--budget=1001"], "--budget: found calls for 1001 noise levels, expected 1 to 1000"),
+        (["--budget=3", "--budget_steps=4"], "--budget: found calls for 0 noise levels"),
+        (["--budget_steps=4"], "--budget_steps: means nothing without --budget"),
+        (["--budget=3", "--sampler=ddim"], "--sampler: means nothing beside --budget with one"),
+        (["--budget=3", "--num_inference_steps=10"], "--num_inference_steps: means nothing beside"),
+        (["--budget=3", "--inference_skip_factor=2"], "--inference_skip_factor: means nothing"),
+    ],
+)
+def test_a_budget_that_cannot_be_is_refused(
+    flags: list[str], sentence: str, score: Score, run_dir: Path
+) -> None:
+    with pytest.raises(UserError, match=sentence):
+        score(*flags)
+    assert not (run_dir / "ood").exists()
