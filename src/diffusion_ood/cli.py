@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import shlex
 import sys
 import types
 import typing
@@ -32,9 +33,14 @@ def option(help: str, *, default: Any = dataclasses.MISSING) -> Any:  # noqa: AN
 class CommandLine:
     """What a command line said: an instance of each options class, and which flags were given."""
 
-    def __init__(self, values: dict[type, Any], given: frozenset[str]) -> None:
+    def __init__(self, values: dict[type, Any], given: frozenset[str], argv: Sequence[str]) -> None:
         self._values = values
+        self._argv = argv
         self.given = given
+
+    def command(self, script: str) -> str:
+        """The line that says the same to a shell."""
+        return shlex.join(["python", script, *self._argv])
 
     def __getitem__(self, options: type[Options]) -> Options:
         return self._values[options]
@@ -59,14 +65,15 @@ def parse(
         hints = typing.get_type_hints(cls)
         for field in dataclasses.fields(cls):
             _add(group, field, hints[field.name])
-    namespace = vars(parser.parse_args(argv))
+    words = sys.argv[1:] if argv is None else argv
+    namespace = vars(parser.parse_args(words))
     values = {
         cls: cls(
             **{f.name: namespace[f.name] for f in dataclasses.fields(cls) if f.name in namespace}
         )
         for cls in classes
     }
-    return CommandLine(values, frozenset(namespace))
+    return CommandLine(values, frozenset(namespace), words)
 
 
 def run(main: Callable[[], None]) -> None:

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import norm
 
-from diffusion_ood.detection.decisions import decide, p_values, rate, too_few_validation_images
+from diffusion_ood.detection.decisions import (
+    decide,
+    p_values,
+    rate,
+    threshold,
+    too_few_validation_images,
+    uncertain_threshold,
+    unexpected_rate,
+)
 
 
 def test_p_values_by_hand_with_ties_against_an_alarm() -> None:
@@ -72,3 +83,41 @@ def test_wilson_interval_as_published(hits: int, n: int, low: float, high: float
     assert found.value == hits / n
     assert found.low == pytest.approx(low, abs=5e-5)
     assert found.high == pytest.approx(high, abs=5e-5)
+
+
+@pytest.mark.parametrize("target_fpr", [0.01, 0.05, 0.07, 0.29, 0.99])
+@pytest.mark.parametrize("num_val", [5, 99, 100, 250])
+def test_the_threshold_is_where_decisions_change(num_val: int, target_fpr: float) -> None:
+    rng = np.random.default_rng(num_val)
+    val = rng.normal(size=num_val)
+    scores = pd.Series(np.r_[val, rng.normal(size=500) * 2])
+    found = decide(scores, val, target_fpr)["is_ood"].to_numpy()
+    limit = threshold(val, target_fpr)
+    expected = scores > limit if limit is not None else np.zeros(len(scores), bool)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_few_validation_images_are_said_to_leave_the_rate_open() -> None:
+    """Of the thresholds that 40 images set, 95 % have a rate in the interval that is named."""
+    rng = np.random.default_rng(0)
+    draws = rng.normal(size=(4000, 40))
+    rates = norm.sf([threshold(val, 0.05) for val in draws])
+    sentence = uncertain_threshold(40, 0.05)
+    assert sentence is not None
+    low, high = (float(x) / 100 for x in re.findall(r"(\d+\.\d) and (\d+\.\d) %", sentence)[0])
+    assert np.mean((rates >= low) & (rates <= high)) == pytest.approx(0.95, abs=0.015)
+    assert uncertain_threshold(99, 0.05) is None
+    assert uncertain_threshold(10, 0.05) is None  # which too_few_validation_images is about
+
+
+def test_an_unexpected_rate_is_rare_where_nothing_is_wrong() -> None:
+    rng = np.random.default_rng(1)
+    warned = 0
+    for _ in range(2000):
+        val, scores = rng.normal(size=99), rng.normal(size=80)
+        limit = threshold(val, 0.05)
+        warned += unexpected_rate(int((scores > limit).sum()), 80, 99, 0.05) is not None
+    assert warned / 2000 <= 0.05
+    sentence = unexpected_rate(20, 80, 99, 0.05)
+    assert sentence is not None
+    assert "20 of 80 in-distribution images are called OOD, 25.0 %" in sentence

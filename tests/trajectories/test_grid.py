@@ -5,7 +5,7 @@ import torch
 
 from diffusion_ood.diffusion.schedule import CLEAN, build_schedule
 from diffusion_ood.errors import UserError
-from diffusion_ood.trajectories.grid import BudgetGrid, TimeGrid, batch_width, calls
+from diffusion_ood.trajectories.grid import BudgetGrid, SparseGrid, TimeGrid, batch_width, calls
 
 SCHEDULE = build_schedule("scaled_linear_beta", 0.0015, 0.0195)
 
@@ -93,3 +93,19 @@ def test_the_batch_is_as_wide_as_the_work_can_fill():
     assert batch_width(grid, images=1000, max_batch=256) == 256
     assert batch_width(BudgetGrid(SCHEDULE, 7), images=3, max_batch=256) == 21
     assert batch_width(TimeGrid(1000, 100, 64), images=1, max_batch=256) == 1
+
+
+@pytest.mark.parametrize(
+    ("number", "starts"),
+    [
+        (1, (10,)),
+        (2, (10, 99)),
+        (5, (10, 30, 50, 80, 99)),
+        (10, (*range(10, 100, 10), 99)),
+        (99, (*range(10, 100, 10), 99)),
+    ],
+)
+def test_a_sparse_grid_goes_evenly_from_the_first_start_to_the_last(number, starts):
+    grid = SparseGrid(TimeGrid(100, 10), number)
+    assert grid.starts == starts
+    assert grid.times(30) == (30, 20, 10, 0)

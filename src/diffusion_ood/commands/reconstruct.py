@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -18,11 +17,13 @@ from tqdm import tqdm
 from diffusion_ood import cli
 from diffusion_ood.commands import run_files
 from diffusion_ood.commands.measuring import Measuring, save_sheet, wants_lpips
+from diffusion_ood.commands.reconstructing import Reconstructor
+from diffusion_ood.commands.shown_images import SHOWN_LEVELS, Choice
 from diffusion_ood.commands.tasks import Task, choose_grid, read_tasks
 from diffusion_ood.data.loaders import ImageSet, image_batches, open_images
 from diffusion_ood.data.splits import Split
+from diffusion_ood.detection.history import add_work
 from diffusion_ood.detection.parts import TableWriter, merge_parts
-from diffusion_ood.diffusion.denoiser import Denoiser
 from diffusion_ood.diffusion.samplers import SAMPLERS
 from diffusion_ood.errors import UserError
 from diffusion_ood.networks.alexnet import find_alexnet_features
@@ -36,11 +37,9 @@ from diffusion_ood.options import (
 )
 from diffusion_ood.runtime import distributed
 from diffusion_ood.runtime.batching import MaybeCompiled
-from diffusion_ood.runtime.device import autocast, describe, prepare
+from diffusion_ood.runtime.device import describe, prepare
 from diffusion_ood.runtime.files import sha256
-from diffusion_ood.scores.classifier import Watch
-from diffusion_ood.trajectories.grid import batch_width, network_calls
-from diffusion_ood.trajectories.reconstruct import reconstruct
+from diffusion_ood.trajectories.grid import SparseGrid, batch_width, network_calls
 
 GROUPS = (
     RunOptions,
@@ -62,6 +61,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             run.measuring.prepare(task.split)
         for number, task in enumerate(tasks):
             run.score(task, images_after=sum(len(later.split) for later in tasks[number + 1 :]))
+        for task in tasks:
+            run.show(task)
         distributed.print_once(
             f"tables are in {line[RunOptions].ood_dir}; next: python ood_detection.py "
             f"--output_dir={line[RunOptions].output_dir} --model_name={line[RunOptions].model_name}"
@@ -76,7 +77,8 @@ class _Run:
         self.device = device
         self.options = line[ReconstructOptions]
         self.ood_dir = line[RunOptions].ood_dir
-        path = self._checkpoint_path()
+        self.images: dict[str, ImageSet] = {}
+        path = run_files.asked_checkpoint(line[RunOptions].run_dir, self.options, line.given)
         self.model, self.image_options, content = run_files.load_model(path)
         for cls in run_files.MODEL_GROUPS:
             names = [f.name for f in dataclasses.fields(cls) if f.name in line.given]
@@ -103,6 +105,9 @@ class _Run:
             tuple(content.get("classes", ())),
             device,
         )
+        self.reconstructor = Reconstructor(
+            line, self.model, self.network, self.measuring, self.width, device
+        )
         self.fingerprint = {
             "checkpoint": sha256(path),
             "sampler": self.options.solver,
@@ -123,7 +128,7 @@ class _Run:
 
     def score(self, task: Task, images_after: int) -> None:
         """Make the table of one set, or what is missing of it; more sets may come after it."""
-        images = self._open(task.split)
+        images = self.images[task.name] = self._open(task.split)
         path = self.ood_dir / f"results_{task.name}.csv"
         with TableWriter(
             path,
@@ -153,15 +158,18 @@ class _Run:
                 self._save_sheet(task, images)
         distributed.barrier()
 
-    def _checkpoint_path(self) -> Path:
-        run_dir, epoch = self.line[RunOptions].run_dir, self.options.ddpm_checkpoint_epoch
-        if epoch is not None:
-            if "eval_checkpoint" in self.line.given:
-                raise UserError(
-                    "--ddpm_checkpoint_epoch, --eval_checkpoint: found both, expected one of them"
-                )
-            return run_files.epoch_checkpoint(run_dir, epoch)
-        return run_files.checkpoint_path(run_dir, self.options.eval_checkpoint)
+    def show(self, task: Task) -> None:
+        """Keep reconstructions of the images that a report on this set is going to show."""
+        if distributed.is_main() and self.options.report_images and task.type != "val":
+            images, grid = self.images[task.name], SparseGrid(self.grid, SHOWN_LEVELS)
+
+            def cells(indices: list[int]) -> Tensor:
+                return self.reconstructor.cells(images, indices, grid, repeats=1)
+
+            task = dataclasses.replace(task, split=images.split)
+            choice = Choice(self.ood_dir, task, self.options.report_images, self.options.batch_size)
+            print(f"{task.name}: {choice.keep(cells, grid.starts, self.fingerprint)}", flush=True)
+        distributed.barrier()
 
     def _open(self, split: Split) -> ImageSet:
         images = open_images(
@@ -188,67 +196,56 @@ class _Run:
         loaded = image_batches(images, batches, self.line[LoadingOptions].num_workers)
         self.network.expect((len(indices) + images_after) * self.calls)
         begin, done = time.perf_counter(), 0
-        with tqdm(
-            total=len(indices),
-            desc=task.name,
-            unit="image",
-            disable=None if distributed.is_main() else True,
-        ) as bar:
-            for batch, pixels in zip(batches, loaded, strict=True):
-                keys = [task.split.images[index] for index in batch]
-                values = self._values(task, batch, pixels)
-                writer.append(self.measuring.table(task.type, keys, self.slots, values))
-                bar.update(len(batch))
-                done += len(batch)
-                if sentence := self.network.decision():
-                    distributed.print_once(sentence)
-        rate = done / (time.perf_counter() - begin)
-        distributed.print_once(f"{task.name}: {done} images, {rate:.2f} images/s")
+        try:
+            with tqdm(
+                total=len(indices),
+                desc=task.name,
+                unit="image",
+                disable=None if distributed.is_main() else True,
+            ) as bar:
+                for batch, pixels in zip(batches, loaded, strict=True):
+                    keys = [task.split.images[index] for index in batch]
+                    values = self._values(task, batch, pixels)
+                    writer.append(self.measuring.table(task.type, keys, self.slots, values))
+                    bar.update(len(batch))
+                    done += len(batch)
+                    if sentence := self.network.decision():
+                        distributed.print_once(sentence)
+        finally:  # what an interrupted run has done counts too
+            self._remember(task, done, time.perf_counter() - begin)
 
-    def _denoiser(self) -> Denoiser:
-        """ε̂ by the network as it is now, plain or compiled, at the precision asked for."""
-
-        def network(x: Tensor, t: Tensor, **labels: Tensor) -> Tensor:
-            with autocast(self.device, self.line[ComputeOptions].precision):
-                return self.network(x, t, **labels)
-
-        return self.model.guided(network, self.options.guidance)
+    def _remember(self, task: Task, done: int, seconds: float) -> None:
+        """Say what was done, and add it to the run's history."""
+        distributed.print_once(f"{task.name}: {done} images, {done / seconds:.2f} images/s")
+        if distributed.is_main() and done:
+            add_work(
+                self.ood_dir,
+                {
+                    "set": task.name,
+                    "fingerprint": self.fingerprint,
+                    "images": done,
+                    "seconds": round(seconds, 3),
+                    "processes": distributed.world_size(),
+                    "device": describe(self.device),
+                    "command": self.line.command("reconstruct.py"),
+                    "versions": run_files.versions(),
+                },
+            )
 
     def _values(self, task: Task, batch: list[int], pixels: Tensor) -> Tensor:
         """The scores of the images of these indices, `(B, slots, columns)`."""
         images = pixels.to(self.device)
         watch = self.measuring.watch(images)
-        reconstructions = self._reconstruct(task, batch, pixels, watch)
-        return self.measuring.values(images, reconstructions, len(self.slots), watch)
-
-    def _reconstruct(
-        self, task: Task, batch: list[int], pixels: Tensor, watch: Watch | None
-    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """All reconstructions of the images `(B, C, *S)` in [0, 1] of these indices."""
-        return reconstruct(
-            self.model,
-            self._denoiser(),
-            SAMPLERS[self.options.solver],
-            self.grid,
-            pixels.to(self.device),
-            [task.split.images[index] for index in batch],
-            self.options.seed,
-            self.width,
-            repeats=self.options.repeats,
-            shared_noise=bool(self.options.levels),
-            labels=self.measuring.labels(task.split, batch, watch),
+        found = self.reconstructor.run(
+            task.split, batch, images, watch, self.grid, self.options.repeats
         )
+        return self.measuring.values(images, found, len(self.slots), watch)
 
     def _save_sheet(self, task: Task, images: ImageSet) -> None:
         """A picture with a row an image: the image, then its reconstructions, t rising."""
         indices = list(range(min(self.options.save_images, len(images))))
-        pixels = images.batch(indices)
-        cells = torch.empty(len(indices), 1 + len(self.slots), *images.shape)
-        cells[:, 0] = pixels
-        watch = self.measuring.watch(pixels.to(self.device))
-        for image, slot, reconstruction in self._reconstruct(task, indices, pixels, watch):
-            cells[image, 1 + slot] = reconstruction.cpu()
         path = self.ood_dir / f"reconstructions_{task.name}.png"
+        cells = self.reconstructor.cells(images, indices, self.grid, self.options.repeats)
         save_sheet(path, cells)
         print(f"{task.name}: {path}", flush=True)
 

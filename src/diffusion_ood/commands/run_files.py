@@ -15,7 +15,12 @@ from diffusion_ood.errors import UserError
 from diffusion_ood.networks.backend import BACKEND
 from diffusion_ood.networks.resnet import Classifier
 from diffusion_ood.networks.unet import load_weights
-from diffusion_ood.options import ClassifierOptions, DiffusionOptions, ImageOptions
+from diffusion_ood.options import (
+    ClassifierOptions,
+    DiffusionOptions,
+    ImageOptions,
+    ReconstructOptions,
+)
 from diffusion_ood.runtime.checkpoint import load_checkpoint
 
 Options = TypeVar("Options")
@@ -37,6 +42,21 @@ def checkpoint_path(run_dir: Path, asked: str) -> Path:
     """The checkpoint meant by `best`, `last` or a path."""
     names = {"best": BEST, "last": LAST}
     return run_dir / names[asked] if asked in names else Path(asked)
+
+
+def asked_checkpoint(run_dir: Path, options: ReconstructOptions, given: frozenset[str]) -> Path:
+    """The checkpoint to score with.
+
+    Raises:
+        UserError: it is asked for in two ways.
+    """
+    if options.ddpm_checkpoint_epoch is None:
+        return checkpoint_path(run_dir, options.eval_checkpoint)
+    if "eval_checkpoint" in given:
+        raise UserError(
+            "--ddpm_checkpoint_epoch, --eval_checkpoint: found both, expected one of them"
+        )
+    return epoch_checkpoint(run_dir, options.ddpm_checkpoint_epoch)
 
 
 def plain(options: Any) -> dict[str, Any]:  # noqa: ANN401 - any options dataclass

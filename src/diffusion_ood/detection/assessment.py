@@ -72,7 +72,12 @@ def assess(ood_dir: Path, options: DetectOptions) -> Assessment:
     warnings = list(comparison_warnings(ood_dir, tables))
     tables, calibrated, scores = measure(ood_dir, tables, options)
     decided = decide(scores, options.target_fpr)
-    too_few = decisions.too_few_validation_images(len(scores["val"]), options.target_fpr)
+    n, num_in, alpha = len(scores["val"]), len(scores["in"]), options.target_fpr
+    doubts = (
+        decisions.too_few_validation_images(n, alpha),
+        decisions.uncertain_threshold(n, alpha),
+        decisions.unexpected_rate(int(decided["in"]["is_ood"].sum()), num_in, n, alpha),
+    )
     return Assessment(
         tables=tables,
         calibrated=calibrated,
@@ -80,7 +85,7 @@ def assess(ood_dir: Path, options: DetectOptions) -> Assessment:
         metrics={str(target): _metrics(str(target), scores, options) for target in scores["val"]},
         decisions=decided,
         called_ood={name: decisions.rate(frame["is_ood"]) for name, frame in decided.items()},
-        warnings=[*warnings, *([too_few] if too_few else [])],
+        warnings=[*warnings, *(doubt for doubt in doubts if doubt)],
     )
 
 

@@ -28,6 +28,17 @@ class Calibration:
     mean: pd.DataFrame
     std: pd.DataFrame
 
+    def z_scores(self, table: pd.DataFrame) -> pd.DataFrame:
+        """The z-scores of each image at each t, indexed by (filename, t).
+
+        Raises:
+            UserError: a missing score, or an image whose t differ from those of validation.
+        """
+        found = levels(table, list(self.mean.columns))
+        _refuse_other_t(found, list(self.mean.index))
+        t = found.index.get_level_values("t")
+        return (found - self.mean.loc[t].to_numpy()) / self.std.loc[t].to_numpy()
+
     def image_scores(self, table: pd.DataFrame) -> pd.DataFrame:
         """The z-score of each image, averaged over t; higher is more out of distribution.
 
@@ -36,16 +47,10 @@ class Calibration:
             and `both` = z_mse + z_perceptual_difference where both exist.
 
         Raises:
-            UserError: a missing score, or an image whose t differ from those of validation.
+            UserError: as `z_scores`.
         """
-        found = levels(table, list(self.mean.columns))
-        _refuse_other_t(found, list(self.mean.index))
-        t = found.index.get_level_values("t")
-        z = (found - self.mean.loc[t].to_numpy()) / self.std.loc[t].to_numpy()
-        scores = z.groupby(level="filename", sort=False).mean()
-        if set(_SUMMED) <= set(scores.columns):
-            scores[BOTH] = scores[list(_SUMMED)].sum(axis=1)
-        return scores
+        z = self.z_scores(table)
+        return with_both(z.groupby(level="filename", sort=False).mean())
 
 
 def fit(
@@ -89,6 +94,13 @@ def select_t(table: pd.DataFrame, min_t: int, max_t: int, t_skip: int) -> pd.Dat
             f"expected some of {distinct[0]} to {distinct[-1]}"
         )
     return table[table["t"].isin(kept)]
+
+
+def with_both(z: pd.DataFrame) -> pd.DataFrame:
+    """Z-scores with the column `both`, where the two that it is the sum of are there."""
+    if set(_SUMMED) <= set(z.columns):
+        return z.assign(**{BOTH: z[list(_SUMMED)].sum(axis=1)})
+    return z
 
 
 def levels(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:

@@ -15,6 +15,7 @@ import math
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+from scipy import stats
 
 from diffusion_ood.detection.metrics import Interval, finite_scores
 
@@ -54,6 +55,18 @@ def decide(scores: pd.Series[float], val_scores: ArrayLike, target_fpr: float) -
     )
 
 
+def threshold(val_scores: ArrayLike, target_fpr: float) -> float | None:
+    """The score above which an image is called OOD; None where no score is high enough."""
+    val = np.sort(finite_scores(val_scores, "val"))
+    k = _beyond(val.size, target_fpr)
+    return float(val[val.size - k]) if k else None
+
+
+def _beyond(num_val: int, target_fpr: float) -> int:
+    """The threshold's rank from above, k = ⌊α (n + 1)⌋ by the same quotients as the p-values."""
+    return int(((1 + np.arange(num_val)) / (num_val + 1) <= target_fpr).sum())
+
+
 def too_few_validation_images(num_val: int, target_fpr: float) -> str | None:
     """A sentence when no image can reach p <= `target_fpr`, as 1/(n + 1) is the least p-value."""
     if 1 / (num_val + 1) <= target_fpr:
@@ -62,6 +75,44 @@ def too_few_validation_images(num_val: int, target_fpr: float) -> str | None:
         f"{num_val} validation images cannot support --target_fpr {target_fpr:g}: the smallest "
         f"possible p-value is {1 / (num_val + 1):.2g}, so no image is ever called OOD; at least "
         f"{math.ceil(1 / target_fpr) - 1} are needed"
+    )
+
+
+def uncertain_threshold(num_val: int, target_fpr: float) -> str | None:
+    """A sentence when less than five validation images are expected beyond the threshold.
+
+    With k = ⌊α (n + 1)⌋ the false-positive rate of the threshold that n validation images set is
+    distributed as Beta(k, n + 1 − k) over such sets (Vovk, "Conditional validity of inductive
+    conformal predictors", 2012).
+    """
+    k = _beyond(num_val, target_fpr)
+    if k == 0 or k >= 5:
+        return None
+    low, high = stats.beta.ppf([0.025, 0.975], k, num_val + 1 - k)
+    return (
+        f"only {num_val} validation images set the threshold: its false-positive rate lies between "
+        f"{100 * low:.1f} and {100 * high:.1f} % with 95 % confidence"
+    )
+
+
+def unexpected_rate(num_alarms: int, num_in: int, num_val: int, target_fpr: float) -> str | None:
+    """A sentence when false alarms are too many or too few to be chance at the 5 % level.
+
+    For test images exchangeable with the validation images and scores without ties, their number
+    is distributed as BetaBinomial(m, k, n + 1 − k), k = ⌊α (n + 1)⌋.
+    """
+    k = _beyond(num_val, target_fpr)
+    if k == 0:
+        return None
+    law = stats.betabinom(num_in, k, num_val + 1 - k)
+    tail = min(1.0, 2 * min(law.cdf(num_alarms), law.sf(num_alarms - 1)))
+    if tail >= 0.05:
+        return None
+    return (
+        f"{num_alarms} of {num_in} in-distribution images are called OOD, "
+        f"{100 * num_alarms / num_in:.1f} % where {100 * target_fpr:g} % was the target: "
+        f"a deviation like this has a probability of {tail:.2g} if they come from where the "
+        "validation images come from, so they may not"
     )
 
 

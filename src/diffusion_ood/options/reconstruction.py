@@ -72,6 +72,11 @@ class ReconstructOptions:
     save_images: int = option(
         "keep the first N images of each set as a sheet of reconstructions", default=0
     )
+    report_images: int = option(
+        "reconstruct again, for the report, at most N images of each set with the highest scores, "
+        "N with the lowest and N mistakes, from at most five noise levels; 0 for none",
+        default=4,
+    )
     lpips_weights: Path | None = option(
         "file of AlexNet's convolution weights for LPIPS", default=None
     )
@@ -84,6 +89,7 @@ class ReconstructOptions:
             if getattr(self, name) is not None:
                 positive(name, getattr(self, name))
         at_least("save_images", self.save_images, 0)
+        at_least("report_images", self.report_images, 0)
         positive("repeats", self.repeats)
         positive("budget_steps", self.budget_steps)
         at_least("guidance", self.guidance, 0)

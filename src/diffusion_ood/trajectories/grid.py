@@ -150,3 +150,24 @@ class LevelGrid:
     def times(self, start: int) -> tuple[int, ...]:
         """From `start` to the clean image."""
         return (*range(start, 0, -(self.num_timesteps // self.num_inference_steps)), CLEAN)
+
+
+@dataclass(frozen=True)
+class SparseGrid:
+    """At most so many of another grid's start points, evenly from its first to its last."""
+
+    grid: Grid
+    number: int
+
+    @property
+    def starts(self) -> tuple[int, ...]:
+        """The start points, rising."""
+        starts, last = self.grid.starts, len(self.grid.starts) - 1
+        if self.number >= len(starts):
+            return starts
+        parts = max(1, self.number - 1)
+        return tuple(starts[round(k * last / parts)] for k in range(self.number))
+
+    def times(self, start: int) -> tuple[int, ...]:
+        """As in the other grid."""
+        return self.grid.times(start)
