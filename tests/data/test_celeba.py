@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from diffusion_ood.data.sources import celeba
+from diffusion_ood.data.sources.archives import unpack
 from diffusion_ood.data.sources.base import Files, Pixels, Place
 from diffusion_ood.errors import UserError
 
@@ -81,5 +82,5 @@ def test_an_archive_that_lies_there_is_unpacked(
 def test_a_damaged_archive_leaves_nothing_behind(tmp_path: Path) -> None:
     (tmp_path / "a.zip").write_bytes(b"x")
     with pytest.raises(UserError, match=r"a\.zip: not a whole ZIP file"):
-        celeba.unpack(tmp_path / "a.zip", tmp_path / "raw")
+        unpack(tmp_path / "a.zip", tmp_path / "raw", celeba.IMAGES)
     assert list((tmp_path / "raw").iterdir()) == []

@@ -118,3 +118,39 @@ def test_what_is_written_is_read_back(tmp_path: Path, labels: list[str] | None) 
     split = read_split(path)
     assert split.images == ('b "1".png', "a,2.png")
     assert split.labels == (labels and tuple(labels))
+
+
+OPENOOD = "tin/val/a b.JPEG 3\n\nnew/c.png -1\n"
+
+
+def test_an_image_list_of_openood_is_a_split(tmp_path: Path) -> None:
+    split = read_split(written(tmp_path / "test_tin.txt", OPENOOD))
+    assert split.images == ("tin/val/a b.JPEG", "new/c.png")
+    assert split.labels == ("3", "-1")
+    assert split.name == "tin"
+    assert split.image_path(1) == tmp_path / "new/c.png"
+
+
+@pytest.mark.parametrize("images", ["images_classic", "images_largescale"])
+def test_openoods_images_lie_beside_its_lists(tmp_path: Path, images: str) -> None:
+    (tmp_path / "benchmark_imglist" / "cifar10").mkdir(parents=True)
+    (tmp_path / images / "tin" / "val").mkdir(parents=True)
+    (tmp_path / images / "tin" / "val" / "a b.JPEG").touch()
+    path = written(tmp_path / "benchmark_imglist" / "cifar10" / "test_tin.txt", OPENOOD)
+    assert read_split(path).image_path(1) == tmp_path / images / "new" / "c.png"
+    flipped = read_split(path.with_name("test_tin_hflip.txt"))
+    assert (flipped.name, flipped.flip) == ("tin_hflip", "hflip")
+    assert flipped.first(1).image_path(0) == tmp_path / images / "tin/val/a b.JPEG"
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("a.png 1\nb.png\n", "test_x.txt, row 2: found 'b.png', expected a path and a label"),
+        ("a.png 1\na.png 2\n", "test_x.txt, image 2: found a.png again after image 1"),
+        ("\n \n", "test_x.txt: found an empty file, expected a path and a label a line"),
+    ],
+)
+def test_mistakes_in_an_image_list_are_named(tmp_path: Path, content: str, sentence: str) -> None:
+    with pytest.raises(UserError, match=re.escape(sentence)):
+        read_split(written(tmp_path / "test_x.txt", content))

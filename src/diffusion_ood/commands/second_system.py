@@ -148,8 +148,12 @@ def _model_path(options: MainOptions) -> Path:
 
 
 def _split(options: MainOptions, name: str, part: str) -> Path:
-    """The split of a data set, whose name may be written in other cases than its file's."""
+    """The split of a data set, whose name may be written in other cases than its file's.
+
+    Without one it is the image list that the authors read, where that is there.
+    """
     folder = options.data_root / "data_splits"
     wanted = f"{FILES.get(name, name)}_{part}.csv"
     found = (path for path in folder.glob("*.csv") if path.name.lower() == wanted.lower())
-    return next(found, folder / wanted)
+    listed = options.data_root / "benchmark_imglist" / options.model_name / f"{part}_{name}.txt"
+    return next(found, listed if listed.exists() else folder / wanted)

@@ -136,7 +136,7 @@ def _key(split: Split, options: ImageOptions) -> dict[str, Any]:
 def _stamps(split: Split) -> list[tuple[int, int]]:
     """Size and time of change of every source file."""
     stamps = []
-    folder = str(split.path.parent)
+    folder = str(split.root or split.path.parent)
     for number, image in enumerate(split.images, start=1):
         try:
             status = os.stat(os.path.join(folder, image))

@@ -1,4 +1,7 @@
-"""Splits: which images belong to a set, as a CSV file with the header `image` or `image,label`."""
+"""Splits: which images belong to a set, as a CSV file with the header `image` or `image,label`.
+
+An image list of OpenOOD, `path label` a line in a `.txt` file, is read as a split too.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NoReturn
 
+from diffusion_ood.data.image_lists import SUFFIX, list_root, parse_list
 from diffusion_ood.errors import UserError
 from diffusion_ood.runtime.files import atomic_write
 
@@ -24,10 +28,11 @@ class Split:
 
     Attributes:
         name: of the set, with its flip and without `_train`, `_val` or `_test`.
-        path: the CSV file that was read.
-        images: the paths as written there; a relative one starts at the CSV file's folder.
+        path: the file that was read.
+        images: the paths as written there.
         labels: one text an image, or None where the file has no such column.
         flip: `vflip` turns every image upside down, `hflip` mirrors it left to right.
+        root: the folder at which relative paths start; None is the file's own.
     """
 
     name: str
@@ -35,13 +40,14 @@ class Split:
     images: tuple[str, ...]
     labels: tuple[str, ...] | None = None
     flip: Flip | None = None
+    root: Path | None = None
 
     def __len__(self) -> int:
         return len(self.images)
 
     def image_path(self, i: int) -> Path:
         """Where image number `i` lies."""
-        return self.path.parent / self.images[i]
+        return (self.root or self.path.parent) / self.images[i]
 
     def first(self, n: int) -> Split:
         """The split of the first `n` images alone."""
@@ -51,6 +57,8 @@ class Split:
 def read_split(path: Path, flips: bool = True) -> Split:
     """Read a split: header `image[,label]`, then one image a row; or one row of paths, no header.
 
+    A file whose name ends with `.txt` is an image list: a path and a label a line.
+
     With `flips`, a path that is no file and whose name contains `_vflip` or `_hflip` means the
     split of that name without this part, flipped.
 
@@ -59,8 +67,13 @@ def read_split(path: Path, flips: bool = True) -> Split:
     """
     path = Path(path).expanduser()
     source, flip = _without_flip(path) if flips and not path.exists() else (path, None)
-    rows = _rows(source)
-    images, labels = _columns(source, rows)
+    text = _text(source)
+    if source.suffix == SUFFIX:
+        paths, classes = parse_list(source, text)
+        _refuse_duplicates(source, paths, "image", 1)
+        name = re.sub(r"^(train|val|test)_", "", source.stem)
+        return Split(_name(name, flip), source, paths, classes, flip, list_root(source, paths[0]))
+    images, labels = _columns(source, _rows(source, text))
     return Split(_name(source.stem, flip), source, images, labels, flip)
 
 
@@ -92,8 +105,7 @@ def _name(stem: str, flip: Flip | None) -> str:
     return f"{name}_{flip}" if flip else name
 
 
-def _rows(path: Path) -> list[list[str]]:
-    """The cells of every row that is not blank, with at least one row."""
+def _text(path: Path) -> str:
     if path.is_dir():
         raise UserError(f"{path}: found a folder, expected a CSV file")
     try:
@@ -103,10 +115,14 @@ def _rows(path: Path) -> list[list[str]]:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     try:
-        text = content.decode("utf-8-sig")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         row = content.count(b"\n", 0, error.start) + 1
         raise UserError(f"{path}, row {row}: found bytes that are not UTF-8 text") from None
+
+
+def _rows(path: Path, text: str) -> list[list[str]]:
+    """The cells of every row that is not blank, with at least one row."""
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     rows: list[list[str]] = []
     try:

@@ -6,12 +6,10 @@ The JPEG files stay where they are; the official partition into train, val and t
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
-import zipfile
 from functools import partial
 from pathlib import Path
 
+from diffusion_ood.data.sources.archives import unpack
 from diffusion_ood.data.sources.base import (
     Files,
     Part,
@@ -47,7 +45,7 @@ def _fetch(place: Place) -> RawFiles:
         archives = find_files(place, [ARCHIVE])
         assert archives is not None, "it has just been found or downloaded"
         verify(place.name, archives[ARCHIVE], DRIVE[ARCHIVE][1])
-        unpack(archives[ARCHIVE], place.raw_dir)
+        unpack(archives[ARCHIVE], place.raw_dir, IMAGES)
     found = find_files(place, FILES)
     assert found is not None, "both have just been found, downloaded or unpacked"
     return found
@@ -58,22 +56,6 @@ def _download(place: Place, name: str) -> None:
 
     file_id, md5 = DRIVE[name]
     download_file_from_google_drive(file_id, place.raw_dir, name, md5)
-
-
-def unpack(archive: Path, folder: Path) -> None:
-    """Unpack the archive's folder of images into `folder`, which gets it whole or not at all.
-
-    Raises:
-        UserError: the archive is damaged.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=f".{IMAGES}.") as temporary:
-        try:
-            with zipfile.ZipFile(archive) as file:
-                file.extractall(temporary)
-        except zipfile.BadZipFile as error:
-            raise UserError(f"{archive}: not a whole ZIP file ({error})") from None
-        shutil.move(Path(temporary) / IMAGES, folder / IMAGES)
 
 
 def _read(raw: RawFiles, seed: int) -> Parts:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pickle
-import tarfile
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from diffusion_ood.data.sources.archives import fetch_archive
 from diffusion_ood.data.sources.base import (
     Parts,
     Pixels,
@@ -18,7 +18,6 @@ from diffusion_ood.data.sources.base import (
     Source,
     find_files,
 )
-from diffusion_ood.data.sources.download import download
 from diffusion_ood.errors import UserError
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
@@ -47,8 +46,8 @@ class _ArrayUnpickler(pickle.Unpickler):
         return ADMITTED[module, name]
 
 
-def read_batch(path: Path) -> tuple[np.ndarray[Any, Any], list[str]]:
-    """The images (N, 32, 32, 3) and labels of a batch file.
+def read_batch(path: Path, kind: str = "labels") -> tuple[np.ndarray[Any, Any], list[str]]:
+    """The images (N, 32, 32, 3) of a batch file, and their labels of a kind.
 
     Raises:
         UserError: it is no such file, or holds more than arrays.
@@ -56,20 +55,17 @@ def read_batch(path: Path) -> tuple[np.ndarray[Any, Any], list[str]]:
     try:
         with open(path, "rb") as file:
             batch = _ArrayUnpickler(file, encoding="bytes").load()
-        rows, labels = batch[b"data"], batch[b"labels"]
+        rows, labels = batch[b"data"], batch[kind.encode()]
         images = rows.reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1)
     except Exception as error:  # a damaged pickle raises anything
-        raise UserError(f"{path}: not a batch of CIFAR-10 ({error})") from None
+        raise UserError(f"{path}: not a batch of CIFAR ({error})") from None
     if images.dtype != np.uint8 or len(labels) != len(images):
-        raise UserError(f"{path}: not a batch of CIFAR-10 ({len(labels)} labels)")
+        raise UserError(f"{path}: not a batch of CIFAR ({len(labels)} labels)")
     return images, [str(label) for label in labels]
 
 
 def _fetch(place: Place) -> RawFiles:
-    archive = Path(URL).name
-    download(place, URL, archive, ARCHIVE_MD5, [f"the folder {FOLDER}"])
-    with tarfile.open(place.raw_dir / archive) as tar:
-        tar.extractall(place.raw_dir, filter="data")
+    fetch_archive(place, URL, ARCHIVE_MD5, FOLDER)
     found = find_files(place, FILES)
     assert found is not None, "the archive's MD5 was right"
     return found
