@@ -27,7 +27,13 @@ CONFIGS = sorted((Path(__file__).parents[2] / "config").glob("32_*.yml"))
 SIDE = 8
 SETS = {"CIFAR10_train": 20, "CIFAR10_val": 6, "CIFAR10_test": 7, "SVHN_test": 5}
 SMALL = {
-    "Dataset": {"name": "CIFAR10", "image_size": SIDE, "channels": 3, "num_workers": 0},
+    "Dataset": {
+        "name": "CIFAR10",
+        "image_size": SIDE,
+        "channels": 3,
+        "num_workers": 0,
+        "random_flip": True,
+    },
     "Model": {"struc": "tiny", "num_classes": 2, "dropout": 0.1},
     "Train": {"epoch": 1, "batch_size": 5, "train_step": 300},
     "Optim": {"grad_clip": 1.0, "warmup": 2},
@@ -126,13 +132,18 @@ def test_the_configurations_say_what_the_authors_did(
     assert (model.beta_schedule, model.beta_start, model.beta_end) == ("linear_beta", 1e-4, 0.02)
     assert (options.batch_size, options.max_train_t) == (2 * batch, max_t)
     assert (options.lr, options.warmup_steps, options.ema_decay) == (2e-4, 5000, 0.9999)
-    assert (options.res_dropout, options.antithetic_t) == (0.1, True)
+    assert (options.res_dropout, options.antithetic_t, options.flip) == (0.1, True, True)
     assert options.label_dropout == pytest.approx(0.1)
     assert options.grad_clip == pytest.approx(1 / 3072)
 
 
 def test_all_configurations_were_looked_at() -> None:
-    assert len(CONFIGS) == 5
+    assert len(CONFIGS) == 6
+
+
+def test_the_small_configuration_trains_the_tiny_network() -> None:
+    line = flags(next(path for path in CONFIGS if path.stem == "32_cifar10_tiny"))
+    assert (line[DiffusionOptions].model_type, line[DiffusionOptions].num_classes) == ("tiny", 10)
 
 
 def test_training_keeps_what_the_configuration_says(workplace: Path) -> None:
@@ -149,6 +160,7 @@ def test_training_keeps_what_the_configuration_says(workplace: Path) -> None:
         ("lr: 0.0002", "", "the key Optim.lr is missing"),
         ("num_classes: 2", "num_classes: ten", "Model.num_classes is 'ten', expected a whole"),
         ("dropout: 0.1", "dropout: yes", "Model.dropout is True, expected a number"),
+        ("random_flip: true", "random_flip: 1", "Dataset.random_flip is 1, expected a yes or no"),
         ("Model:", "Model: [", "not a YAML file"),
         ("Model:", "Other: 1\nModel:", "expected sections of keys"),
     ],

@@ -75,6 +75,33 @@ def test_times_do_not_depend_on_labels():
     assert asked(plain, 16).times == asked(labelled, 16, torch.zeros(16).long()).times
 
 
+def test_about_half_of_the_images_are_mirrored_and_nothing_else_is_drawn_otherwise():
+    """At almost no noise the network sees the images themselves."""
+    images = torch.linspace(0, 1, 8).expand(200, 1, 1, 8)
+    labels = torch.arange(200) % 3
+    seen = {}
+
+    def look(flip, mine=ALL):
+        objective_ = objective(label_dropout=0.5, flip=flip)
+        objective_.max_t = 1
+        noisy = []
+
+        def network(x_t, t, class_labels):
+            noisy.append((x_t, class_labels))
+            return torch.zeros_like(x_t)
+
+        objective_.loss(network, images[mine], 200, mine, 0, labels[mine])
+        return noisy[0]
+
+    for flip in (False, True):
+        x_t, seen[flip] = look(flip)
+        falling = x_t[:, 0, 0, 0] > x_t[:, 0, 0, -1]
+        assert falling.double().mean().item() == pytest.approx(0.5 * flip, abs=0.1)
+    assert torch.equal(seen[True], seen[False])
+    half = slice(1, None, 2)
+    assert torch.equal(look(True, half)[0], look(True)[0][half])
+
+
 @pytest.mark.parametrize(("data_range", "expected"), [("01", [0, 0.5]), ("pm1", [-0.5, 0.5])])
 def test_the_data_range_is_converted_to_the_model_and_back(data_range, expected):
     options = DiffusionOptions(model_type="tiny", data_range=data_range, b_scale=0.5)

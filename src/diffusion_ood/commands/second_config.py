@@ -12,12 +12,13 @@ from diffusion_ood.errors import UserError
 
 FOLDER = Path("config")
 
-_KINDS = {"text": (str,), "whole number": (int,), "number": (int, float)}
+_KINDS = {"text": (str,), "whole number": (int,), "number": (int, float), "yes or no": (bool,)}
 
 KEYS = {
     "Dataset.name": "text",
     "Dataset.image_size": "whole number",
     "Dataset.channels": "whole number",
+    "Dataset.random_flip": "yes or no",
     "Dataset.num_workers": "whole number",
     "Model.struc": "text",
     "Model.num_classes": "whole number",
@@ -63,8 +64,9 @@ def read_config(path: Path) -> dict[str, Any]:
     for name, kind in KEYS.items():
         if name not in values:
             raise UserError(f"{path}: the key {name} is missing")
-        if isinstance(values[name], bool) or not isinstance(values[name], _KINDS[kind]):
-            raise UserError(f"{path}: {name} is {values[name]!r}, expected a {kind}")
+        value = values[name]
+        if not isinstance(value, _KINDS[kind]) or isinstance(value, bool) != (kind == "yes or no"):
+            raise UserError(f"{path}: {name} is {value!r}, expected a {kind}")
     return values
 
 

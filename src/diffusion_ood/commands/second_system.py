@@ -65,6 +65,7 @@ def training_flags(options: MainOptions, config: dict[str, Any]) -> list[str]:
         f"--validation_ids={_split(options, name, 'val')}",
         f"--image_size={config['Dataset.image_size']}",
         f"--is_grayscale={int(config['Dataset.channels'] == 1)}",
+        f"--flip={int(config['Dataset.random_flip'])}",
         f"--num_workers={config['Dataset.num_workers']}",
         f"--model_type={config['Model.struc']}",
         f"--num_classes={classes}",

@@ -97,6 +97,7 @@ class _DiffusionSubject:
             max_t,
             label_dropout=self.options.label_dropout,
             antithetic=self.options.antithetic_t,
+            flip=self.options.flip,
         )
         self.network = prepare(self.model.network, device)
         add_dropout(self.network, self.options.res_dropout)

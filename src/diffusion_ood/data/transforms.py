@@ -78,6 +78,12 @@ def flip(images: torch.Tensor, direction: Flip | None) -> torch.Tensor:
     return images.flip(-2 if direction == "vflip" else -1)
 
 
+def mirrored(images: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
+    """(B, C, *S) with those images mirrored left to right that the boolean (B,) says."""
+    where = which.to(images.device).reshape(-1, *[1] * (images.ndim - 1))
+    return torch.where(where, images.flip(-1), images)
+
+
 def augmentation(
     shape: Sequence[int], *, seed: int, epoch: int = 0
 ) -> Callable[[torch.Tensor, Sequence[int]], torch.Tensor]:

@@ -58,6 +58,11 @@ class TrainOptions(FitOptions):
         "share of images whose class is hidden, which guidance needs; with --num_classes",
         default=0.1,
     )
+    flip: bool = option(
+        "mirror half of the training images left to right; not for images whose mirrored twins "
+        "are to be found out of distribution",
+        default=False,
+    )
     augmentation: bool = option(
         "small random rotations, shifts and zooms (never flips)", default=False
     )

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from diffusion_ood.data.labels import class_numbers
 from diffusion_ood.data.loaders import ImageSet
+from diffusion_ood.data.transforms import mirrored
 from diffusion_ood.runtime import distributed
 
 Network = Callable[..., tuple[Tensor, Tensor]]
@@ -53,8 +54,7 @@ class ClassificationObjective:
             mine
         ]
         if self.flip:
-            where = flips.to(images.device).reshape(-1, *[1] * (images.ndim - 1))
-            images = torch.where(where, images.flip(-1), images)
+            images = mirrored(images, flips)
         logits, _ = network(shifted(images, shifts, self.padding))
         assert labels is not None, "a classifier learns from labels"
         return functional.cross_entropy(logits.float(), labels, reduction="none")

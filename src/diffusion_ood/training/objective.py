@@ -9,6 +9,7 @@ from torch import Tensor
 
 from diffusion_ood.data.labels import class_numbers
 from diffusion_ood.data.loaders import ImageSet
+from diffusion_ood.data.transforms import mirrored
 from diffusion_ood.diffusion.model import DiffusionModel
 from diffusion_ood.runtime import distributed
 from diffusion_ood.trajectories.noise import image_noise
@@ -27,6 +28,7 @@ class DiffusionObjective:
         label_dropout: share of the images whose class is replaced by the null label.
         antithetic: draw the times in pairs t, max_t − 1 − t, so that their mean is the same in
             every even batch.
+        flip: mirror half of the images left to right.
     """
 
     def __init__(
@@ -36,11 +38,13 @@ class DiffusionObjective:
         *,
         label_dropout: float = 0.0,
         antithetic: bool = False,
+        flip: bool = False,
     ) -> None:
         self.model = model
         self.max_t = max_t
         self.label_dropout = label_dropout
         self.antithetic = antithetic
+        self.flip = flip
 
     def loss(
         self,
@@ -53,8 +57,8 @@ class DiffusionObjective:
     ) -> Tensor:
         """Losses (b,) of this process's b images of a global batch of n.
 
-        Noise, times and hidden labels are drawn for the global batch, so that they do not depend on
-        how many processes share it.
+        Noise, times, hidden labels and flips are drawn for the global batch, so that they do not
+        depend on how many processes share it.
 
         Args:
             network: what is trained.
@@ -73,6 +77,8 @@ class DiffusionObjective:
             hidden = torch.rand(n, generator=on_cpu)[mine] < self.label_dropout
             null = self.model.options.num_classes
             labels = torch.where(hidden.to(labels.device), null, labels)
+        if self.flip:
+            images = mirrored(images, torch.rand(n, generator=on_cpu)[mine] < 0.5)
         return self.model.denoiser(network).loss(self.model.to_model(images), eps, t, labels)
 
     def _times(self, n: int, generator: torch.Generator) -> Tensor:
