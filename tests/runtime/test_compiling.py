@@ -36,23 +36,34 @@ def tick(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     monkeypatch.setattr(time, "perf_counter", lambda: next(steps) * seconds)
 
 
-@pytest.mark.parametrize(("remaining_s", "word"), [(0, "off"), (199, "off"), (201, "on")])
-def test_compiling_has_to_save_more_than_it_costs(remaining_s: float, word: str) -> None:
-    assert verdict(remaining_s).startswith(f"{word}: ")
+@pytest.mark.parametrize(
+    ("remaining_s", "precision", "word"),
+    [
+        (0, "bf16", "off"),
+        (119, "bf16", "off"),
+        (121, "bf16", "on"),
+        (599, "fp32", "off"),
+        (601, "fp32", "on"),
+    ],
+)
+def test_compiling_has_to_save_more_than_it_costs(
+    remaining_s: float, precision: str, word: str
+) -> None:
+    assert verdict(remaining_s, precision).startswith(f"{word}: ")
 
 
 def test_the_verdict_says_its_numbers() -> None:
-    found = verdict(1000)
-    assert found == "on: it would save about 300 s of 1000 s and costs about 60 s"
+    found = verdict(1000, "bf16")
+    assert found == "on: it would save about 500 s of 1000 s and costs about 60 s"
 
 
 @pytest.mark.usefixtures("compiler")
-@pytest.mark.parametrize(("remaining", "word"), [(99, "off"), (101, "on")])
+@pytest.mark.parametrize(("remaining", "word"), [(59, "off"), (61, "on")])
 def test_auto_decides_once_by_the_time_of_a_step_and_the_steps_left(
     remaining: int, word: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tick(monkeypatch, 2.0)
-    found = sentences(CompileDecision("auto", CPU), 20, remaining)
+    found = sentences(CompileDecision("auto", CPU, "bf16"), 20, remaining)
     assert [k for k, sentence in enumerate(found, start=1) if sentence] == [8]
     assert str(found[7]).startswith(f"{word}: ")
     assert f"of {2 * remaining} s" in str(found[7])
@@ -61,14 +72,14 @@ def test_auto_decides_once_by_the_time_of_a_step_and_the_steps_left(
 @pytest.mark.usefixtures("compiler")
 @pytest.mark.parametrize(("mode", "at_once"), [("on", True), ("off", False)])
 def test_on_and_off_need_no_clock(mode: str, at_once: bool) -> None:
-    decision = CompileDecision(mode, CPU)
+    decision = CompileDecision(mode, CPU, "bf16")
     assert decision.at_once is at_once
     assert sentences(decision, 20, 10**9) == [None] * 20
 
 
 @pytest.mark.usefixtures("no_compiler")
 def test_without_a_compiler_auto_is_off_and_on_is_a_mistake() -> None:
-    assert sentences(CompileDecision("auto", CPU), 20, 10**9) == [None] * 20
-    assert CompileDecision("auto", CPU).at_once is False
+    assert sentences(CompileDecision("auto", CPU, "bf16"), 20, 10**9) == [None] * 20
+    assert CompileDecision("auto", CPU, "bf16").at_once is False
     with pytest.raises(UserError, match="--compile on: found no compiler for cpu"):
-        CompileDecision("on", CPU)
+        CompileDecision("on", CPU, "bf16")

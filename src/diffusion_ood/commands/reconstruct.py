@@ -97,6 +97,7 @@ class _Run:
             rows * self.width,
             line[ComputeOptions].compile,
             device,
+            line[ComputeOptions].precision,
         )
         self.measuring = Measuring(
             self.options,

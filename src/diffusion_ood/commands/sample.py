@@ -64,6 +64,7 @@ class _Sampling:
             rows * self.width,
             line[ComputeOptions].compile,
             device,
+            line[ComputeOptions].precision,
         )
         self.names = tuple(content.get("classes", ()))
         self.classes = self._classes()

@@ -138,7 +138,8 @@ class TrainingRun:
             distributed.print_once(f"{self.epoch} epochs are done; for more, raise --n_epochs")
             return
         self._announce()
-        decision = CompileDecision(self.line[ComputeOptions].compile, self.device)
+        compute = self.line[ComputeOptions]
+        decision = CompileDecision(compute.compile, self.device, compute.precision)
         if decision.at_once:
             self.trainer.compile()
         logs = TrainingLogs(self.run_dir) if distributed.is_main() else None

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch._inductor import config as inductor
 from torch.nn import functional
 
 from diffusion_ood.errors import UserError
@@ -20,6 +21,8 @@ TIMED_CALL = 3  # the first ones warm up
 
 class CompiledForFullBatches:
     """Compiles for one batch size, since static shapes compile to faster code than dynamic ones.
+
+    The weights, too, must stay as they are, and no gradient can be taken.
 
     Batches of more than half of it are padded to it; smaller ones, of which there are few, go
     through the network as it is.
@@ -42,9 +45,12 @@ class CompiledForFullBatches:
             return self._plain(x, t, **labels)
         padding = [0, 0] * (x.ndim - 1) + [0, missing]
         padded = {name: functional.pad(label, [0, missing]) for name, label in labels.items()}
-        whole = self._compiled(
-            functional.pad(x, padding), functional.pad(t, [0, missing]), **padded
-        )
+        # As constants the weights are cast and laid out for the matrix unit once, not every call.
+        # Of torch.compile's own options this one is read too late to work.
+        with inductor.patch(freezing=True):
+            whole = self._compiled(
+                functional.pad(x, padding), functional.pad(t, [0, missing]), **padded
+            )
         return whole[: len(x)]
 
 
@@ -59,18 +65,22 @@ class MaybeCompiled:
         batch: the size of a full batch.
         mode: `on`, `off` or `auto`.
         device: where the network runs.
+        precision: that of its autocast, which what compiling saves depends on.
 
     Raises:
         UserError: `on`, and nothing here could compile for the device.
     """
 
-    def __init__(self, network: Network, batch: int, mode: str, device: torch.device) -> None:
+    def __init__(
+        self, network: Network, batch: int, mode: str, device: torch.device, precision: str
+    ) -> None:
         possible = compiler_is_there(device)
         if mode == "on" and not possible:
             raise UserError(f"--compile on: found no compiler for {device}; use auto or off")
         self._network = network
         self._batch = batch
         self._device = device
+        self._precision = precision
         self._open = mode == "auto" and possible
         self._rows_left = 0
         self._calls = 0
@@ -102,7 +112,7 @@ class MaybeCompiled:
 
     def _decide(self, seconds_a_row: float) -> None:
         self._open = False
-        found = verdict(seconds_a_row * max(0, self._rows_left))
+        found = verdict(seconds_a_row * max(0, self._rows_left), self._precision)
         self._sentence = f"compile {found}"
         if found.startswith("on"):
             self._compile()

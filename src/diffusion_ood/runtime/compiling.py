@@ -10,9 +10,10 @@ from diffusion_ood.errors import UserError
 from diffusion_ood.runtime.device import compiler_is_there
 
 # Compiling the tiny network took 20 to 60 s on two CPU cores, and the small one's training 98 s. It
-# saved well over half of the time in bf16 and next to none in fp32 training: the gain is a middle.
+# saved well over half of the time in bf16, whose casts are slow by themselves, and next to none in
+# fp32.
 COST_S = 60.0
-GAIN = 0.3  # of the remaining time
+GAIN = {"fp32": 0.1, "bf16": 0.5, "fp16": 0.5}  # of the remaining time
 FIRST_TIMED_STEP, LAST_TIMED_STEP = 2, 8
 
 
@@ -22,16 +23,18 @@ class CompileDecision:
     Args:
         mode: `on`, `off` or `auto`.
         device: where the network runs.
+        precision: that of its autocast, which what compiling saves depends on.
 
     Raises:
         UserError: `on`, and nothing here could compile for the device.
     """
 
-    def __init__(self, mode: str, device: torch.device) -> None:
+    def __init__(self, mode: str, device: torch.device, precision: str) -> None:
         possible = compiler_is_there(device)
         if mode == "on" and not possible:
             raise UserError(f"--compile on: found no compiler for {device}; use auto or off")
         self.at_once = mode == "on"
+        self._precision = precision
         self._open = mode == "auto" and possible
         self._steps = 0
         self._begin = 0.0
@@ -51,12 +54,12 @@ class CompileDecision:
             return None
         self._open = False
         step_s = (time.perf_counter() - self._begin) / (LAST_TIMED_STEP - FIRST_TIMED_STEP)
-        return verdict(remaining_steps * step_s)
+        return verdict(remaining_steps * step_s, self._precision)
 
 
-def verdict(remaining_s: float) -> str:
+def verdict(remaining_s: float, precision: str) -> str:
     """`on` or `off`, and why, when the rest would take so many seconds without compiling."""
-    saving = remaining_s * GAIN
+    saving = remaining_s * GAIN[precision]
     return (
         f"{'on' if saving > COST_S else 'off'}: it would save about {saving:.0f} s of "
         f"{remaining_s:.0f} s and costs about {COST_S:.0f} s"

@@ -1,0 +1,49 @@
+"""The models that are measured."""
+
+from __future__ import annotations
+
+import lpips
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from diffusion_ood.diffusion.model import DiffusionModel
+from diffusion_ood.networks.alexnet import find_alexnet_features
+from diffusion_ood.options import DiffusionOptions
+from diffusion_ood.runtime.imports import without_deprecation_notices
+
+
+def fresh_model(model_type: str) -> DiffusionModel:
+    """A model of random weights: the time does not depend on them."""
+    torch.manual_seed(0)
+    options = DiffusionOptions(
+        model_type=model_type,  # type: ignore[arg-type] # one of the literals, by the callers above
+        beta_schedule="scaled_linear",
+        beta_start=0.0015,
+        beta_end=0.0195,
+    )
+    model = DiffusionModel(options, (1, 28, 28))
+    for parameter in model.network.parameters():  # MONAI zeroes the last convolutions
+        torch.nn.init.normal_(parameter, std=0.02)
+    model.network.eval()
+    return model
+
+
+def flops_per_call(model: DiffusionModel) -> float:
+    """Floating-point operations of one network call on one image."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model.network(torch.zeros(1, *model.image_shape), torch.zeros(1))
+    return float(counter.get_total_flops())
+
+
+def lpips_package() -> lpips.LPIPS:
+    """The lpips package's own model, with AlexNet's weights."""
+    features = find_alexnet_features()
+    assert features is not None, "the bench needs the LPIPS weights"
+    with without_deprecation_notices():
+        model = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)
+    own = model.net.state_dict()
+    for name in own:
+        _, layer, kind = name.split(".")
+        own[name] = features[f"features.{layer}.{kind}"]
+    model.net.load_state_dict(own)
+    return model

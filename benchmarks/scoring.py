@@ -1,0 +1,130 @@
+"""Scoring: exact and by few calls against the reference loop, and how its cost grows."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from models import flops_per_call, lpips_package
+from ours import OurScorer
+from reference import ReferenceScorer
+from scipy.stats import spearmanr
+from timing import Times, interleaved, ratio
+from torch import Tensor
+
+from diffusion_ood.data.loaders import ImageSet
+from diffusion_ood.diffusion.model import DiffusionModel
+from diffusion_ood.trajectories.grid import BudgetGrid, TimeGrid, calls
+
+SEED = 2
+
+
+def exact(
+    model: DiffusionModel, images: ImageSet, grid: TimeGrid, count: int, repeats: int
+) -> dict[str, Any]:
+    """The same trajectories as the reference loop's, in full batches, bf16 and compiled."""
+    pixels, keys = images.batch(range(count)), list(images.split.images[:count])
+    theirs = ReferenceScorer(model, grid.starts, grid.stride, lpips_package())
+    plain = OurScorer(model, grid, count, compiled=False, precision="fp32")
+    ours = OurScorer(model, grid, count, compiled=True, precision="bf16")
+    begin = time.perf_counter()
+    ours(pixels, keys)
+    first_s = time.perf_counter() - begin
+    expected, in_fp32, in_bf16 = theirs(pixels, keys, SEED), plain(pixels, keys), ours(pixels, keys)
+    times = interleaved(
+        {"reference": lambda: theirs(pixels, keys, SEED), "ours": lambda: ours(pixels, keys)},
+        repeats,
+    )
+    return {
+        "speedup": ratio(times, "reference", "ours"),
+        "reference": str(times["reference"]),
+        "ours": str(times["ours"]),
+        "compile_s": first_s - times["ours"].median,
+        "images": count,
+        "calls_per_image": calls(grid),
+        "gflops": flops_per_call(model) * calls(grid) * count / times["ours"].median / 1e9,
+        "fp32_largest_relative_difference": ((in_fp32 - expected) / expected).abs().max().item(),
+        "bf16_smallest_spearman": smallest_spearman(in_bf16, expected),
+    }
+
+
+def smallest_spearman(found: Tensor, expected: Tensor) -> float:
+    """The smallest rank correlation over start points and scores of `(B, starts, scores)`."""
+    columns = zip(found.flatten(1).T, expected.flatten(1).T, strict=True)
+    return min(float(spearmanr(a, b).statistic) for a, b in columns)
+
+
+def few_calls(
+    model: DiffusionModel, images: ImageSet, budgets: Sequence[int], runs: Path, repeats: int
+) -> dict[str, Any]:
+    """Budgets of calls against the reference at skip factor 4, LPIPS included, and all AUROCs.
+
+    Args:
+        model: the diffusion model.
+        images: some of them are scored.
+        budgets: network calls an image.
+        runs: where fashionmnist_full and fashionmnist_budget<N> are finished runs.
+        repeats: interleaved runs.
+    """
+    count = 32
+    pixels, keys = images.batch(range(count)), list(images.split.images[:count])
+    grid = TimeGrid(1000, 100, 4)
+    theirs = ReferenceScorer(model, grid.starts, grid.stride, lpips_package())
+    scorers = {
+        budget: OurScorer(
+            model, BudgetGrid(model.schedule, budget), count, compiled=True, precision="bf16"
+        )
+        for budget in budgets
+    }
+    pairs: dict[str, Callable[[], Tensor]] = {"reference": lambda: theirs(pixels, keys, SEED)}
+    for budget, ours in scorers.items():
+        pairs[str(budget)] = lambda ours=ours: ours(pixels, keys)  # type: ignore[misc] # a default binds it
+    times = interleaved(pairs, repeats)
+    full = mean_auroc(runs / "fashionmnist_full")
+    found = {}
+    for budget in budgets:
+        few = mean_auroc(runs / f"fashionmnist_budget{budget}")
+        found[f"budget_{budget}"] = {
+            "speedup": ratio(times, "reference", str(budget)),
+            "reference": str(times["reference"]),
+            "ours": str(times[str(budget)]),
+            "images": count,
+            "auroc": few,
+            "auroc_reference": full,
+            "auroc_drop": full["(mean)"] - few["(mean)"],
+        }
+    return found
+
+
+def mean_auroc(run_dir: Path) -> dict[str, float]:
+    """AUROC of the headline for every set of a finished run, in percent."""
+    metrics = json.loads((run_dir / "ood" / "metrics.json").read_text())
+    headline = metrics["targets"][metrics["headline"]]
+    return {name: 100 * values["auroc"]["value"] for name, values in headline.items()}
+
+
+def growth(model: DiffusionModel, images: ImageSet) -> dict[str, float]:
+    """How the time of the eager exact path grows when one thing doubles."""
+    pixels, keys = images.batch(range(16)), list(images.split.images[:16])
+    larger = torch.nn.functional.interpolate(pixels, scale_factor=2)
+
+    def scorer(grid: TimeGrid, x: Tensor, names: list[str]) -> Callable[[], Tensor]:
+        run = OurScorer(model, grid, len(names), compiled=False, precision="fp32")
+        return lambda: run(x, names)
+
+    base = TimeGrid(1000, 50, 10)
+    times: dict[str, Times] = interleaved(
+        {
+            "base": scorer(base, pixels[:8], keys[:8]),
+            "images": scorer(base, pixels, keys),
+            "calls": scorer(TimeGrid(1000, 100, 20), pixels[:8], keys[:8]),
+            "start_points": scorer(TimeGrid(1000, 50, 5), pixels[:8], keys[:8]),
+            "image_side": scorer(base, larger[:8], keys[:8]),
+        },
+        runs=3,
+    )
+    return {name: ratio(times, name, "base") for name in times if name != "base"}
