@@ -8,9 +8,14 @@ DEMO := demo
 DEMO_EPOCHS := 8
 DEMO_IMAGES := 250
 
-.PHONY: venv demo test test-slow lint clean
+.DEFAULT_GOAL := help
 
-venv: $(VENV)/installed
+.PHONY: help venv demo test test-slow lint dist clean
+
+help:  ## list the targets
+	@awk -F ':.*##' '/^[a-z-]+:.*##/ {printf "make %-14s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+venv: $(VENV)/installed  ## make .venv with the tested versions
 
 $(VENV)/installed: requirements.txt requirements-dev.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -18,7 +23,7 @@ $(VENV)/installed: requirements.txt requirements-dev.txt pyproject.toml
 	touch $@
 
 # Digits in; their two flips and patches of photographs out.
-demo: venv
+demo: venv  ## train on digits, score three sets, print the table
 	$(RUN) get_datasets.py --data_root=$(DEMO)/data --datasets=MNIST5k,PhotoPatches
 	$(RUN) train_ddpm.py --output_dir=$(DEMO)/runs --model_name=mnist5k --is_grayscale=1 \
 		--training_ids=$(DEMO)/data/data_splits/MNIST5k_train.csv \
@@ -34,19 +39,22 @@ demo: venv
 		--first_n=$(DEMO_IMAGES) --save_images=4
 	$(RUN) ood_detection.py --output_dir=$(DEMO)/runs --model_name=mnist5k
 
-test: venv
+test: venv  ## run the tests that take less than ten seconds each
 	$(RUN) -m pytest -m "not slow"
 
-test-slow: venv
+test-slow: venv  ## run the others
 	$(RUN) -m pytest -m slow
 
-lint: venv
+lint: venv  ## check formatting, style and types
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 
-clean:
-	rm -rf $(VENV) $(DEMO)
+dist: venv  ## build the wheel and the sdist into dist/
+	$(RUN) -m build
+
+clean:  ## remove the environment, the demo and what was built
+	rm -rf $(VENV) $(DEMO) dist build
 
 # Speed beside the reference loops; trains FashionMNIST first and scores it down the whole grid, an
 # hour or so on two cores. FASHION_MNIST: the IDX files, where they are on disk.
@@ -63,7 +71,7 @@ BENCH_SCORE = $(RUN) reconstruct.py --output_dir=$(BENCH)/runs --precision=bf16 
 BENCH_DETECT = $(RUN) ood_detection.py --output_dir=$(BENCH)/runs
 
 .PHONY: bench
-bench: venv
+bench: venv  ## measure speed beside the reference loops
 	$(RUN) get_datasets.py --data_root=$(BENCH)/data --datasets=MNIST5k,FashionMNIST \
 		$(if $(wildcard $(FASHION_MNIST)),--source_dir=$(FASHION_MNIST))
 	$(RUN) train_ddpm.py --output_dir=$(BENCH)/runs --model_name=fashionmnist --is_grayscale=1 \

@@ -17,12 +17,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+import shtab
+
 from diffusion_ood import __version__
 from diffusion_ood.errors import UserError
 
 Options = TypeVar("Options")
 
 USER_ERROR_EXIT_CODE = 2
+CONSOLE = "diffusion-ood"
 
 
 def option(help: str, *, default: Any = dataclasses.MISSING) -> Any:  # noqa: ANN401 - any field
@@ -54,17 +57,8 @@ def parse(
     Raises:
         UserError: an unknown flag, a missing one, or a value outside its type or range.
     """
-    parser = _Parser(
-        description=description,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="version", version=f"diffusion-ood {__version__}")
-    for cls in classes:
-        group = parser.add_argument_group((cls.__doc__ or cls.__name__).split("\n")[0].rstrip("."))
-        hints = typing.get_type_hints(cls)
-        for field in dataclasses.fields(cls):
-            _add(group, field, hints[field.name])
+    parser = new_parser(description)
+    add_options(parser, classes)
     words = sys.argv[1:] if argv is None else argv
     namespace = vars(parser.parse_args(words))
     values = {
@@ -74,6 +68,32 @@ def parse(
         for cls in classes
     }
     return CommandLine(values, frozenset(namespace), words)
+
+
+def new_parser(description: str | None, program: str | None = None) -> argparse.ArgumentParser:
+    """A parser that knows `--help` and `--version` and whose mistakes are `UserError`s."""
+    parser = _Parser(
+        prog=program or _program(),
+        description=description,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"diffusion-ood {__version__}")
+    return parser
+
+
+def add_options(parser: argparse.ArgumentParser, classes: Sequence[type]) -> None:
+    """Add a group of flags for each options class, titled by its docstring."""
+    for cls in classes:
+        group = parser.add_argument_group((cls.__doc__ or cls.__name__).split("\n")[0].rstrip("."))
+        hints = typing.get_type_hints(cls)
+        for field in dataclasses.fields(cls):
+            _add(group, field, hints[field.name])
+
+
+def in_console() -> bool:
+    """Whether this process was started as `diffusion-ood COMMAND`, rather than by a script."""
+    return Path(sys.argv[0]).stem == CONSOLE
 
 
 def run(main: Callable[[], None]) -> None:
@@ -86,6 +106,12 @@ def run(main: Callable[[], None]) -> None:
     except BrokenPipeError:  # the reader of our output has gone, as `| head` does
         sys.stderr.close()
         sys.exit(1)
+
+
+def _program() -> str:
+    """What this process was called as, for messages: a script, or the console and its command."""
+    words = sys.argv[1:2] if in_console() else []
+    return " ".join([Path(sys.argv[0]).name, *words])
 
 
 class _Parser(argparse.ArgumentParser):
@@ -154,7 +180,9 @@ def _add(group: argparse._ArgumentGroup, field: dataclasses.Field[Any], hint: ob
     else:
         assert isinstance(hint, type), f"{field.name}: an option of type {hint}"
         reader = _none_or(hint) if optional and hint in (int, float) else hint
-        group.add_argument(name, type=reader, metavar=hint.__name__.upper(), **common)
+        action = group.add_argument(name, type=reader, metavar=hint.__name__.upper(), **common)
+        if hint is Path:
+            action.complete = shtab.FILE  # type: ignore[attr-defined]  # where shtab looks for it
 
 
 def _show(default: object) -> str:

@@ -92,16 +92,16 @@ def test_the_commands_of_the_readme_work_one_after_the_other(
     assert len(table) == 7 * 2 * 4  # the model was trained below t = 300: levels 120 and 240
     capsys.readouterr()
     second_report.main(["--repeat_size", "4", "--id_name", "cifar10"])
-    groups = next(iter(CONFIGS)).with_name("ood_groups.yml").read_text()
-    (workplace / "config" / "ood_groups.yml").write_text(groups)
     said = capsys.readouterr().out
     assert "logit_l1_global@240 (headline)" in said
-    assert "(far mean)" not in said
+    assert "(far mean)" in said  # by the groups that come with the package
+    assert "(near mean)" not in said
+    (workplace / "config" / "ood_groups.yml").write_text("outer: [SVHN]\n")
     second_report.main(["-r", "4", "-n", "cifar10", "-s", "feature"])
     said = capsys.readouterr().out
     assert "feature_l1_global@240 (headline)" in said
-    assert "(far mean)" in said
-    assert "(near mean)" not in said
+    assert "(outer mean)" in said  # by the file of the folder one works in
+    assert "(far mean)" not in said
 
 
 def flags(path: Path, *argv: str) -> cli.CommandLine:

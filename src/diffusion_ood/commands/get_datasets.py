@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diffusion_ood import cli
+from diffusion_ood.commands.console import invocation
 from diffusion_ood.errors import UserError
 from diffusion_ood.options import DatasetOptions
 
 if TYPE_CHECKING:
     from diffusion_ood.data.sources.base import Part
+
+
+GROUPS = (DatasetOptions,)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -20,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     Raises:
         UserError: a wrong flag; or data sets that cannot be had, after all others are prepared.
     """
-    command_line = cli.parse(__doc__, [DatasetOptions], argv)
+    command_line = cli.parse(__doc__, GROUPS, argv)
     options = command_line[DatasetOptions]
     data_root = options.data_root.expanduser().resolve()
     if options.image_folder is not None:
@@ -85,7 +89,7 @@ def _prepare_sets(options: DatasetOptions, data_root: Path) -> None:
 
 def _print_next(name: str, splits: Mapping[Part, Path], is_grayscale: bool) -> None:
     command = [
-        "python train_ddpm.py --output_dir=RUNS",
+        f"{invocation('train')} --output_dir=RUNS",
         f"--model_name={name.lower()}",
         f"--training_ids={splits['train']}",
         f"--validation_ids={splits['val']}",

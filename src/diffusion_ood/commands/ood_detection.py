@@ -26,9 +26,12 @@ from diffusion_ood.runtime.files import write_json
 TITLES = {"auroc": "AUROC", "aupr_out": "AUPR-out", "aupr_in": "AUPR-in", "fpr95": "FPR95"}
 
 
+GROUPS = (RunOptions, DetectOptions)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Read the tables, assess every score, print the results and write them."""
-    line = cli.parse(__doc__, (RunOptions, DetectOptions), argv)
+    line = cli.parse(__doc__, GROUPS, argv)
     run, options = line[RunOptions], line[DetectOptions]
     results = assess(run.ood_dir, options)
     for text in _report(run.model_name, results, options):

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from diffusion_ood import cli
 from diffusion_ood.commands import run_files
+from diffusion_ood.commands.console import invocation
 from diffusion_ood.commands.measuring import Measuring, save_sheet, wants_lpips
 from diffusion_ood.commands.reconstructing import Reconstructor
 from diffusion_ood.commands.shown_images import SHOWN_LEVELS, Choice
@@ -64,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for task in tasks:
             run.show(task)
         distributed.print_once(
-            f"tables are in {line[RunOptions].ood_dir}; next: python ood_detection.py "
+            f"tables are in {line[RunOptions].ood_dir}; next: {invocation('detect')} "
             f"--output_dir={line[RunOptions].output_dir} --model_name={line[RunOptions].model_name}"
         )
 

@@ -11,6 +11,7 @@ import yaml
 from diffusion_ood.errors import UserError
 
 FOLDER = Path("config")
+SHIPPED = Path(__file__).parents[1] / FOLDER
 
 _KINDS = {"text": (str,), "whole number": (int,), "number": (int, float), "yes or no": (bool,)}
 
@@ -46,12 +47,12 @@ def read_config(path: Path) -> dict[str, Any]:
     """The values of a configuration by `Section.key`.
 
     Args:
-        path: the file, or its name in `config/`.
+        path: the file, or its name in `config/` or among the configurations that come with us.
 
     Raises:
         UserError: no such file, no YAML of sections, a key unknown, missing or of another type.
     """
-    path = path if path.exists() else FOLDER / path
+    path = find_config(path)
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -68,6 +69,12 @@ def read_config(path: Path) -> dict[str, Any]:
         if not isinstance(value, _KINDS[kind]) or isinstance(value, bool) != (kind == "yes or no"):
             raise UserError(f"{path}: {name} is {value!r}, expected a {kind}")
     return values
+
+
+def find_config(path: Path) -> Path:
+    """A file as it is named, else of that name in `config/`, else the one that comes with us."""
+    places = (path, FOLDER / path, SHIPPED / path)
+    return next((place for place in places if place.exists()), FOLDER / path)
 
 
 def _flat(path: Path, content: object) -> list[tuple[str, Any]]:

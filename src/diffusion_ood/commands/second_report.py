@@ -14,9 +14,11 @@ from pathlib import Path
 
 from diffusion_ood import cli
 from diffusion_ood.commands import ood_detection
+from diffusion_ood.commands.second_config import find_config
 from diffusion_ood.options.second_system import SCORED, OodDetectOptions, scored_run
 
-GROUPS = Path("config") / "ood_groups.yml"
+GROUPS = (OodDetectOptions,)
+NEAR_FAR = Path("ood_groups.yml")
 LEVEL = 240  # that decides
 SHORT = {"-r": "--repeat_size", "-n": "--id_name", "-s": "--space"}
 
@@ -24,7 +26,7 @@ SHORT = {"-r": "--repeat_size", "-n": "--id_name", "-s": "--space"}
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command on `argv`, by default the process's own arguments."""
     words = sys.argv[1:] if argv is None else argv
-    line = cli.parse(__doc__, (OodDetectOptions,), [SHORT.get(word, word) for word in words])
+    line = cli.parse(__doc__, GROUPS, [SHORT.get(word, word) for word in words])
     options = line[OodDetectOptions]
     ood_detection.main(
         [
@@ -32,6 +34,6 @@ def main(argv: Sequence[str] | None = None) -> None:
             f"--model_name={scored_run(options.id_name, options.repeat_size)}",
             f"--headline={options.space}_l1_global@{LEVEL}",
             "--z_score=0",
-            *([f"--groups={GROUPS}"] if GROUPS.exists() else []),
+            f"--groups={find_config(NEAR_FAR)}",
         ]
     )

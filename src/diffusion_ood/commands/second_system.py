@@ -26,9 +26,12 @@ NUM_IMAGES = 1000  # of each set
 FILES = {"tin": "TinyImageNet", "texture": "Textures"}  # whose names are not their files'
 
 
+GROUPS = (MainOptions,)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the runner asked for."""
-    options = cli.parse(__doc__, (MainOptions,), argv)[MainOptions]
+    options = cli.parse(__doc__, GROUPS, argv)[MainOptions]
     config = read_config(options.config)
     runners = {
         "base_train": (train_ddpm.main, training_flags),
