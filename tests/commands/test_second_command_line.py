@@ -85,6 +85,11 @@ def test_the_commands_of_the_readme_work_one_after_the_other(
     )
     assert len(list((workplace / "temp/results").glob("[0-9]*.png"))) == 6
     second_system.main(
+        f"--runner interpolation {run} --method DDIM --sample_speed 10 --num_images 6 "
+        "--image_path temp/between --model_path temp/train/ema-140000.ckpt".split()
+    )
+    assert len(list((workplace / "temp/between").glob("img*.png"))) == 3 * (2 + 3 * 9)
+    second_system.main(
         f"--runner ood_itp {run} --method DDIM --sample_speed 10 "
         "--model_path temp/train/ema-140000.ckpt --model_name cifar10 --repeat_size 4".split()
     )

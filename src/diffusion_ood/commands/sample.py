@@ -13,23 +13,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
 from diffusion_ood import cli
 from diffusion_ood.commands import run_files
+from diffusion_ood.commands.drawing import Drawing, read_png, write_png
 from diffusion_ood.commands.measuring import save_sheet
 from diffusion_ood.commands.sample_quality import SampleQuality
-from diffusion_ood.diffusion.samplers import SAMPLERS
 from diffusion_ood.errors import UserError
 from diffusion_ood.networks.resnet import Classifier
 from diffusion_ood.options import ComputeOptions, LoadingOptions, RunOptions, SampleOptions
 from diffusion_ood.runtime import distributed
-from diffusion_ood.runtime.batching import MaybeCompiled
-from diffusion_ood.runtime.device import autocast, prepare
-from diffusion_ood.runtime.files import atomic_write
-from diffusion_ood.trajectories.engine import Trajectory, run_trajectories
+from diffusion_ood.runtime.device import prepare
+from diffusion_ood.trajectories.engine import Trajectory
 from diffusion_ood.trajectories.grid import LevelGrid
 from diffusion_ood.trajectories.noise import image_noise
 
@@ -56,24 +53,23 @@ class _Sampling:
         run_dir = line[RunOptions].run_dir
         self.folder = self.options.image_path or run_dir / "samples"
         path = run_files.checkpoint_path(run_dir, self.options.eval_checkpoint)
-        self.model, image_options, content = run_files.load_model(path)
-        rows = 2 if self.options.guidance else 1
-        self.width = max(1, self.options.max_batch // rows)
-        self.network = MaybeCompiled(
-            prepare(self.model.network, device),
-            rows * self.width,
-            line[ComputeOptions].compile,
+        self.drawing = Drawing(
+            path,
+            self.options.sampler,
+            line[ComputeOptions],
             device,
-            line[ComputeOptions].precision,
+            max_batch=self.options.max_batch,
+            guidance=self.options.guidance,
         )
-        self.names = tuple(content.get("classes", ()))
+        self.model = self.drawing.model
+        self.names = tuple(self.drawing.content.get("classes", ()))
         self.classes = self._classes()
         self.classifier = self._classifier()
         self.quality = None
         if self.options.reference_ids is not None:
             self.quality = SampleQuality(
                 self.options,
-                image_options,
+                self.drawing.image_options,
                 self.model.image_shape,
                 line[LoadingOptions],
                 run_dir / "quality",
@@ -92,8 +88,7 @@ class _Sampling:
         with tqdm(
             total=len(mine), unit="sample", disable=None if distributed.is_main() else True
         ) as bar:
-            calls = len(mine) * (len(self.times) - 1)
-            self.network.expect(2 * calls if self.options.guidance else calls)
+            self.drawing.expect(len(mine), len(self.times) - 1)
             for rows, images in self._draw(mine):
                 for number, image in zip(rows, images.cpu(), strict=True):
                     write(number, image)
@@ -101,8 +96,6 @@ class _Sampling:
                 if self.quality:
                     self.quality.add(images)
                 bar.update(len(rows))
-                if sentence := self.network.decision():
-                    distributed.print_once(sentence)
         total = distributed.sum_over_processes(torch.tensor(float(right), device=self.device))
         distance = self.quality.report() if self.quality else ""
         if distributed.is_main():
@@ -127,20 +120,8 @@ class _Sampling:
             )
             for number in numbers
         )
-        for rows, x in run_trajectories(
-            self.model.guided(self._forward, self.options.guidance),
-            self.model.schedule,
-            SAMPLERS[self.options.sampler],
-            trajectories,
-            self.device,
-            self.width,
-        ):
+        for rows, x in self.drawing.run(trajectories):
             yield rows, self.model.from_model(x)
-
-    def _forward(self, x: Tensor, t: Tensor, **labels: Tensor) -> Tensor:
-        with autocast(self.device, self.line[ComputeOptions].precision):
-            output: Tensor = self.network(x, t, **labels)
-        return output
 
     def _classes(self) -> list[int]:
         """The numbers of the classes asked for."""
@@ -179,7 +160,7 @@ class _Sampling:
         if self.options.format == "png":
             if len(self.model.image_shape) != 3:
                 raise UserError("--format png: the samples are volumes, expected --format npy")
-            return lambda number, image: _write_png(self._png(number), image)
+            return lambda number, image: write_png(self._png(number), image)
         if distributed.is_main():
             self.folder.mkdir(parents=True, exist_ok=True)
             shape = (self.options.num_samples, *self.model.image_shape)
@@ -214,21 +195,7 @@ class _Sampling:
         if self.options.format == "npy":
             array = np.load(self.folder / ARRAY, mmap_mode="r")
             return torch.from_numpy(array[number].copy())
-        return _read_png(self._png(number))
+        return read_png(self._png(number))
 
     def _png(self, number: int) -> Path:
         return self.folder / f"{number:06d}.png"
-
-
-def _write_png(path: Path, image: Tensor) -> None:
-    """An image `(C, H, W)` in [0, 1] as bytes, grey or in colours."""
-    pixels = (image * 255).round().to(torch.uint8).movedim(0, 2).squeeze(2).numpy()
-    with atomic_write(path, "wb") as file:
-        Image.fromarray(pixels).save(file, format="png")
-
-
-def _read_png(path: Path) -> Tensor:
-    """What `_write_png` wrote, `(C, H, W)`."""
-    with Image.open(path) as image:
-        pixels = torch.from_numpy(np.array(image))
-    return pixels.reshape(*pixels.shape[:2], -1).movedim(2, 0) / 255

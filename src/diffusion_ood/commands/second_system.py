@@ -1,8 +1,9 @@
 """The second system's runners, as calls of this package's commands.
 
-    base_train  trains the diffusion model of a configuration      train_ddpm
-    base_fid    draws samples of it                                sample
-    ood_itp     scores test images by the classifier's outputs     reconstruct
+    base_train     trains the diffusion model of a configuration     train_ddpm
+    base_fid       draws samples of it                               sample
+    ood_itp        scores test images by the classifier's outputs    reconstruct
+    interpolation  draws what lies between training images           interpolate
 
 `detect/ood_detect.py` reports on what ood_itp has scored.
 """
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from diffusion_ood import cli
-from diffusion_ood.commands import reconstruct, sample, train_ddpm
+from diffusion_ood.commands import interpolate, reconstruct, sample, train_ddpm
 from diffusion_ood.commands.second_config import read_config
 from diffusion_ood.errors import UserError
 from diffusion_ood.options.second_system import SCORED, TEMP, MainOptions, scored_run
@@ -37,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "base_train": (train_ddpm.main, training_flags),
         "base_fid": (sample.main, sampling_flags),
         "ood_itp": (reconstruct.main, scoring_flags),
+        "interpolation": (interpolate.main, interpolation_flags),
     }
     runners["train"] = runners["training"] = runners["base_train"]
     runners["fid"], runners["detection"] = runners["base_fid"], runners["ood_itp"]
@@ -103,6 +105,20 @@ def sampling_flags(options: MainOptions, config: dict[str, Any]) -> list[str]:
         f"--num_inference_steps={options.sample_speed}",
         f"--sampler={options.method.lower()}",
         f"--guidance={guidance}",
+    ]
+
+
+def interpolation_flags(options: MainOptions, config: dict[str, Any]) -> list[str]:
+    """Flags of the interpolation, between images of the training set."""
+    pairs = [f"--num_pairs={options.num_images // 2}"] if options.num_images else []
+    return [
+        f"--image_ids={_split(options, config['Dataset.name'], 'train')}",
+        f"--image_path={options.image_path}",
+        f"--checkpoint={_model_path(options)}",
+        f"--num_inference_steps={options.sample_speed}",
+        f"--sampler={options.method.lower()}",
+        f"--max_batch={config['Sample.batch_size']}",
+        *pairs,
     ]
 
 

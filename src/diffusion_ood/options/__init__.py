@@ -16,7 +16,7 @@ from diffusion_ood.options.models import (
     RunOptions,
 )
 from diffusion_ood.options.reconstruction import ReconstructOptions
-from diffusion_ood.options.sampling import SampleOptions
+from diffusion_ood.options.sampling import InterpolationOptions, SampleOptions
 from diffusion_ood.options.second_system import MainOptions, OodDetectOptions
 from diffusion_ood.options.training import ClassifierTrainOptions, FitOptions, TrainOptions
 
@@ -29,6 +29,7 @@ __all__ = [
     "DiffusionOptions",
     "FitOptions",
     "ImageOptions",
+    "InterpolationOptions",
     "LoadingOptions",
     "MainOptions",
     "OodDetectOptions",

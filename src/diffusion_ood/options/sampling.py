@@ -53,3 +53,22 @@ class SampleOptions:
         for name in ("num_samples", "num_inference_steps", "max_batch"):
             positive(name, getattr(self, name))
         at_least("guidance", self.guidance, 0)
+
+
+@dataclass(frozen=True)
+class InterpolationOptions:
+    """Interpolation: between which images, by which steps, and where the pictures go."""
+
+    checkpoint: Path = option("checkpoint of train_ddpm.py")
+    image_ids: Path = option("split CSV of the images; each is paired with the next one")
+    num_pairs: int = option("pairs of images, the first ones of the split", default=16)
+    image_path: Path = option("folder of the pictures", default=Path("interpolation"))
+    num_inference_steps: int = option("steps of the whole time grid", default=50)
+    sampler: Literal["ddim", "pndm2", "pndm4"] = option(
+        "how a trajectory steps up and down the grid", default="ddim"
+    )
+    max_batch: int = option("rows in one network call; bounds the memory", default=256)
+
+    def __post_init__(self) -> None:
+        for name in ("num_pairs", "num_inference_steps", "max_batch"):
+            positive(name, getattr(self, name))

@@ -23,14 +23,23 @@ class MainOptions:
     """The second system: what to do, by which configuration."""
 
     runner: Literal[
-        "base_train", "train", "training", "base_fid", "fid", "ood_itp", "detection"
-    ] = option("base_train (train, training), base_fid (fid) or ood_itp (detection)")
+        "base_train",
+        "train",
+        "training",
+        "base_fid",
+        "fid",
+        "ood_itp",
+        "detection",
+        "interpolation",
+    ] = option("base_train (train, training), base_fid (fid), ood_itp (detection) or interpolation")
     config: Path = option("YAML file, or the name of one in config/")
     method: Literal["DDIM", "PNDM2", "PNDM4"] = option("numerical method", default="PNDM4")
     sample_speed: int = option("steps of the whole time grid", default=50)
     device: str = option("auto, cpu, cuda, …", default="auto")
     train_path: Path = option("run folder of base_train", default=TEMP / "train")
-    image_path: Path = option("folder of base_fid's samples", default=TEMP / "sample")
+    image_path: Path = option(
+        "folder of the pictures of base_fid and interpolation", default=TEMP / "sample"
+    )
     model_path: Path | None = option(
         "checkpoint of the diffusion model; default: the best in --train_path", default=None
     )
@@ -45,7 +54,7 @@ class MainOptions:
     repeat_size: int = option("repeats of each image", default=1)
     num_images: int | None = option(
         "images of each set, by default 1000; for base_fid samples, by default the "
-        "configuration's Sample.total_num",
+        "configuration's Sample.total_num; for interpolation images to pair, by default 32",
         default=None,
     )
     data_root: Path = option("folder that get_datasets.py filled", default=TEMP / "dataset")
