@@ -26,6 +26,7 @@ Options = TypeVar("Options")
 
 USER_ERROR_EXIT_CODE = 2
 CONSOLE = "diffusion-ood"
+MACHINE_ERROR_EXIT_CODE = 1
 
 
 def option(help: str, *, default: Any = dataclasses.MISSING) -> Any:  # noqa: ANN401 - any field
@@ -97,15 +98,31 @@ def in_console() -> bool:
 
 
 def run(main: Callable[[], None]) -> None:
-    """Call a command's `main`; a user's mistake ends as one sentence on stderr and exit code 2."""
+    """Call a command's `main`; a user's mistake ends as one sentence on stderr and exit code 2.
+
+    So does what the machine refuses, a full disk or a folder of somebody else's, with exit code 1.
+    """
     try:
         main()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        for sentence in error.args:
+            print(f"error: {_printable(sentence)}", file=sys.stderr)
         sys.exit(USER_ERROR_EXIT_CODE)
     except BrokenPipeError:  # the reader of our output has gone, as `| head` does
         sys.stderr.close()
         sys.exit(1)
+    except OSError as error:
+        if error.errno is None:  # not from the system, so not the machine's fault
+            raise
+        name = "" if error.filename is None else f"{error.filename}: "
+        reason = f"{error.strerror}; what was finished is kept, and the same command goes on there"
+        print(f"error: {_printable(f'{name}{reason}')}", file=sys.stderr)
+        sys.exit(MACHINE_ERROR_EXIT_CODE)
+
+
+def _printable(text: str) -> str:
+    """One line that a terminal shows as it is: names of files may hold any character."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def _program() -> str:

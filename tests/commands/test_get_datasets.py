@@ -38,7 +38,7 @@ def test_a_set_that_cannot_be_had_does_not_lose_the_others(
         )
     first, second = str(caught.value).splitlines()
     assert first.startswith("MNIST: not all of its files are in")
-    assert second.startswith("error: CelebA: not all of its files are in")
+    assert second.startswith("CelebA: not all of its files are in")
     split = read_split(tmp_path / "root" / "data_splits" / "PhotoPatches_test.csv")
     assert len(split) == 660
     assert np.asarray(Image.open(split.image_path(0))).shape == (28, 28)

@@ -361,6 +361,8 @@ def test_the_companion_says_what_the_scores_depend_on(reference: Path, splits: P
     assert companion["fingerprint"]["scores"] == ["mse"]
     assert companion["facts"] == {
         "split": str(splits / "A_test.csv"),
+        "flip": None,
+        "skipped": 0,
         "native_size": [[8, 8]],
         "calls_per_image": 1 + 2 + 3 + 4,
     }

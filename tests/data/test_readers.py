@@ -189,7 +189,9 @@ def test_a_decompression_bomb_is_refused_by_its_header(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"found 20000 x 6000 pixels, expected at most 100000000"):
         read_image(tmp_path / "a.png", GREY)
     Image.new("1", (20_000, 20_000)).save(tmp_path / "b.png")
-    with pytest.raises(UserError, match=r"b\.png: found more than the limit"):
+    with pytest.raises(
+        UserError, match=r"b\.png: found 400000000 pixels, expected at most 100000000"
+    ):
         image_size(tmp_path / "b.png", GREY)
 
 

@@ -93,7 +93,7 @@ def test_flips_can_be_excluded(tmp_path: Path) -> None:
         ("image\na\nb\na\n", "row 4: found a again after row 2"),
         ("/a.png,,/b.png\n", "row 1: cell 2 is empty"),
         ("/a.png,/b.png,/a.png\n", "cell 3: found /a.png again after cell 1"),
-        (b"image\na\n\xff\n", "row 3: found bytes that are not UTF-8"),
+        (b"image\na\n\xff\n", "row 3: found the bytes ff, expected text in UTF-8"),
         ('image\n"a\n', "row 2: not a CSV row"),
     ],
 )

@@ -84,7 +84,7 @@ def _prepare_sets(options: DatasetOptions, data_root: Path) -> None:
     if trainable is not None:
         _print_next(trainable, ready[trainable], SOURCES[trainable].is_grayscale)
     if failures:
-        raise UserError("\nerror: ".join(failures))
+        raise UserError(*failures)
 
 
 def _print_next(name: str, splits: Mapping[Part, Path], is_grayscale: bool) -> None:

@@ -57,9 +57,15 @@ def _columns(rows: Sequence[Sequence[str]]) -> str:
     )
 
 
+def _counts(results: Assessment) -> dict[str, str]:
+    """The images of each set, as "98" or "98 (2 skipped)"."""
+    skipped = {name: f" ({count} skipped)" for name, count in results.num_skipped.items() if count}
+    return {name: f"{count}{skipped.get(name, '')}" for name, count in results.num_images.items()}
+
+
 def _report(model_name: str, results: Assessment, options: DetectOptions) -> Iterator[str]:
     """The paragraphs that the command prints."""
-    t, images = results.start_points, results.num_images
+    t, images = results.start_points, _counts(results)
     yield (
         f"{model_name}: {images['val']} validation and {images['in']} in-distribution test "
         f"images; {len(t)} start points from t = {t[0]} to {t[-1]}\n"
@@ -69,8 +75,9 @@ def _report(model_name: str, results: Assessment, options: DetectOptions) -> Ite
         title = f"{target} (headline)" if target == results.headline else target
         rows = [[title, "images", *TITLES.values()]]
         for name, found in sets.items():
-            count = str(images[name]) if name in images else ""
-            rows.append([name, count, *(_percent(found[metric]) for metric in TITLES)])
+            rows.append(
+                [name, images.get(name, ""), *(_percent(found[metric]) for metric in TITLES)]
+            )
         yield _columns(rows) + "\n"
     aim = f"the false-positive rate, expected {100 * options.target_fpr:g}"
     rows = [
@@ -127,6 +134,7 @@ def _as_json(run: RunOptions, options: DetectOptions, results: Assessment) -> Ma
         "headline": results.headline,
         "start_points": results.start_points,
         "num_images": results.num_images,
+        "num_skipped": results.num_skipped,
         "targets": {
             target: {
                 name: {metric: dataclasses.asdict(value) for metric, value in found.items()}

@@ -20,9 +20,9 @@ from diffusion_ood.commands.console import invocation
 from diffusion_ood.commands.measuring import Measuring, save_sheet, wants_lpips
 from diffusion_ood.commands.reconstructing import Reconstructor
 from diffusion_ood.commands.shown_images import SHOWN_LEVELS, Choice
+from diffusion_ood.commands.skipping import report_skipped
 from diffusion_ood.commands.tasks import Task, choose_grid, read_tasks
 from diffusion_ood.data.loaders import ImageSet, image_batches, open_images
-from diffusion_ood.data.splits import Split
 from diffusion_ood.detection.history import add_work
 from diffusion_ood.detection.parts import TableWriter, merge_parts
 from diffusion_ood.diffusion.samplers import SAMPLERS
@@ -130,7 +130,8 @@ class _Run:
 
     def score(self, task: Task, images_after: int) -> None:
         """Make the table of one set, or what is missing of it; more sets may come after it."""
-        images = self.images[task.name] = self._open(task.split)
+        images = self.images[task.name] = self._open(task)
+        task = dataclasses.replace(task, split=images.split)
         path = self.ood_dir / f"results_{task.name}.csv"
         with TableWriter(
             path,
@@ -138,6 +139,8 @@ class _Run:
             rows_per_image=len(self.slots),
             facts={
                 "split": str(task.split.path),
+                "flip": task.split.flip,
+                "skipped": len(images.skipped),
                 "native_size": [list(size) for size in images.native_sizes],
                 "calls_per_image": self.calls,
             },
@@ -173,13 +176,19 @@ class _Run:
             print(f"{task.name}: {choice.keep(cells, grid.starts, self.fingerprint)}", flush=True)
         distributed.barrier()
 
-    def _open(self, split: Split) -> ImageSet:
+    def _open(self, task: Task) -> ImageSet:
         images = open_images(
-            split, self.image_options, self.line[LoadingOptions], progress=distributed.is_main()
+            task.split,
+            self.image_options,
+            self.line[LoadingOptions],
+            progress=distributed.is_main(),
         )
+        report_skipped(images, task.name, self.line[RunOptions].run_dir)
+        if images.skipped:
+            self.measuring.prepare(images.split)
         if images.shape != self.model.image_shape:
             raise UserError(
-                f"{split.path}: found images of {images.shape}, but the model was trained on "
+                f"{task.split.path}: found images of {images.shape}, but the model was trained on "
                 f"{self.model.image_shape}; train with --image_size, or convert the images"
             )
         return images

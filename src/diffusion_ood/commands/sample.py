@@ -193,7 +193,7 @@ class _Sampling:
     def _read(self, number: int) -> Tensor:
         """Sample `number` as any process has written it, `(C, *S)`."""
         if self.options.format == "npy":
-            array = np.load(self.folder / ARRAY, mmap_mode="r")
+            array = np.load(self.folder / ARRAY, mmap_mode="r", allow_pickle=False)
             return torch.from_numpy(array[number].copy())
         return read_png(self._png(number))
 

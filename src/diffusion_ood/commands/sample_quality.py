@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from diffusion_ood.commands import run_files
+from diffusion_ood.commands.skipping import report_skipped
 from diffusion_ood.data.loaders import image_batches, open_images
 from diffusion_ood.data.splits import read_split
 from diffusion_ood.errors import UserError
@@ -55,14 +57,17 @@ class SampleQuality:
         self._samples: Moments | None = None
         split = read_split(options.reference_ids)
         images = open_images(split, image_options, loading, progress=distributed.is_main())
+        report_skipped(images, "reference", cache.parent)
         if images.shape != image_shape:
             raise UserError(
                 f"{split.path}: found images of {images.shape}, expected {image_shape} like the "
                 "diffusion model's"
             )
-        path = cache / f"moments_{sha256(split.path)[:12]}_{self._name[:12]}.npz"
+        content = repr((images.split.images, images.split.flip)).encode()
+        digest_of_set = hashlib.sha256(content).hexdigest()
+        path = cache / f"moments_{digest_of_set[:12]}_{self._name[:12]}.npz"
         if path.exists():
-            with np.load(path) as kept:
+            with np.load(path, allow_pickle=False) as kept:
                 self._reference = Moments(int(kept["count"]), kept["total"], kept["products"])
         else:
             order = [

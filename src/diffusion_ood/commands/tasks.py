@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -46,7 +47,33 @@ def read_tasks(options: ReconstructOptions) -> list[Task]:
                 f"--out_ids: {task.split.path}: found a second set of the name {task.name}, "
                 "expected file names that tell the sets apart, beside val and in"
             )
-    return [_shortened(task, options) for task in tasks]
+    tasks = [_shortened(task, options) for task in tasks]
+    _refuse_overlap(tasks)
+    return tasks
+
+
+def _refuse_overlap(tasks: Sequence[Task]) -> None:
+    """Refuse an image of the validation or in-distribution set in another set, by any name.
+
+    OOD sets may share images, and a flipped set those of the set that it flips.
+    """
+    seen: dict[tuple[object, ...], tuple[Task, int]] = {}
+    for task in tasks:
+        for i in range(len(task.split)):
+            try:
+                status = os.stat(task.split.image_path(i))
+            except (OSError, ValueError):  # opening the image will say so
+                continue
+            key = (status.st_dev, status.st_ino, task.split.flip)
+            other, j = seen.get(key, (task, i))
+            if other is not task:
+                raise UserError(
+                    f"{task.split.where(i)}: found {task.split.images[i]}, which is the image of "
+                    f"{other.split.where(j)}, expected different images in {other.name} and "
+                    f"{task.name}"
+                )
+            if task.type != "out":
+                seen[key] = task, i
 
 
 def _shortened(task: Task, options: ReconstructOptions) -> Task:

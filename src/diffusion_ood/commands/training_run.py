@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from diffusion_ood import cli
 from diffusion_ood.commands import run_files
+from diffusion_ood.commands.skipping import report_skipped
 from diffusion_ood.data.loaders import ImageSet, epoch_order, image_batches, open_images
 from diffusion_ood.data.splits import read_split
 from diffusion_ood.errors import UserError
@@ -68,12 +69,14 @@ def open_data(line: cli.CommandLine, options: FitOptions, *others: Path) -> list
     The first process packs them, the others wait for it.
     """
     paths = (options.training_ids, options.validation_ids, *others)
+    names = ("training", "validation", "test")
     sets: list[ImageSet] = []
     for mine in (distributed.is_main(), not distributed.is_main()):
         if mine:
             sets = [_open(line, path) for path in paths]
         distributed.barrier()
-    for images, path in zip(sets, paths, strict=True):
+    for images, path, name in zip(sets, paths, names, strict=False):
+        report_skipped(images, name, line[RunOptions].run_dir)
         if images.shape != sets[0].shape:
             raise UserError(
                 f"{path}: found images of {images.shape}, expected {sets[0].shape} "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from diffusion_ood.errors import UserError
@@ -46,4 +47,4 @@ def list_root(path: Path, first: str) -> Path:
         (parent.parent for parent in path.absolute().parents if parent.name == LISTS), None
     )
     others = [above / name for name in ROOTS] if above else []
-    return next((root for root in (folder, *others) if (root / first).exists()), folder)
+    return next((root for root in (folder, *others) if os.path.exists(root / first)), folder)

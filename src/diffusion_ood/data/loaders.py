@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from diffusion_ood.data.packed import Decoded, Packed, open_packed, size_mismatch
+from diffusion_ood.data.decoding import Decoded, Skipped, decode, located, size_mismatch
+from diffusion_ood.data.packed import Packed, open_packed
 from diffusion_ood.data.readers import image_size
 from diffusion_ood.data.splits import Split
 from diffusion_ood.data.transforms import flip, prepared_size, to_unit
@@ -18,11 +20,27 @@ from diffusion_ood.errors import UserError
 from diffusion_ood.options import ImageOptions, LoadingOptions
 
 
+@dataclass(frozen=True)
+class SkippedImage:
+    """An image that is left out.
+
+    Attributes:
+        path: as written in the split.
+        row: of the split's file that names it; a cell, where the file is one row.
+        reason: why it cannot be read.
+    """
+
+    path: str
+    row: int
+    reason: str
+
+
 class ImageSet(Dataset[torch.Tensor]):
     """The images of a split as the model sees them: float32 in [0, 1], flipped as the split says.
 
     Attributes:
-        split: the split.
+        split: the split of these images.
+        skipped: what was in the split that was opened, and cannot be read.
         shape: (C, *S) of every image.
         native_sizes: distinct sides of the source files, before cropping and resizing, sorted.
         packed: whether the images come from a packed file.
@@ -31,6 +49,7 @@ class ImageSet(Dataset[torch.Tensor]):
     def __init__(self, split: Split, options: ImageOptions, images: Packed | Decoded) -> None:
         self.split = split
         self.packed = isinstance(images, Packed)
+        self.skipped: tuple[SkippedImage, ...] = ()
         self.native_sizes: tuple[tuple[int, ...], ...] = ()
         self.shape: tuple[int, ...] = ()
         self._options = options
@@ -55,7 +74,7 @@ class ImageSet(Dataset[torch.Tensor]):
         for index in indices:
             item = self._images[int(index)]
             if isinstance(item, UserError):
-                raise item
+                raise located(self.split, int(index), item)
             images.append(item[0])
         return flip(torch.stack(images), self.split.flip)
 
@@ -83,22 +102,36 @@ def open_images(
     Args:
         split: which images.
         image_options: how a file becomes an array.
-        loading_options: by how many processes, and whether to keep the decoded images.
+        loading_options: by how many processes, whether to keep the decoded images, and whether to
+            leave out what cannot be read.
         progress: print a progress bar and where nothing could be packed.
 
     Raises:
-        UserError: an image that cannot be read, or whose size is not the others'.
+        UserError: no image that can be read; or one that cannot, or whose size is not the others',
+            where they are not to be skipped.
     """
-    packed = None
+    packed, skipped = None, Skipped()
+    skip = loading_options.on_error == "skip"
     if loading_options.cache_data:
-        packed = open_packed(split, image_options, loading_options.num_workers, progress=progress)
+        packed = open_packed(
+            split, image_options, loading_options.num_workers, skip=skip, progress=progress
+        )
     if packed is not None:
-        images = ImageSet(split, image_options, packed)
-        images.shape, images.native_sizes = packed.images.shape[1:], packed.native_sizes
+        skipped, sizes, shape = packed.skipped, packed.native_sizes, packed.images.shape[1:]
+    elif skip:
+        decoded = Decoded(split, image_options)
+        shape, sizes = _scan_all(decoded, loading_options.num_workers, skipped, progress)
     else:
-        images = ImageSet(split, image_options, Decoded(split, image_options))
-        sides, images.native_sizes = _scan(split, image_options, progress)
-        images.shape = (image_options.channels, *sides)
+        shape, sizes = _scan(split, image_options, progress)
+    kept = split
+    if skipped:
+        kept = split.only([index for index in range(len(split)) if index not in skipped])
+    images = ImageSet(kept, image_options, packed or Decoded(kept, image_options))
+    images.shape, images.native_sizes = shape, sizes
+    images.skipped = tuple(
+        SkippedImage(split.images[index], split.number(index), reason)
+        for index, reason in skipped.items()
+    )
     return images
 
 
@@ -156,14 +189,30 @@ def _as_it_is(batch: Any) -> Any:  # noqa: ANN401 - whatever __getitems__ return
 def _scan(
     split: Split, options: ImageOptions, progress: bool
 ) -> tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]:
-    """The sides that all images have once prepared, and the distinct native ones, from headers."""
+    """The shape that all images have once prepared, and the distinct native sides, from headers."""
     first: tuple[int, ...] = ()
     sizes = set()
-    for i in tqdm(range(len(split)), desc="checking sizes", unit="image", disable=not progress):
-        native = image_size(split.image_path(i), options)
+    hidden = None if progress else True  # None: where nobody watches, too
+    for i in tqdm(range(len(split)), desc="checking sizes", unit="image", disable=hidden):
+        try:
+            native = image_size(split.image_path(i), options)
+        except UserError as error:
+            raise located(split, i, error) from None
         sides = prepared_size(native, options)
         first = first or sides
         if sides != first:
-            raise UserError(size_mismatch(split.image_path(i), sides, split.image_path(0), first))
+            paths = split.image_path(i), split.image_path(0)
+            raise located(split, i, size_mismatch(paths[0], sides, paths[1], first))
         sizes.add(native)
-    return first, tuple(sorted(sizes))
+    return (options.channels, *first), tuple(sorted(sizes))
+
+
+def _scan_all(
+    images: Decoded, num_workers: int, skipped: Skipped, progress: bool
+) -> tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]:
+    """As `_scan`, by decoding every image, since a header does not tell whether it is whole."""
+    sizes = set()
+    for image, native in decode(images, num_workers, skipped, "checking" if progress else ""):
+        shape = image.shape
+        sizes.add(tuple(native))
+    return shape, tuple(sorted(sizes))

@@ -12,33 +12,21 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-import torch
-from torch.utils.data import DataLoader
-from tqdm import tqdm
 
-from diffusion_ood.data.readers import Array, read_image
+from diffusion_ood.data.decoding import Decoded, NotBytes, Skipped, decode, located
+from diffusion_ood.data.readers import Array, file_status
 from diffusion_ood.data.splits import Split
-from diffusion_ood.data.transforms import preparation
 from diffusion_ood.errors import UserError
 from diffusion_ood.options import ImageOptions
 from diffusion_ood.runtime.files import atomic_write, write_json
-from diffusion_ood.runtime.imports import without_deprecation_notices
-
-with without_deprecation_notices():
-    from monai.data.dataset import Dataset
 
 FORMAT_VERSION = 1
-CHUNK_BYTES = 8 << 20  # what a worker hands over at a time
-CHUNK_IMAGES = 256
 DAY = 24 * 60 * 60
-
-Item = tuple[torch.Tensor, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -46,70 +34,45 @@ class Packed:
     """The decoded images of a split.
 
     Attributes:
-        images: (N, C, *S), stored uint8 values or float32 in [0, 1].
+        images: (N, C, *S), stored uint8 values or float32 in [0, 1], without the skipped ones.
         native_sizes: the distinct sides of the source files, sorted.
+        skipped: the images of the split that are left out.
     """
 
     images: Array
     native_sizes: tuple[tuple[int, ...], ...]
-
-
-class Decoded(Dataset):
-    """Image i of a split as a pair: the prepared tensor (C, *S) and the file's own sides.
-
-    What a user has to mend comes as a value, a `UserError`: raised in a worker process, it would
-    arrive with that process's traceback in its message.
-    """
-
-    def __init__(self, split: Split, options: ImageOptions, *, keep_bytes: bool = False) -> None:
-        paths = [split.image_path(i) for i in range(len(split))]
-        super().__init__(paths, preparation(options, keep_bytes=keep_bytes))
-        self.options = options
-        self.keep_bytes = keep_bytes
-
-    def _transform(self, index: int) -> Item | UserError:
-        try:
-            stored = read_image(self.data[index], self.options)
-        except UserError as error:
-            return error
-        if self.keep_bytes and stored.dtype != np.uint8:
-            return _NotBytes()
-        return self.transform(stored), stored.shape[1:]
-
-
-class _NotBytes(UserError):
-    """Not every image of the split is stored in bytes; the caller packs floats instead."""
-
-
-def size_mismatch(path: Path, found: Sequence[int], first: Path, expected: Sequence[int]) -> str:
-    """The sentence about the first image whose size is not the others'."""
-    found_text, expected_text = (" x ".join(map(str, sides)) for sides in (found, expected))
-    return (
-        f"{path}: found {found_text} pixels, expected {expected_text} as in {first}; "
-        "give --image_size or --image_roi to make them equal"
-    )
+    skipped: Skipped
 
 
 def open_packed(
-    split: Split, options: ImageOptions, num_workers: int, *, progress: bool = True
+    split: Split,
+    options: ImageOptions,
+    num_workers: int,
+    *,
+    skip: bool = False,
+    progress: bool = True,
 ) -> Packed | None:
     """Open the packed images of a split, packing them first if need be; None: nowhere to write.
 
     Raises:
-        UserError: an image that cannot be read, or whose size is not the others'.
+        UserError: without `skip`, an image that cannot be read or whose size is not the others'.
     """
-    key = _key(split, options)
+    key = _key(split, options, skip)
     folder = _folder(split)
     if folder is None:
         _say(f"no folder can be written to; the images of {split.path} are not packed", progress)
         return None
     path = folder / f"{key['digest']}.npy"
     found = _load(path)
-    if found is not None:
+    if found is not None and not _can_be_read_now(found, split, options):
+        if found.skipped and not skip:
+            raise located(split, *next(iter(found.skipped.items())))
         return found
     try:
-        _build(path, key, split, options, num_workers, progress)
+        _build(path, key, split, options, num_workers, skip, progress)
     except OSError as error:  # the disk is full, say
+        with contextlib.suppress(OSError):
+            path.unlink()  # without its record it would only take room
         _say(f"{path} cannot be written ({error.strerror}); the images are not packed", progress)
         return None
     _remove_stale(folder, key)
@@ -121,7 +84,7 @@ def _say(sentence: str, progress: bool) -> None:
         print(sentence)
 
 
-def _key(split: Split, options: ImageOptions) -> dict[str, Any]:
+def _key(split: Split, options: ImageOptions, skip: bool) -> dict[str, Any]:
     """What a packed file is recognised by; `digest` covers the rest and the source files."""
     content = hashlib.sha256(repr((FORMAT_VERSION, split.images, astuple(options))).encode())
     key = {
@@ -129,20 +92,22 @@ def _key(split: Split, options: ImageOptions) -> dict[str, Any]:
         "changed": split.path.stat().st_mtime_ns if split.path.exists() else 0,
         "content": content.hexdigest(),
     }
-    content.update(repr(_stamps(split)).encode())
+    content.update(repr(_stamps(split, skip)).encode())
     return {**key, "digest": content.hexdigest()}
 
 
-def _stamps(split: Split) -> list[tuple[int, int]]:
-    """Size and time of change of every source file."""
-    stamps = []
-    folder = str(split.root or split.path.parent)
-    for number, image in enumerate(split.images, start=1):
+def _stamps(split: Split, skip: bool) -> list[tuple[int, int] | None]:
+    """Size and time of change of every source file; None for one to skip."""
+    stamps: list[tuple[int, int] | None] = []
+    for index in range(len(split)):
         try:
-            status = os.stat(os.path.join(folder, image))
-        except OSError:
-            raise UserError(f"{split.path}, image {number}: no such file, {image}") from None
-        stamps.append((status.st_size, status.st_mtime_ns))
+            status = file_status(split.image_path(index))
+        except UserError as error:
+            if not skip:
+                raise located(split, index, error) from None
+            stamps.append(None)
+        else:
+            stamps.append((status.st_size, status.st_mtime_ns))
     return stamps
 
 
@@ -167,7 +132,19 @@ def _load(path: Path) -> Packed | None:
         return None
     if [list(images.shape), str(images.dtype)] != [record["shape"], record["dtype"]]:
         return None
-    return Packed(images, tuple(map(tuple, record["native_sizes"])))
+    return Packed(
+        images, tuple(map(tuple, record["native_sizes"])), dict(record.get("skipped", ()))
+    )
+
+
+def _can_be_read_now(packed: Packed, split: Split, options: ImageOptions) -> bool:
+    """Whether a skipped image can: what forbade it need not have changed the file."""
+    if not packed.skipped:
+        return False
+    images = Decoded(split, options)
+    items = (images[index] for index in packed.skipped)
+    shape = packed.images.shape[1:]
+    return any(not isinstance(item, UserError) and item[0].shape == shape for item in items)
 
 
 def _build(
@@ -176,6 +153,7 @@ def _build(
     split: Split,
     options: ImageOptions,
     num_workers: int,
+    skip: bool,
     progress: bool,
 ) -> None:
     """Decode every image into `path`, as bytes if all are stored so; the record is written last.
@@ -183,71 +161,47 @@ def _build(
     Two processes that build at the same time write the same bytes to files of their own, and the
     second one's take the first one's place.
     """
-    first = read_image(split.image_path(0), options)
-    keep_bytes = first.dtype == np.uint8 and options.image_size is None
+    title = "packing" if progress else ""
+    keep_bytes = options.image_size is None
     try:
-        record = _write(path, Decoded(split, options, keep_bytes=keep_bytes), num_workers, progress)
-    except _NotBytes:
-        record = _write(path, Decoded(split, options), num_workers, progress)
+        images = Decoded(split, options, keep_bytes=keep_bytes)
+        record = _write(path, images, num_workers, skip, title)
+    except NotBytes:
+        record = _write(path, Decoded(split, options), num_workers, skip, title)
     write_json(path.with_suffix(".json"), {**key, **record})
 
 
-def _write(path: Path, images: Decoded, num_workers: int, progress: bool) -> dict[str, Any]:
-    """Write all images to `path`; their shape, type and the sizes of their files."""
+def _write(path: Path, images: Decoded, num_workers: int, skip: bool, title: str) -> dict[str, Any]:
+    """Write all images to `path`; their shape, type, the sizes of their files, what is skipped."""
+    skipped: Skipped = {}
     sizes = set()
-    shape: tuple[int, ...] = ()
+    count = 0
     with atomic_write(path, "wb") as file:
-        for index, (image, size) in enumerate(_decode(images, num_workers, progress)):
-            if not shape:
+        for image, size in decode(images, num_workers, skipped if skip else None, title):
+            if not count:
                 shape, dtype = image.shape, image.dtype
                 _write_header(file, (len(images), *shape), dtype)
-            if image.shape != shape:
-                first = images.data[0]
-                raise UserError(
-                    size_mismatch(images.data[index], image.shape[1:], first, shape[1:])
-                )
             file.write(image.tobytes())
             sizes.add(tuple(size))
+            count += 1
+        if skipped:
+            file.seek(0)
+            _write_header(file, (count, *shape), dtype)
     return {
-        "shape": [len(images), *shape],
+        "shape": [count, *shape],
         "dtype": str(dtype),
         "native_sizes": sorted(sizes),
+        "skipped": list(skipped.items()),
     }
 
 
 def _write_header(file: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    """The header of an NPY file, so that the images can follow one by one."""
+    """The header of an NPY file, so that the images can follow one by one.
+
+    NumPy leaves room for more digits of the first side, so that it can be written again.
+    """
     header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, header)
-
-
-def _decode(
-    images: Decoded, num_workers: int, progress: bool
-) -> Iterator[tuple[Array, tuple[int, ...]]]:
-    """Every image in order, decoded by `num_workers` processes."""
-    first = images[0]
-    if isinstance(first, UserError):
-        raise first
-    chunk = max(1, min(CHUNK_IMAGES, CHUNK_BYTES // max(1, first[0].nbytes)))
-    loader: DataLoader[Any] = DataLoader(
-        images,
-        batch_size=chunk,
-        collate_fn=_plain,
-        num_workers=num_workers if len(images) > chunk else 0,  # one chunk repays no process
-        generator=torch.Generator(),  # leaves the global one, and so training, alone
-    )
-    with tqdm(total=len(images), desc="packing", unit="image", disable=not progress) as bar:
-        for items in loader:
-            for item in items:
-                if isinstance(item, UserError):
-                    raise item
-                yield item
-            bar.update(len(items))
-
-
-def _plain(items: list[Item | UserError]) -> list[tuple[Array, tuple[int, ...]] | UserError]:
-    """Tensors as arrays, which travel through a pipe and take no shared memory."""
-    return [item if isinstance(item, UserError) else (item[0].numpy(), item[1]) for item in items]
 
 
 def _remove_stale(folder: Path, key: dict[str, Any]) -> None:

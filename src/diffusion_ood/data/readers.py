@@ -6,6 +6,9 @@ throw its brightness and contrast away. Orientation tags of cameras are not appl
 
 from __future__ import annotations
 
+import os
+import re
+import stat
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -82,23 +85,52 @@ def value_range(dtype: npt.DTypeLike, options: ImageOptions) -> tuple[float, flo
     return 0.0, float(np.iinfo(dtype).max) if dtype.kind == "u" else 1.0
 
 
+def file_status(path: Path) -> os.stat_result:
+    """The size and times of an image file.
+
+    Raises:
+        UserError: there is none, or it is empty or no regular file.
+    """
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        found = f"found a link to nothing, {os.readlink(path)}" if os.path.islink(path) else ""
+        raise UserError(f"{path}: {found or 'no such file'}, expected an image") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({_reason(error)})") from None
+    if stat.S_ISDIR(status.st_mode):
+        raise UserError(f"{path}: found a folder, expected an image file")
+    if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait for ever
+        raise UserError(f"{path}: found a pipe or a device, expected an image file")
+    if status.st_size == 0:
+        raise UserError(f"{path}: found an empty file, expected an image")
+    return status
+
+
 @contextmanager
 def _refusing(path: Path) -> Iterator[None]:
     """Turn whatever a decoder raises on a damaged file into a sentence that names the file."""
-    if path.is_dir():
-        raise UserError(f"{path}: found a folder, expected an image file")
+    file_status(path)
     try:
-        if path.stat().st_size == 0:
-            raise UserError(f"{path}: found an empty file, expected an image")
-        yield
+        with warnings.catch_warnings():
+            # Pillow remarks on what it then mends or raises; its bomb's limit is not ours
+            warnings.filterwarnings("ignore", module=r"PIL\b")
+            yield
     except UserError:
         raise
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file, expected an image") from None
     except MemoryError:
         raise
+    except PermissionError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except Exception as error:  # decoders of foreign bytes raise anything
-        raise UserError(f"{path}: not a whole image of a known format ({error})") from error
+        sentence = f"not a whole image of a known format ({_reason(error)})"
+        raise UserError(f"{path}: {sentence}") from error
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what went wrong."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return next(iter(text.strip().splitlines()), type(error).__name__)
 
 
 def _is_array(path: Path) -> bool:
@@ -119,11 +151,10 @@ def _open_picture(path: Path) -> Image.Image:
     if path.name.lower().endswith(VOLUME_SUFFIXES):
         raise UserError(f"{path}: found a volume, expected an image (see --spatial_dimension=3)")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our limit follows
-            picture = Image.open(path, formats=PICTURE_FORMATS)
-    except Image.DecompressionBombError:
-        raise UserError(f"{path}: found more than the limit of {MAX_PIXELS} pixels") from None
+        picture = Image.open(path, formats=PICTURE_FORMATS)
+    except Image.DecompressionBombError as error:
+        found = re.findall(r"\d+", str(error))[0]
+        raise UserError(f"{path}: found {found} pixels, expected at most {MAX_PIXELS}") from None
     except UnidentifiedImageError:
         expected = ", ".join((*PICTURE_FORMATS, "NPY"))
         raise UserError(f"{path}: not an image of a known format, expected {expected}") from None

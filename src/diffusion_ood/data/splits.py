@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -33,6 +34,8 @@ class Split:
         labels: one text an image, or None where the file has no such column.
         flip: `vflip` turns every image upside down, `hflip` mirrors it left to right.
         root: the folder at which relative paths start; None is the file's own.
+        unit: an image is named by a `row` of the file, or by a `cell` of its only row.
+        numbers: of each image's row or cell; None for all of them in their order.
     """
 
     name: str
@@ -41,6 +44,8 @@ class Split:
     labels: tuple[str, ...] | None = None
     flip: Flip | None = None
     root: Path | None = None
+    unit: Literal["row", "cell"] = "row"
+    numbers: tuple[int, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -49,9 +54,28 @@ class Split:
         """Where image number `i` lies."""
         return (self.root or self.path.parent) / self.images[i]
 
+    def number(self, i: int) -> int:
+        """The row, or the cell, that names image number `i`; the header is row 1."""
+        if self.numbers is not None:
+            return self.numbers[i]
+        return i + (2 if self.unit == "row" else 1)
+
+    def where(self, i: int) -> str:
+        """The file and row that name image number `i`, as an error's first words."""
+        return f"{self.path}, {self.unit} {self.number(i)}"
+
     def first(self, n: int) -> Split:
         """The split of the first `n` images alone."""
-        return replace(self, images=self.images[:n], labels=self.labels and self.labels[:n])
+        return self.only(range(min(n, len(self))))
+
+    def only(self, indices: Sequence[int]) -> Split:
+        """The split of the images of these indices alone."""
+        return replace(
+            self,
+            images=tuple(self.images[i] for i in indices),
+            labels=self.labels and tuple(self.labels[i] for i in indices),
+            numbers=tuple(map(self.number, indices)),
+        )
 
 
 def read_split(path: Path, flips: bool = True) -> Split:
@@ -66,15 +90,26 @@ def read_split(path: Path, flips: bool = True) -> Split:
         UserError: the file is missing, is not such a CSV file, or names an image twice.
     """
     path = Path(path).expanduser()
-    source, flip = _without_flip(path) if flips and not path.exists() else (path, None)
+    source, flip = _without_flip(path) if flips and not os.path.exists(path) else (path, None)
     text = _text(source)
     if source.suffix == SUFFIX:
-        paths, classes = parse_list(source, text)
-        _refuse_duplicates(source, paths, "image", 1)
-        name = re.sub(r"^(train|val|test)_", "", source.stem)
-        return Split(_name(name, flip), source, paths, classes, flip, list_root(source, paths[0]))
-    images, labels = _columns(source, _rows(source, text))
-    return Split(_name(source.stem, flip), source, images, labels, flip)
+        images, labels = parse_list(source, text)
+        _refuse_duplicates(source, images, "image", 1)
+        lines = enumerate(text.splitlines(), start=1)
+        return Split(
+            _name(re.sub(r"^(train|val|test)_", "", source.stem), flip),
+            source,
+            images,
+            labels,
+            flip,
+            list_root(source, images[0]),
+            numbers=tuple(number for number, line in lines if line.strip()),
+        )
+    rows = _rows(source, text)
+    name = _name(source.stem, flip)
+    if [cell.strip() for cell in rows[0]] not in HEADERS:
+        return Split(name, source, _headerless(source, rows), None, flip, unit="cell")
+    return Split(name, source, *_columns(source, rows), flip)
 
 
 def write_split(path: Path, images: Sequence[str], labels: Sequence[str] | None = None) -> None:
@@ -95,7 +130,7 @@ def _without_flip(path: Path) -> tuple[Path, Flip | None]:
     if found is None:
         return path, None
     source = path.with_name(path.stem[: found.start()] + path.stem[found.end() :] + path.suffix)
-    if not source.exists():
+    if not os.path.exists(source):
         raise UserError(f"{path}: no such file, nor is there {source.name} beside it to flip")
     return source, "vflip" if found[1] == "vflip" else "hflip"
 
@@ -106,7 +141,7 @@ def _name(stem: str, flip: Flip | None) -> str:
 
 
 def _text(path: Path) -> str:
-    if path.is_dir():
+    if os.path.isdir(path):
         raise UserError(f"{path}: found a folder, expected a CSV file")
     try:
         content = path.read_bytes()
@@ -115,10 +150,17 @@ def _text(path: Path) -> str:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     try:
-        return content.decode("utf-8-sig")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         row = content.count(b"\n", 0, error.start) + 1
-        raise UserError(f"{path}, row {row}: found bytes that are not UTF-8 text") from None
+        found = content[error.start : error.end].hex(" ")
+        raise UserError(
+            f"{path}, row {row}: found the bytes {found}, expected text in UTF-8"
+        ) from None
+    if "\0" in text:
+        row = text.count("\n", 0, text.index("\0")) + 1
+        raise UserError(f"{path}, row {row}: found a zero byte, expected text")
+    return text
 
 
 def _rows(path: Path, text: str) -> list[list[str]]:
@@ -137,10 +179,8 @@ def _rows(path: Path, text: str) -> list[list[str]]:
 
 
 def _columns(path: Path, rows: list[list[str]]) -> tuple[tuple[str, ...], tuple[str, ...] | None]:
-    """The images and labels of the rows, after every check on them."""
+    """The images and labels of the rows below a header, after every check on them."""
     header = [cell.strip() for cell in rows[0]]
-    if header not in HEADERS:
-        return _headerless(path, rows), None
     if len(rows) == 1:
         raise UserError(f"{path}: found a header only, expected one image a row below it")
     width = len(header)
@@ -159,7 +199,7 @@ def _columns(path: Path, rows: list[list[str]]) -> tuple[tuple[str, ...], tuple[
 def _headerless(path: Path, rows: list[list[str]]) -> tuple[str, ...]:
     """The images of a file that is one row of paths, as earlier tools wrote it."""
     cells = rows[0]
-    if len(rows) > 1 or not all(Path(cell).suffix or not cell.strip() for cell in cells):
+    if len(rows) > 1 or not all(os.path.splitext(cell)[1] or not cell.strip() for cell in cells):
         _refuse_header(path, cells)
     if len(cells) == 1 and ";" in cells[0]:
         _refuse_header(path, cells)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 
 from diffusion_ood.detection import calibration, decisions, metrics
 from diffusion_ood.detection.calibration import Calibration
-from diffusion_ood.detection.comparable import comparison_warnings
+from diffusion_ood.detection.comparable import comparison_warnings, skipped_images
 from diffusion_ood.detection.groups import means, read_groups
 from diffusion_ood.detection.metrics import Interval
 from diffusion_ood.detection.table import read_table, score_columns, table_path
@@ -36,6 +36,7 @@ class Assessment:
         called_ood: share of the images of a set that is called OOD: for "in" the realised
             false-positive rate.
         warnings: in sentences.
+        num_skipped: images of each set that could not be read and were left out.
     """
 
     tables: Frames
@@ -45,6 +46,7 @@ class Assessment:
     decisions: Frames
     called_ood: dict[str, Interval]
     warnings: list[str]
+    num_skipped: dict[str, int] = field(default_factory=dict)
 
     @property
     def headline(self) -> str:
@@ -86,6 +88,7 @@ def assess(ood_dir: Path, options: DetectOptions) -> Assessment:
         decisions=decided,
         called_ood={name: decisions.rate(frame["is_ood"]) for name, frame in decided.items()},
         warnings=[*warnings, *(doubt for doubt in doubts if doubt)],
+        num_skipped=skipped_images(ood_dir, tables),
     )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -20,6 +21,15 @@ def comparison_warnings(ood_dir: Path, tables: Mapping[str, pd.DataFrame]) -> It
     """
     yield from _companion_warnings(ood_dir, tables)
     yield from _overlap_warnings(ood_dir, tables)
+
+
+def skipped_images(ood_dir: Path, names: Iterable[str]) -> dict[str, int]:
+    """How many images of each set reconstruct.py left out, as far as its companion says so."""
+    companions = {name: read_companion(table_path(ood_dir, name)) for name in names}
+    return {
+        name: int(found["facts"].get("skipped", 0)) if found else 0
+        for name, found in companions.items()
+    }
 
 
 def _companion_warnings(ood_dir: Path, tables: Mapping[str, pd.DataFrame]) -> Iterator[str]:
@@ -54,17 +64,37 @@ def _sides(sizes: Sequence[Sequence[int]]) -> str:
 
 
 def _overlap_warnings(ood_dir: Path, tables: Mapping[str, pd.DataFrame]) -> Iterator[str]:
-    """Refuse validation images in the test set; only warn where equal names may be other files.
+    """Refuse images that are in two sets; only warn where equal names may be other files.
 
     Paths are as the splits have them, so they mean the same file when both splits lie in one
-    folder. Tables without a companion may hold bare file names.
+    folder. Tables without a companion may hold bare file names. OOD sets may share images, and a
+    flipped set those of the set that it flips.
     """
-    in_val = tables["in"]["filename"].isin(tables["val"]["filename"].unique())
-    if not in_val.any():
-        return
-    sentence = f"{tables['in']['filename'][in_val].iloc[0]!r} is both in val and in in"
-    val, test = (read_companion(table_path(ood_dir, name)) for name in ("val", "in"))
-    folders = {Path(c["facts"].get("split", "")).parent for c in (val, test) if c}
-    if val and test and len(folders) == 1:
-        raise UserError(f"{table_path(ood_dir, 'in')}: {sentence}, expected different images")
-    yield f"{sentence}: unless these are different files, the test is not fair"
+    companions = {name: read_companion(table_path(ood_dir, name)) for name in tables}
+    # Companions of earlier versions do not say whether an OOD set is flipped.
+    facts = {
+        name: {**({"flip": None} if name in ("val", "in") else {}), **(found["facts"])}
+        for name, found in companions.items()
+        if found
+    }
+    names = {name: pd.Index(table["filename"].unique()) for name, table in tables.items()}
+    for other in ("val", "in"):
+        for name in [name for name in tables if name not in ("val", other)]:
+            shared = names[name].intersection(names[other], sort=False)
+            if shared.empty:
+                continue
+            sentence = f"{shared[0]!r} is both in {other} and in {name}"
+            if _same_files(facts.get(name, {}), facts.get(other, {})):
+                raise UserError(
+                    f"{table_path(ood_dir, name)}: {sentence}, expected different images"
+                )
+            if name == "in":
+                yield f"{sentence}: unless these are different files, the test is not fair"
+
+
+def _same_files(facts: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether equal names in two sets are certainly the same images."""
+    if not {"split", "flip"} <= facts.keys() & other.keys():
+        return False
+    same_folder = Path(facts["split"]).parent == Path(other["split"]).parent
+    return same_folder and facts["flip"] == other["flip"]

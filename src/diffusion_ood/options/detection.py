@@ -39,4 +39,5 @@ class DetectOptions:
     def __post_init__(self) -> None:
         positive("t_skip", self.t_skip)
         at_least("n_bootstrap", self.n_bootstrap, 0)
+        at_least("seed", self.seed, 0)
         share("target_fpr", self.target_fpr)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from diffusion_ood.cli import option
 from diffusion_ood.errors import UserError
-from diffusion_ood.options.checks import at_least, folder_name, positive
+from diffusion_ood.options.checks import at_least, at_most, folder_name, positive
 
 BetaSchedule = Literal[
     "linear", "scaled_linear", "cosine", "linear_beta", "scaled_linear_beta", "sigmoid_beta"
 ]
 _SCHEDULES = {"linear": "linear_beta", "scaled_linear": "scaled_linear_beta"}
 PredictionType = Literal["epsilon", "sample", "v_prediction"]
+MAX_SIDES = {2: 10_000, 3: 1_000}  # of images, of volumes
 ModelType = Literal["tiny", "small", "big", "ddim32"]
 
 
@@ -62,6 +64,7 @@ class ImageOptions:
             raise UserError(f"--spatial_dimension: found {self.spatial_dimension}, expected 2 or 3")
         if self.image_size is not None:
             positive("image_size", self.image_size)
+            at_most("image_size", self.image_size, MAX_SIDES[self.spatial_dimension])
         roi = self.image_roi
         if roi is not None and (
             len(roi) != self.spatial_dimension or any(s == 0 or s < -1 for s in roi)
@@ -71,7 +74,9 @@ class ImageOptions:
                 "each at least 1 or -1"
             )
         limits = self.intensity_range
-        if limits is not None and (len(limits) != 2 or not limits[0] < limits[1]):
+        if limits is not None and (
+            len(limits) != 2 or not -math.inf < limits[0] < limits[1] < math.inf
+        ):
             raise UserError(f"--intensity_range: found {limits}, expected LOW,HIGH with LOW < HIGH")
 
     @property
@@ -88,6 +93,11 @@ class LoadingOptions:
     cache_data: bool = option(
         "decode every image once into a packed file beside the split, and read that from then on",
         default=True,
+    )
+    on_error: Literal["stop", "skip"] = option(
+        "at an image that cannot be read: stop, or leave it out and list it in the run's "
+        "skipped.csv",
+        default="stop",
     )
 
     def __post_init__(self) -> None:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from diffusion_ood.cli import option
 from diffusion_ood.errors import UserError
-from diffusion_ood.options.checks import at_least, positive
+from diffusion_ood.options.checks import any_seed, at_least, positive
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,7 @@ class ReconstructOptions:
     seed: int = option("seed of the noise", default=2)
 
     def __post_init__(self) -> None:
+        any_seed(self.seed)
         for name in ("num_inference_steps", "inference_skip_factor", "batch_size", "max_batch"):
             positive(name, getattr(self, name))
         for name in ("first_n", "first_n_val", "budget"):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from diffusion_ood.cli import option
-from diffusion_ood.options.checks import at_least, positive
+from diffusion_ood.options.checks import any_seed, at_least, positive
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ class SampleOptions:
     seed: int = option("seed of the samples", default=2)
 
     def __post_init__(self) -> None:
+        any_seed(self.seed)
         for name in ("num_samples", "num_inference_steps", "max_batch"):
             positive(name, getattr(self, name))
         at_least("guidance", self.guidance, 0)

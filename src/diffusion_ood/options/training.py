@@ -8,7 +8,7 @@ from typing import Literal
 
 from diffusion_ood.cli import option
 from diffusion_ood.errors import UserError
-from diffusion_ood.options.checks import at_least, positive
+from diffusion_ood.options.checks import any_seed, at_least, positive
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class FitOptions:
     seed: int = option("seed of the weights, the order of the images and the noise", default=2)
 
     def __post_init__(self) -> None:
+        any_seed(self.seed)
         for name in ("n_epochs", "batch_size", "lr", "eval_freq", "checkpoint_every"):
             positive(name, getattr(self, name))
 
