@@ -21,6 +21,10 @@ class DetectOptions:
         "are",
         default=True,
     )
+    log_errors: bool = option(
+        "take the logarithms of mse and perceptual_difference first, which detects a little better",
+        default=False,
+    )
     headline: str | None = option(
         "score that decisions are made by; default: both, else mse, else logit_l1_global",
         default=None,
