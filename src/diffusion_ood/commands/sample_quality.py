@@ -17,6 +17,7 @@ from diffusion_ood.data.splits import read_split
 from diffusion_ood.errors import UserError
 from diffusion_ood.networks.alexnet import digest, find_alexnet_features
 from diffusion_ood.networks.features import AlexNetFeatures
+from diffusion_ood.networks.inception import InceptionFeatures, find_inception
 from diffusion_ood.options import ImageOptions, LoadingOptions, SampleOptions
 from diffusion_ood.quality.frechet import Moments, frechet_distance
 from diffusion_ood.runtime import distributed
@@ -53,7 +54,8 @@ class SampleQuality:
         assert options.reference_ids is not None, "made where real images are given"
         self.options = options
         self.device = device
-        self._features, self._name = self._network()
+        self._title = f"Fréchet distance of {options.features} features"
+        self._features, self._digest = self._network()
         self._samples: Moments | None = None
         split = read_split(options.reference_ids)
         images = open_images(split, image_options, loading, progress=distributed.is_main())
@@ -65,7 +67,7 @@ class SampleQuality:
             )
         content = repr((images.split.images, images.split.flip)).encode()
         digest_of_set = hashlib.sha256(content).hexdigest()
-        path = cache / f"moments_{digest_of_set[:12]}_{self._name[:12]}.npz"
+        path = cache / f"moments_{digest_of_set[:12]}_{self._digest[:12]}.npz"
         if path.exists():
             with np.load(path, allow_pickle=False) as kept:
                 self._reference = Moments(int(kept["count"]), kept["total"], kept["products"])
@@ -92,9 +94,9 @@ class SampleQuality:
         if min(samples.count, self._reference.count) < 2:
             return "two samples and two real images are needed for a Fréchet distance"
         return (
-            f"Fréchet distance of {self.options.features} features, {samples.count} samples "
-            f"against {self._reference.count} images: "
-            f"{frechet_distance(samples, self._reference):.4f} (not the FID of Inception features)"
+            f"{self._title}, {samples.count} samples against {self._reference.count} images: "
+            f"{frechet_distance(samples, self._reference):.4f}"
+            + ("" if self._title == "FID" else " (not the FID of Inception features)")
         )
 
     @torch.inference_mode()
@@ -102,7 +104,11 @@ class SampleQuality:
         return Moments.of(self._features(images.to(self.device)).float().cpu().numpy())
 
     def _network(self) -> tuple[Callable[[Tensor], Tensor], str]:
-        """The features' network, and a digest of it."""
+        """The features' network, and a digest of it; sets the distance's title."""
+        if self.options.features == "inception":
+            inception = InceptionFeatures(find_inception(self.options.inception_weights))
+            self._title = inception.name
+            return inception.to(self.device), inception.digest
         if self.options.features == "classifier":
             path = self.options.classifier_checkpoint
             if path is None:

@@ -40,8 +40,13 @@ class SampleOptions:
     reference_ids: Path | None = option(
         "split CSV of real images; says the Fréchet distance of --features to them", default=None
     )
-    features: Literal["classifier", "alexnet"] = option(
-        "network whose features are compared", default="classifier"
+    features: Literal["classifier", "alexnet", "inception"] = option(
+        "network whose features are compared; the FID is of inception's", default="classifier"
+    )
+    inception_weights: Path | None = option(
+        "file of Inception's weights for --features inception, pytorch-fid's or torchvision's; "
+        "default: the one in torch's cache",
+        default=None,
     )
     lpips_weights: Path | None = option(
         "file of AlexNet's convolution weights for --features alexnet", default=None
