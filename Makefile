@@ -61,13 +61,13 @@ clean:  ## remove the environment, the demo and what was built
 BENCH := bench
 FASHION_MNIST := /usr/share/datasets/fashion-mnist
 BENCH_SPLITS := $(BENCH)/data/data_splits
-BENCH_IMAGES := 250
+BENCH_IMAGES := 100
 BENCH_SCORE = $(RUN) reconstruct.py --output_dir=$(BENCH)/runs --precision=bf16 \
 	--eval_checkpoint=$(BENCH)/runs/fashionmnist/checkpoint_best.pth \
 	--validation_ids=$(BENCH_SPLITS)/FashionMNIST_val.csv \
 	--in_ids=$(BENCH_SPLITS)/FashionMNIST_test.csv \
 	--out_ids=$(BENCH_SPLITS)/MNIST5k_test.csv,$(BENCH_SPLITS)/FashionMNIST_vflip_test.csv,$(BENCH_SPLITS)/FashionMNIST_hflip_test.csv \
-	--first_n=$(BENCH_IMAGES) --first_n_val=$(BENCH_IMAGES)
+	--first_n=$(BENCH_IMAGES) --first_n_val=$(BENCH_IMAGES) --report_images=0
 BENCH_DETECT = $(RUN) ood_detection.py --output_dir=$(BENCH)/runs
 
 .PHONY: bench
@@ -82,7 +82,7 @@ bench: venv  ## measure speed beside the reference loops
 		--beta_schedule=scaled_linear --beta_start=0.0015 --beta_end=0.0195
 	for budget in 10 50; do \
 		$(BENCH_SCORE) --model_name=fashionmnist_budget$$budget --budget=$$budget && \
-		$(BENCH_DETECT) --model_name=fashionmnist_budget$$budget || exit; done
+		$(BENCH_DETECT) --model_name=fashionmnist_budget$$budget --log_errors || exit; done
 	$(BENCH_SCORE) --model_name=fashionmnist_full --inference_skip_factor=4 --sampler=ddim
 	$(BENCH_DETECT) --model_name=fashionmnist_full
 	$(RUN) benchmarks/bench.py --runs=$(BENCH)/runs --data=$(BENCH)/data

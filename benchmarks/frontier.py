@@ -40,10 +40,18 @@ def read_run(run_dir: Path) -> dict[str, Any]:
     companion = json.loads((run_dir / "ood" / "results_in.json").read_text())
     return {
         "calls": companion["facts"]["calls_per_image"],
-        "straight": companion["fingerprint"]["budget"] is not None,
+        "plan": plan(companion["fingerprint"]),
         "targets": metrics["targets"],
         "images": metrics["num_images"],
     }
+
+
+def plan(fingerprint: dict[str, Any]) -> str:
+    """How the calls were spent, in words."""
+    levels, steps = len(fingerprint["starts"]), fingerprint.get("budget_steps", 1)
+    if fingerprint["budget"] is None:
+        return f"{levels} × down the grid"
+    return f"{levels} × straight" if steps == 1 else f"{levels} × {steps} steps"
 
 
 def show(interval: dict[str, float]) -> str:
@@ -63,8 +71,7 @@ def table(points: list[dict[str, Any]]) -> str:
     ]
     for point in points:
         cells = [show(point["targets"]["both"][name]["auroc"]) for name in sets]
-        plan = "straight" if point["straight"] else "down the grid"
-        lines.append(f"| {point['calls']} | {plan} | {' | '.join(cells)} |")
+        lines.append(f"| {point['calls']} | {point['plan']} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -74,8 +81,8 @@ def draw(points: list[dict[str, Any]], title: str, output: Path) -> None:
     figure, panels = plt.subplots(1, len(sets), figsize=(4.2 * len(sets), 3.6), squeeze=False)
     for panel, name in zip(panels[0], sets, strict=True):
         for target, label in TARGETS.items():
-            for straight, marker in ((True, "o-"), (False, "s--")):
-                chosen = [point for point in points if point["straight"] == straight]
+            for kind, marker in (("straight", "o-"), ("steps", "^:"), ("down the grid", "s--")):
+                chosen = [point for point in points if point["plan"].endswith(kind)]
                 if not chosen:
                     continue
                 values = [point["targets"][target][name]["auroc"] for point in chosen]
@@ -89,7 +96,7 @@ def draw(points: list[dict[str, Any]], title: str, output: Path) -> None:
                     fmt=marker,
                     color=f"C{list(TARGETS).index(target)}",
                     capsize=2,
-                    label=f"{label}, {'straight' if straight else 'down the grid'}",
+                    label=f"{label}, {kind}",
                 )
         panel.set(xscale="log", title=f"{title} → {name}", xlabel="network calls an image")
         counts = [point["calls"] for point in points]
