@@ -68,6 +68,7 @@ BENCH_SCORE = $(RUN) reconstruct.py --output_dir=$(BENCH)/runs --precision=bf16 
 	--in_ids=$(BENCH_SPLITS)/FashionMNIST_test.csv \
 	--out_ids=$(BENCH_SPLITS)/MNIST5k_test.csv,$(BENCH_SPLITS)/FashionMNIST_vflip_test.csv,$(BENCH_SPLITS)/FashionMNIST_hflip_test.csv \
 	--first_n=$(BENCH_IMAGES) --first_n_val=$(BENCH_IMAGES) --report_images=0
+FAST_DETECTION := --log_errors --level_weights=reliability
 BENCH_DETECT = $(RUN) ood_detection.py --output_dir=$(BENCH)/runs
 
 .PHONY: bench
@@ -82,7 +83,7 @@ bench: venv  ## measure speed beside the reference loops
 		--beta_schedule=scaled_linear --beta_start=0.0015 --beta_end=0.0195
 	for budget in 10 50; do \
 		$(BENCH_SCORE) --model_name=fashionmnist_budget$$budget --budget=$$budget && \
-		$(BENCH_DETECT) --model_name=fashionmnist_budget$$budget --log_errors || exit; done
+		$(BENCH_DETECT) --model_name=fashionmnist_budget$$budget $(FAST_DETECTION) || exit; done
 	$(BENCH_SCORE) --model_name=fashionmnist_full --inference_skip_factor=4 --sampler=ddim
 	$(BENCH_DETECT) --model_name=fashionmnist_full
 	$(RUN) benchmarks/bench.py --runs=$(BENCH)/runs --data=$(BENCH)/data

@@ -110,7 +110,12 @@ def measure(
                 kept[name] = calibration.with_log_errors(kept[name])
     with _naming(table_path(ood_dir, "val")):
         val = kept["val"]
-        calibrated = calibration.fit(val, score_columns(val), need_spread=options.z_score)
+        calibrated = calibration.fit(
+            val,
+            score_columns(val),
+            need_spread=options.z_score,
+            weighted=options.level_weights == "reliability",
+        )
     scores: Frames = {}
     for name, table in kept.items():
         with _naming(table_path(ood_dir, name)):

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from diffusion_ood.detection.reliability import reliabilities
 from diffusion_ood.errors import UserError
 
 BOTH = "both"
@@ -24,10 +25,14 @@ _SUMMED = ("mse", "perceptual_difference")
 
 @dataclass(frozen=True)
 class Calibration:
-    """Mean and standard deviation (ddof = 1) of each score, indexed by t; columns are scores."""
+    """Mean and standard deviation (ddof = 1) of each score, indexed by t; columns are scores.
+
+    So are the weights of the start points, which are 1 on average.
+    """
 
     mean: pd.DataFrame
     std: pd.DataFrame
+    weights: pd.DataFrame
 
     def z_scores(self, table: pd.DataFrame) -> pd.DataFrame:
         """The z-scores of each image at each t, indexed by (filename, t).
@@ -51,13 +56,24 @@ class Calibration:
             UserError: as `z_scores`.
         """
         z = self.z_scores(table)
+        z *= self.weights.loc[z.index.get_level_values("t")].to_numpy()
         return with_both(z.groupby(level="filename", sort=False).mean())
 
 
 def fit(
-    val_table: pd.DataFrame, columns: Sequence[str], *, need_spread: bool = True
+    val_table: pd.DataFrame,
+    columns: Sequence[str],
+    *,
+    need_spread: bool = True,
+    weighted: bool = False,
 ) -> Calibration:
     """The calibration by the validation images' `columns`.
+
+    Args:
+        val_table: the score table of the validation images.
+        columns: the scores.
+        need_spread: whether z-scores will be asked for.
+        weighted: whether start points count by their reliability, or all the same.
 
     Raises:
         UserError: fewer than two images, images with different t, or, where a spread is needed, a
@@ -78,7 +94,8 @@ def fit(
                 f"{column} at t = {constant[0]} is the same for all {num_images} "
                 "validation images, expected a spread to measure others by"
             )
-    return Calibration(mean, std)
+    equal = pd.DataFrame(1.0, index=mean.index, columns=mean.columns)
+    return Calibration(mean, std, reliabilities(found) if weighted else equal)
 
 
 def select_t(table: pd.DataFrame, min_t: int, max_t: int, t_skip: int) -> pd.DataFrame:

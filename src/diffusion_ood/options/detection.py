@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from diffusion_ood.cli import option
+from diffusion_ood.errors import UserError
 from diffusion_ood.options.checks import at_least, positive, share
 
 
@@ -24,6 +26,11 @@ class DetectOptions:
     log_errors: bool = option(
         "take the logarithms of mse and perceptual_difference first, which detects a little better",
         default=False,
+    )
+    level_weights: Literal["equal", "reliability"] = option(
+        "how much the z-score of each start point counts: all the same, or by how reliable it is, "
+        "which the validation images show",
+        default="equal",
     )
     headline: str | None = option(
         "score that decisions are made by; default: both, else mse, else logit_l1_global",
@@ -45,3 +52,7 @@ class DetectOptions:
         at_least("n_bootstrap", self.n_bootstrap, 0)
         at_least("seed", self.seed, 0)
         share("target_fpr", self.target_fpr)
+        if self.level_weights == "reliability" and not self.z_score:
+            raise UserError(
+                "--level_weights: means nothing with --z_score=0; leave one of them out"
+            )

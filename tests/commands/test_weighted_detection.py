@@ -1,0 +1,57 @@
+"""The command with weights for the start points, on scores whose reliability is known."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from diffusion_ood.commands.ood_detection import main
+from diffusion_ood.detection.table import write_table
+from diffusion_ood.errors import UserError
+
+RELIABLE, NOISY = (10, 20, 30), (40, 50, 60)
+
+
+def write(ood: Path, name: str, kind: str, num: int, shift: float) -> None:
+    """Scores of which three levels show the image, and three nothing but noise."""
+    rng = np.random.default_rng(sum(map(ord, name)))
+    image = rng.normal(shift, 1, num)
+    rows = [
+        (f"{name}/{i}.png", kind, t, image[i] * (t in RELIABLE) + rng.normal(0, 0.5 + (t in NOISY)))
+        for i in range(num)
+        for t in (*RELIABLE, *NOISY)
+    ]
+    columns = ["filename", "type", "t", "mse"]
+    write_table(ood / f"results_{name}.csv", pd.DataFrame(rows, columns=columns))
+
+
+@pytest.fixture
+def arguments(tmp_path: Path) -> list[str]:
+    """The flags that assess a run whose OOD set scores higher at the reliable levels."""
+    ood = tmp_path / "model" / "ood"
+    ood.mkdir(parents=True)
+    write(ood, "val", "val", 300, 0)
+    write(ood, "in", "in", 300, 0)
+    write(ood, "far", "out", 300, 1.5)
+    return [f"--output_dir={tmp_path}", "--model_name=model", "--n_bootstrap=0"]
+
+
+def auroc(arguments: list[str], tmp_path: Path) -> float:
+    main(arguments)
+    metrics = json.loads((tmp_path / "model" / "ood" / "metrics.json").read_text())
+    return metrics["targets"]["mse"]["far"]["auroc"]["value"]
+
+
+def test_levels_that_show_nothing_lose_their_weight(arguments: list[str], tmp_path: Path) -> None:
+    equal = auroc(arguments, tmp_path)
+    weighted = auroc([*arguments, "--level_weights=reliability"], tmp_path)
+    assert weighted > equal + 0.03
+
+
+def test_weights_without_z_scores_are_refused(arguments: list[str]) -> None:
+    with pytest.raises(UserError, match="--level_weights: means nothing with --z_score=0"):
+        main([*arguments, "--level_weights=reliability", "--z_score=0"])
