@@ -10,7 +10,7 @@ DEMO_IMAGES := 250
 
 .DEFAULT_GOAL := help
 
-.PHONY: help venv demo test test-slow lint dist clean
+.PHONY: help venv demo test test-slow test-browser lint dist clean
 
 help:  ## list the targets
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ {printf "make %-14s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,10 @@ test: venv  ## run the tests that take less than ten seconds each
 
 test-slow: venv  ## run the others
 	$(RUN) -m pytest -m slow
+
+# Debian's and Ubuntu's package `chromium`, or CHROMIUM=/path/to/a/browser.
+test-browser: venv  ## open the report and TensorBoard in a headless Chromium
+	$(RUN) -m pytest -m browser -rs tests/browser
 
 lint: venv  ## check formatting, style and types
 	$(VENV)/bin/ruff format --check .

@@ -140,3 +140,18 @@ def test_a_thousand_resamples_of_two_thousand_images_are_quick() -> None:
     start = time.process_time()
     evaluate(s_in, s_out, n_bootstrap=1000)
     assert time.process_time() - start < 2  # about 0.2 s; the rest is for a busy machine
+
+
+def test_many_images_are_resampled_in_groups_with_the_same_intervals(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = np.random.default_rng(3)
+    s_in, s_out = rng.normal(size=12_000), rng.normal(1, 1.5, size=9_000)
+    grouped = metrics.evaluate(s_in, s_out, n_bootstrap=200)
+    monkeypatch.setattr(metrics, "_MAX_UNGROUPED", 10**9)
+    single = metrics.evaluate(s_in, s_out, n_bootstrap=200)
+    for name in metrics.METRICS:
+        assert grouped[name].value == single[name].value
+        width = single[name].high - single[name].low
+        assert grouped[name].low == pytest.approx(single[name].low, abs=width / 5)
+        assert grouped[name].high == pytest.approx(single[name].high, abs=width / 5)

@@ -15,7 +15,7 @@ CELLS = np.arange(2 * 3 * 4 * 5, dtype=np.uint8).reshape(2, 3, 4, 5, 1)
 
 
 def test_pictures_come_back_as_they_were_and_the_file_is_the_same_each_time(tmp_path: Path) -> None:
-    kept = Pictures(("a/<b>.png", "c.png"), (10, 20), CELLS, {"seed": 2})
+    kept = Pictures(("a/<b>.png", "c.png"), (10, 20), CELLS, 4, {"seed": 2})
     for name in ("one.npz", "two.npz"):
         kept.save(tmp_path / name)
     assert (tmp_path / "one.npz").read_bytes() == (tmp_path / "two.npz").read_bytes()
@@ -27,7 +27,7 @@ def test_pictures_come_back_as_they_were_and_the_file_is_the_same_each_time(tmp_
 
 
 def test_pictures_of_another_table_are_not_shown(tmp_path: Path) -> None:
-    Pictures(("a",), (10, 20), CELLS[:1], {"seed": 2}).save(tmp_path / "p.npz")
+    Pictures(("a",), (10, 20), CELLS[:1], 4, {"seed": 2}).save(tmp_path / "p.npz")
     assert load_pictures(tmp_path / "p.npz", {"seed": 3}) is None
     assert load_pictures(tmp_path / "p.npz", None) is None
     assert load_pictures(tmp_path / "missing.npz", {"seed": 2}) is None

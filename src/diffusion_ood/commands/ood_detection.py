@@ -18,12 +18,11 @@ import pandas as pd
 
 from diffusion_ood import cli
 from diffusion_ood.detection.assessment import Assessment, assess
-from diffusion_ood.detection.metrics import Interval
+from diffusion_ood.detection.metrics import TITLES, Interval
 from diffusion_ood.detection.table import write_table
 from diffusion_ood.options import DetectOptions, RunOptions
+from diffusion_ood.report.page import write_report
 from diffusion_ood.runtime.files import write_json
-
-TITLES = {"auroc": "AUROC", "aupr_out": "AUPR-out", "aupr_in": "AUPR-in", "fpr95": "FPR95"}
 
 
 GROUPS = (RunOptions, DetectOptions)
@@ -38,6 +37,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(text)
     for path in _write(run, options, results):
         print(f"written: {path}")
+    path = run.ood_dir / "report.html"
+    write_report(
+        path, run.model_name, results, options.target_fpr, line.command("ood_detection.py")
+    )
+    print(f"report: {path}")
 
 
 def _percent(interval: Interval) -> str:

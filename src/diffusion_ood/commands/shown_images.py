@@ -52,7 +52,7 @@ class Choice:
         """Make the pictures that are not there yet; says what was done."""
         path = pictures_path(self.ood_dir, self.task.name)
         try:
-            chosen = self._filenames()
+            chosen = chosen_images(self.ood_dir, self.task.name, self.per_kind, DetectOptions())
         except UserError as error:
             return f"no pictures for the report, since nothing can be decided yet: {error}"
         kept = load_pictures(path, fingerprint)
@@ -65,17 +65,21 @@ class Choice:
             small_pictures(cells(indices[k : k + self.batch_size]))
             for k in range(0, len(indices), self.batch_size)
         ]
-        Pictures(chosen, tuple(starts), np.concatenate(batches), fingerprint).save(path)
+        pictures = np.concatenate(batches)
+        Pictures(chosen, tuple(starts), pictures, self.per_kind, fingerprint).save(path)
         seconds = time.perf_counter() - begin
         return f"{path}: {len(chosen)} images for the report, {seconds:.1f} s"
 
-    def _filenames(self) -> tuple[str, ...]:
-        names, options = ("val", self.task.name), DetectOptions()
-        tables = {name: read_table(table_path(self.ood_dir, name)) for name in names}
-        _, _, scores = measure(self.ood_dir, tables, options)
-        decided = decide(scores, options.target_fpr)[self.task.name]
-        rows = noteworthy(decided, self.per_kind, is_in=self.task.type == "in")
-        return tuple(rows["filename"])
+
+def chosen_images(
+    ood_dir: Path, name: str, per_kind: int, options: DetectOptions
+) -> tuple[str, ...]:
+    """The images of a set that a report shows, by the scores in its table and in that of val."""
+    names = ("val", name)
+    tables = {name: read_table(table_path(ood_dir, name)) for name in names}
+    _, _, scores = measure(ood_dir, tables, options)
+    decided = decide(scores, options.target_fpr)[name]
+    return tuple(noteworthy(decided, per_kind, is_in=name == "in")["filename"])
 
 
 def small_pictures(cells: Tensor) -> NDArray[np.uint8]:

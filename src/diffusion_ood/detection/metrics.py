@@ -17,9 +17,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-METRICS = ("auroc", "aupr_out", "aupr_in", "fpr95")
+TITLES = {"auroc": "AUROC", "aupr_out": "AUPR-out", "aupr_in": "AUPR-in", "fpr95": "FPR95"}
+METRICS = tuple(TITLES)
 
 _CONFIDENCE = 0.95
+_MAX_UNGROUPED, _NUM_GROUPS = 20_000, 5_000
 _CHUNK_ELEMENTS = 200_000  # of an array of a chunk of resamples: 1.6 MB, which caches hold
 
 
@@ -116,18 +118,38 @@ def _resample(
     s_in: NDArray[np.float64], s_out: NDArray[np.float64], num: int, rng: np.random.Generator
 ) -> dict[str, NDArray[np.float64]]:
     """The metrics `(num,)` of resamples, a chunk at a time to bound the memory."""
+    s_in, s_out, n_in, n_out = _grouped(s_in, s_out)
     chunk = max(1, _CHUNK_ELEMENTS // (s_in.size + s_out.size))
     parts = []
     for start in range(0, num, chunk):
         size = min(chunk, num - start)
-        counts = _counts(rng, size, s_in.size), _counts(rng, size, s_out.size)
+        counts = _counts(rng, size, n_in), _counts(rng, size, n_out)
         parts.append(weighted_metrics(s_in, s_out, *counts))
     return {name: np.concatenate([part[name] for part in parts]) for name in METRICS}
 
 
-def _counts(rng: np.random.Generator, num_resamples: int, n: int) -> NDArray[np.float64]:
-    """`(R, n)`: how often each of n images is drawn in n draws with replacement."""
-    return rng.multinomial(n, np.full(n, 1 / n), size=num_resamples).astype(np.float64)
+def _grouped(
+    s_in: NDArray[np.float64], s_out: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], ...]:
+    """The scores of both sets, and how many images have each; of many images, neighbours as one.
+
+    With the quantiles of both sets together as borders, the metrics change by less than 1/5000.
+    """
+    if s_in.size + s_out.size <= _MAX_UNGROUPED:
+        return s_in, s_out, np.ones(s_in.size), np.ones(s_out.size)
+    pooled = np.concatenate([s_in, s_out])
+    borders = np.quantile(pooled, np.linspace(0, 1, _NUM_GROUPS + 1)[1:-1])
+    groups = [np.searchsorted(borders, scores).astype(np.float64) for scores in (s_in, s_out)]
+    (in_groups, n_in), (out_groups, n_out) = (np.unique(g, return_counts=True) for g in groups)
+    return in_groups, out_groups, n_in.astype(np.float64), n_out.astype(np.float64)
+
+
+def _counts(
+    rng: np.random.Generator, num_resamples: int, images: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """`(R, K)`: how often each of K groups of so many images is drawn, with replacement."""
+    n = int(images.sum())
+    return rng.multinomial(n, images / n, size=num_resamples).astype(np.float64)
 
 
 def _weight_per_level(

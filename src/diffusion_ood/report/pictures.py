@@ -31,12 +31,14 @@ class Pictures:
         starts: the noise levels t of the reconstructions, rising.
         cells: uint8 `(images, 1 + starts, H, W, channels)`, 1 or 3 channels: each image, then its
             reconstructions.
+        per_kind: how many images of each kind were asked for, see `detection.noteworthy`.
         fingerprint: of the score table that they belong to.
     """
 
     filenames: tuple[str, ...]
     starts: tuple[int, ...]
     cells: NDArray[np.uint8]
+    per_kind: int
     fingerprint: Mapping[str, Any]
 
     def save(self, path: Path) -> None:
@@ -44,6 +46,7 @@ class Pictures:
         about = {
             "filenames": self.filenames,
             "starts": self.starts,
+            "per_kind": self.per_kind,
             "fingerprint": self.fingerprint,
         }
         with atomic_write(path, "wb") as file:
@@ -64,7 +67,8 @@ def load_pictures(path: Path, fingerprint: Mapping[str, Any] | None) -> Pictures
         return None
     if fingerprint is None or about["fingerprint"] != json.loads(json.dumps(fingerprint)):
         return None
-    return Pictures(tuple(about["filenames"]), tuple(about["starts"]), cells, about["fingerprint"])
+    filenames, starts = tuple(about["filenames"]), tuple(about["starts"])
+    return Pictures(filenames, starts, cells, about["per_kind"], about["fingerprint"])
 
 
 def png(pixels: NDArray[np.uint8], max_side: int | None = None) -> bytes:

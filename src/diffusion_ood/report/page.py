@@ -1,0 +1,192 @@
+"""`ood/report.html`: one file with everything in it, for a reader who was not there."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from diffusion_ood.detection import decisions
+from diffusion_ood.detection.assessment import Assessment
+from diffusion_ood.detection.metrics import TITLES, Interval
+from diffusion_ood.report.figures import Plotter
+from diffusion_ood.report.gallery import Gallery, galleries
+from diffusion_ood.report.provenance import trace
+from diffusion_ood.runtime.files import atomic_write
+
+MAX_DRAWN = 16  # OOD sets with figures and images, those that are hardest to tell from "in"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A drawing, its title, what it means, and its numbers in words."""
+
+    title: str
+    caption: str
+    description: str
+    svg: Markup
+
+
+@dataclass(frozen=True)
+class Section:
+    """What the report says of one OOD set."""
+
+    name: str
+    anchor: str
+    auroc: Interval
+    called: Interval
+    figures: Sequence[Figure]
+    gallery: Gallery
+
+
+def write_report(
+    path: Path, model_name: str, results: Assessment, target_fpr: float, command: str
+) -> None:
+    """Write the report, atomically; it has at most 5 MB, whatever the number of images and sets.
+
+    Args:
+        path: in the run's folder of score tables.
+        model_name: of the run.
+        results: what the tables say.
+        target_fpr: share of in-distribution images that may be called OOD.
+        command: the line that assessed the tables.
+    """
+    limit = decisions.threshold(results.scores["val"].iloc[:, 0], target_fpr)
+    plotter = Plotter(results, limit)
+    headline = results.metrics[results.headline]
+    names = [name for name in headline if name in results.num_images]
+    hardest = sorted(names, key=lambda name: headline[name]["auroc"].value)[:MAX_DRAWN]
+    drawn = [name for name in names if name in hardest]
+    shown = galleries(path.parent, {name: results.decisions[name] for name in ("in", *drawn)})
+    page = _template().render(
+        model_name=model_name,
+        written=_now(),
+        results=results,
+        names=names,
+        drawn=drawn,
+        hardest=hardest[0],
+        easiest=max(names, key=lambda name: headline[name]["auroc"].value),
+        titles=TITLES,
+        target_fpr=target_fpr,
+        threshold=limit,
+        alarms=int(results.decisions["in"]["is_ood"].sum()),
+        overview=_overview(plotter, results),
+        sections=[_section(results, plotter, name, shown[name]) for name in drawn],
+        in_gallery=shown["in"],
+        provenance=trace(path.parent.parent, path.parent, results, command),
+    )
+    with atomic_write(path) as file:
+        file.write(page)
+
+
+def _section(results: Assessment, plotter: Plotter, name: str, gallery: Gallery) -> Section:
+    found, called = results.metrics[results.headline][name], results.called_ood
+    figures = plotter.figures(name)
+    shares = (
+        f"{percent(called['in'].value)} % of the in-distribution images and "
+        f"{percent(called[name].value)} % of {name} are called OOD"
+    )
+    texts = {
+        "roc": (
+            "ROC curve",
+            "How many images of the set are found (up) for how many false alarms (right). The "
+            "dotted diagonal is guessing.",
+            f"AUROC {percent(found['auroc'].value)} %. At the threshold {shares}.",
+        ),
+        "histogram": (
+            "Scores",
+            "How the scores of the set lie beside those of in-distribution images. What lies "
+            "beyond the axis is counted in the last bar.",
+            f"Right of the threshold lie {shares}.",
+        ),
+        "levels": (
+            "Noise levels",
+            "How unusual the reconstructions from each noise level are: mean (line) and middle "
+            "half (band) of the images. Where the lines are apart, the level tells the sets apart.",
+            "Mean and quartiles of the z-score at each noise level t, in and out of distribution.",
+        ),
+        "scatter": (
+            "The two distances",
+            "Each image by its pixel-wise (MSE) and its perceptual distance (LPIPS) to its "
+            "reconstructions, z-scored. The headline is their sum.",
+            "Z-scores of MSE against those of LPIPS; a sample where there are many images.",
+        ),
+    }
+    return Section(
+        name=name,
+        anchor=f"set-{list(results.num_images).index(name)}",
+        auroc=found["auroc"],
+        called=called[name],
+        figures=[Figure(*texts[kind], Markup(svg)) for kind, svg in figures.items()],
+        gallery=gallery,
+    )
+
+
+def _overview(plotter: Plotter, results: Assessment) -> Figure | None:
+    headline = results.metrics[results.headline]
+    names = [name for name in headline if name in results.num_images][: 2 * MAX_DRAWN]
+    if len(names) < 2:
+        return None
+    words = ", ".join(f"{name} {percent(headline[name]['auroc'].value)}" for name in names)
+    return Figure(
+        "AUROC of each set",
+        "How well the headline score tells each set from the in-distribution images, with 95 % "
+        "intervals; 50 is guessing, 100 is perfect.",
+        f"AUROC in percent: {words}.",
+        Markup(plotter.overview(names)),
+    )
+
+
+def _template() -> Any:  # noqa: ANN401 - a Jinja template, whose types are looser than ours
+    environment = Environment(
+        loader=PackageLoader("diffusion_ood.report", "page"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": percent, "interval": interval, "count": "{:,}".format}
+    environment.filters |= {"breakable": breakable, "number": "{:g}".format}
+    environment.filters |= {"score": "{:.2f}".format, "p_value": "{:.3g}".format}
+    page = resources.files("diffusion_ood.report") / "page"
+    script = (page / "report.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    environment.globals |= {
+        "style": Markup((page / "report.css").read_text(encoding="utf-8")),
+        "script": Markup(script),
+        "script_digest": digest,
+    }
+    return environment.get_template("report.html.j2")
+
+
+def percent(value: float) -> str:
+    """Show 0.979 as "97.9"."""
+    return f"{100 * value:.1f}"
+
+
+def interval(found: Interval) -> str:
+    """Show the bounds as "[96.8, 98.8]"; empty without any."""
+    if found.low is None or found.high is None:
+        return ""
+    return f"[{percent(found.low)}, {percent(found.high)}]"
+
+
+def breakable(path: str) -> Markup:
+    """A path that may go on in the next line after a slash."""
+    return Markup("/<wbr>").join(path.split("/"))
+
+
+def _now() -> str:
+    """The time in UTC, or that of SOURCE_DATE_EPOCH, which makes the file reproducible."""
+    fixed = os.environ.get("SOURCE_DATE_EPOCH")
+    now = datetime.now() if fixed is None else datetime.fromtimestamp(int(fixed))
+    return now.astimezone(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
