@@ -42,9 +42,9 @@ class CommandLine:
         self._argv = argv
         self.given = given
 
-    def command(self, script: str) -> str:
-        """The line that says the same to a shell."""
-        return shlex.join(["python", script, *self._argv])
+    def command(self, program: str) -> str:
+        """The line that says the same to a shell, for a program such as `python x.py`."""
+        return f"{program} {shlex.join(self._argv)}"
 
     def __getitem__(self, options: type[Options]) -> Options:
         return self._values[options]

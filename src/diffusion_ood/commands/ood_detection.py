@@ -17,13 +17,13 @@ from typing import Any
 import pandas as pd
 
 from diffusion_ood import cli
+from diffusion_ood.commands.console import invocation
 from diffusion_ood.detection.assessment import Assessment, assess
 from diffusion_ood.detection.metrics import TITLES, Interval
 from diffusion_ood.detection.table import write_table
 from diffusion_ood.options import DetectOptions, RunOptions
 from diffusion_ood.report.page import write_report
 from diffusion_ood.runtime.files import write_json
-
 
 GROUPS = (RunOptions, DetectOptions)
 
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"written: {path}")
     path = run.ood_dir / "report.html"
     write_report(
-        path, run.model_name, results, options.target_fpr, line.command("ood_detection.py")
+        path, run.model_name, results, options.target_fpr, line.command(invocation("detect"))
     )
     print(f"report: {path}")
 

@@ -238,7 +238,7 @@ class _Run:
                     "seconds": round(seconds, 3),
                     "processes": distributed.world_size(),
                     "device": describe(self.device),
-                    "command": self.line.command("reconstruct.py"),
+                    "command": self.line.command(invocation("reconstruct")),
                     "versions": run_files.versions(),
                 },
             )

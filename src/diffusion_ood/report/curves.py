@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.metrics import roc_curve
 
 from diffusion_ood.detection.assessment import Assessment
 from diffusion_ood.detection.calibration import BOTH, with_both
@@ -32,8 +31,12 @@ class Levels:
 
 def roc(in_scores: Vector, out_scores: Vector) -> tuple[Vector, Vector]:
     """False- and true-positive rates, of at most 200 thresholds."""
-    truth = np.r_[np.zeros(in_scores.size), np.ones(out_scores.size)]
-    fpr, tpr, _ = roc_curve(truth, np.r_[in_scores, out_scores])
+    thresholds = np.unique(np.r_[in_scores, out_scores])[::-1]
+    rates = []
+    for scores in (in_scores, out_scores):
+        below = np.searchsorted(np.sort(scores), thresholds, side="left")
+        rates.append(np.r_[0.0, 1 - below / scores.size])
+    fpr, tpr = rates
     if fpr.size > MAX_ROC_POINTS:
         # Evenly along the curve: by the distance gone, right and up.
         along = np.linspace(0, 2, MAX_ROC_POINTS)
@@ -49,11 +52,11 @@ def histograms(in_scores: Vector, out_scores: Vector) -> tuple[Vector, Vector, V
     low, high = (low, high) if high > low else (low - 0.5, low + 0.5)
     bins = int(np.clip(2 * min(in_scores.size, out_scores.size) ** (1 / 3), 6, MAX_BINS))  # Rice
     edges = np.linspace(low, high, bins + 1)
-    shares = [
+    of_in, of_out = (
         np.histogram(scores.clip(low, high), edges)[0] / scores.size
         for scores in (in_scores, out_scores)
-    ]
-    return edges, *shares
+    )
+    return edges, of_in, of_out
 
 
 def levels(results: Assessment, name: str) -> Levels | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -15,7 +16,7 @@ from diffusion_ood.report.svg import COLOURS, inline
 
 WIDTH, HEIGHT = 4.2, 3.1  # inches, of 72 points
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text: it can be read out, searched and copied
     "svg.hashsalt": "",
     "font.family": "sans-serif",

@@ -94,13 +94,13 @@ def _rows(
     mistake = "false alarm" if name == "in" else "miss"
     return [
         Row(
-            filename=row.filename,
-            kind=row.kind,
-            score=row.score,
-            p_value=row.p_value,
-            is_ood=bool(row.is_ood),
-            verdict=mistake if row.mistake else "",
-            pictures=tuple(map(data_url, files.get((name, row.filename), ()))),
+            filename=row["filename"],
+            kind=row["kind"],
+            score=row["score"],
+            p_value=row["p_value"],
+            is_ood=row["is_ood"],
+            verdict=mistake if row["mistake"] else "",
+            pictures=tuple(map(data_url, files.get((name, row["filename"]), ()))),
         )
-        for row in found.itertuples()
+        for row in found.to_dict("records")
     ]
