@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from diffusion_ood.runtime.checkpoint import load_checkpoint
 CONFIGS = sorted((Path(__file__).parents[2] / "config").glob("32_*.yml"))
 SIDE = 8
 SETS = {"CIFAR10_train": 20, "CIFAR10_val": 6, "CIFAR10_test": 7, "SVHN_test": 5}
+LISTED = 4  # images of OpenOOD's own list of TinyImageNet
 SMALL = {
     "Dataset": {
         "name": "CIFAR10",
@@ -55,6 +57,14 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             Image.fromarray(pixels.astype(np.uint8)).save(path)
             rows.append(f"{path.name},{i % 2}")
         (folder / f"{name}.csv").write_text("\n".join(rows))
+    lists = tmp_path / "temp" / "dataset" / "benchmark_imglist" / "cifar10"
+    pictures = lists.parents[1] / "images_classic" / "tin"
+    lists.mkdir(parents=True)
+    pictures.mkdir(parents=True)
+    for i in range(LISTED):
+        noise = rng.integers(0, 255, (2 * SIDE, 2 * SIDE, 3))
+        Image.fromarray(noise.astype(np.uint8)).save(pictures / f"{i}.JPEG")
+    (lists / "test_tin.txt").write_text("".join(f"tin/{i}.JPEG -1\n" for i in range(LISTED)))
     small = yaml.safe_load(next(p for p in CONFIGS if p.name == "32_cifar10_cond.yml").read_text())
     for section, values in SMALL.items():
         small[section] |= values
@@ -95,12 +105,17 @@ def test_the_commands_of_the_readme_work_one_after_the_other(
     )
     table = pd.read_csv(workplace / "temp/sample_ood/cifar10_r4/ood/results_in.csv")
     assert len(table) == 7 * 2 * 4  # the model was trained below t = 300: levels 120 and 240
+    listed = pd.read_csv(workplace / "temp/sample_ood/cifar10_r4/ood/results_tin.csv")
+    assert len(listed) == LISTED * 2 * 4
     capsys.readouterr()
     second_report.main(["--repeat_size", "4", "--id_name", "cifar10"])
     said = capsys.readouterr().out
     assert "logit_l1_global@240 (headline)" in said
-    assert "(far mean)" in said  # by the groups that come with the package
-    assert "(near mean)" not in said
+    metrics = json.loads((workplace / "temp/sample_ood/cifar10_r4/ood/metrics.json").read_text())
+    by_set = metrics["targets"]["logit_l1_global@240"]
+    for group, name in (("near", "tin"), ("far", "SVHN")):  # as the package groups them
+        assert f"({group} mean)" in said
+        assert by_set[f"({group} mean)"]["auroc"]["value"] == by_set[name]["auroc"]["value"]
     (workplace / "config" / "ood_groups.yml").write_text("outer: [SVHN]\n")
     second_report.main(["-r", "4", "-n", "cifar10", "-s", "feature"])
     said = capsys.readouterr().out

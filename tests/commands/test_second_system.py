@@ -205,7 +205,7 @@ def test_batches_of_any_size_give_the_same_table(
 ) -> None:
     """Seven images in batches of six: the last one is of one image."""
     other = score(data, runs, "batches", *LEVELS, *GUIDED, "--batch_size=6", "--max_batch=5")
-    pd.testing.assert_frame_equal(other, guided, check_exact=False, rtol=1e-4, atol=1e-5)
+    pd.testing.assert_frame_equal(other, guided, check_exact=False, rtol=1e-5, atol=1e-5)
 
 
 def test_two_processes_give_the_table_of_one(
@@ -215,7 +215,7 @@ def test_two_processes_give_the_table_of_one(
     for done in launch(__file__, *flags, processes=2):
         assert done.returncode == 0, done.stderr
     found = pd.read_csv(runs / "two" / "ood" / "results_in.csv")
-    pd.testing.assert_frame_equal(found, guided, check_exact=False, rtol=1e-4, atol=1e-5)
+    pd.testing.assert_frame_equal(found, guided, check_exact=False, rtol=1e-5, atol=1e-5)
 
 
 def test_a_model_with_classes_also_serves_the_first_system(data: Path, runs: Path) -> None:

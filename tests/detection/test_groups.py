@@ -7,6 +7,7 @@ import pytest
 from diffusion_ood.detection.groups import means, read_groups
 from diffusion_ood.detection.metrics import METRICS, Interval
 from diffusion_ood.errors import UserError
+from diffusion_ood.options import MainOptions
 
 CONFIG = Path(__file__).parents[2] / "config" / "ood_groups.yml"
 
@@ -30,9 +31,12 @@ def test_one_set_without_groups_has_no_mean():
 
 
 def test_the_committed_groups_are_those_of_openood():
-    assert read_groups(CONFIG) == {
-        "near": ["CIFAR10", "CIFAR100", "TinyImageNet"],
-        "far": ["SVHN", "Textures", "Places365"],
+    found = read_groups(CONFIG)
+    assert list(found) == ["near", "far"]
+    assert found["near"][:3] == ["CIFAR10", "CIFAR100", "TinyImageNet"]
+    assert found["far"][:3] == ["SVHN", "Textures", "Places365"]
+    assert {name for names in found.values() for name in names if name.islower()} == {
+        *MainOptions.__dataclass_fields__["ood_names"].default  # OpenOOD's own names
     }
 
 

@@ -47,6 +47,11 @@ def test_guidance_is_its_formula_in_one_network_call(beta):
     assert (found - conditional(X, T, LABELS)).abs().min() > 1e-4
 
 
+def test_the_correction_grows_in_proportion_to_beta():
+    zero, one, three = (denoisers(beta)[2](X, T, LABELS) for beta in (0.0, 1.0, 3.0))
+    torch.testing.assert_close(three - zero, 3 * (one - zero), rtol=1e-12, atol=1e-12)
+
+
 def test_guidance_of_zero_is_the_conditional_model_at_its_cost():
     network, conditional, guided = denoisers(0.0)
     found = guided(X, T, LABELS)

@@ -72,6 +72,15 @@ def test_equal_outputs_score_zero_whatever_their_scale():
         assert column.abs().max() < 1e-5, name
 
 
+def test_an_output_that_moves_further_scores_higher():
+    """Turned away from the original's by growing angles."""
+    angles = torch.linspace(0, math.pi / 2, 9)
+    z = torch.stack([angles.cos(), angles.sin()], dim=1)
+    found, _ = movements(z[:1], z[None, :, None])
+    assert found.flatten().diff().min() > 0
+    assert found.flatten()[-1].item() == pytest.approx(2)
+
+
 def test_no_distance_exceeds_twice_the_root_of_the_number_of_outputs():
     d = 16
     z = unit(torch.randn(200, 1, 1, d, generator=torch.Generator().manual_seed(2)))
