@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import shlex
+import signal
 import sys
 import types
 import typing
@@ -21,6 +22,7 @@ import shtab
 
 from diffusion_ood import __version__
 from diffusion_ood.errors import UserError
+from diffusion_ood.runtime import failures
 
 Options = TypeVar("Options")
 
@@ -103,21 +105,28 @@ def run(main: Callable[[], None]) -> None:
     So does what the machine refuses, a full disk or a folder of somebody else's, with exit code 1.
     """
     try:
-        main()
+        with failures.raised_sigterm():
+            main()
     except UserError as error:
-        for sentence in error.args:
-            print(f"error: {_printable(sentence)}", file=sys.stderr)
-        sys.exit(USER_ERROR_EXIT_CODE)
+        failures.leave([_printable(sentence) for sentence in error.args], USER_ERROR_EXIT_CODE)
+    except KeyboardInterrupt:
+        failures.leave_by_signal(signal.SIGINT)
+    except failures.Terminated:
+        failures.leave_by_signal(signal.SIGTERM)
     except BrokenPipeError:  # the reader of our output has gone, as `| head` does
         sys.stderr.close()
         sys.exit(1)
-    except OSError as error:
-        if error.errno is None:  # not from the system, so not the machine's fault
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the machine's fault
+            failures.leave([_printable(_of_machine(error))], MACHINE_ERROR_EXIT_CODE)
+        if not failures.in_a_group():
             raise
-        name = "" if error.filename is None else f"{error.filename}: "
-        reason = f"{error.strerror}; what was finished is kept, and the same command goes on there"
-        print(f"error: {_printable(f'{name}{reason}')}", file=sys.stderr)
-        sys.exit(MACHINE_ERROR_EXIT_CODE)
+        failures.leave_by_error(error)
+
+
+def _of_machine(error: OSError) -> str:
+    name = "" if error.filename is None else f"{error.filename}: "
+    return f"{name}{error.strerror}; what was finished is kept, and the same command goes on there"
 
 
 def _printable(text: str) -> str:

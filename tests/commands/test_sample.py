@@ -43,7 +43,7 @@ def test_an_array_holds_the_same_samples_in_any_batch(trained: Path, tmp_path: P
     found = np.load(tmp_path / "npy" / "samples.npy")
     assert (found.shape, found.dtype) == ((9, 1, 8, 8), np.float32)
     np.testing.assert_allclose(found[:, 0], pictures(tmp_path / "png")[:9], atol=0.51 / 255)
-    assert {path.name for path in (tmp_path / "npy").iterdir()} == {"samples.npy"}
+    assert {path.name for path in (tmp_path / "npy").iterdir()} == {"samples.npy", ".lock"}
 
 
 def test_another_seed_gives_other_samples(trained: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,7 @@ from diffusion_ood.commands import (
     train_classifier,
     train_ddpm,
 )
+from diffusion_ood.commands.checkpoints import Checkpoints, Progress
 from diffusion_ood.errors import UserError
 from diffusion_ood.quality.frechet import Moments, frechet_distance
 from diffusion_ood.runtime.checkpoint import load_checkpoint
@@ -136,19 +138,19 @@ def test_two_halves_of_a_classifiers_training_are_the_whole(
     flags = classifier_flags(data, tmp_path / "halves")
     train_classifier.main([*flags, "--quick_test"])
     whole = load_checkpoint(tmp_path / "halves" / "checkpoint.pth")
-    (tmp_path / "halves" / "checkpoint.pth").unlink()
+    shutil.rmtree(tmp_path / "halves")
 
     class Stopped(Exception):
         """The power goes."""
 
-    def stop_after_two(self: Any, best: bool) -> None:  # the run's own method's arguments
-        save(self, best)
-        if self.epoch == 2:
+    def stop_after_two(self: Checkpoints, progress: Progress, *, best: bool = False) -> None:
+        save(self, progress, best=best)
+        if progress.epoch == 2:
             raise Stopped
 
-    save = train_classifier.TrainingRun._save
+    save = Checkpoints.save
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train_classifier.TrainingRun, "_save", stop_after_two)
+        patch.setattr(Checkpoints, "save", stop_after_two)
         with pytest.raises(Stopped):
             train_classifier.main([*flags, "--quick_test"])
     train_classifier.main([*flags, "--quick_test"])

@@ -19,7 +19,7 @@ from diffusion_ood import __version__, cli
 from diffusion_ood.commands import train_ddpm
 from diffusion_ood.diffusion.denoiser import NetworkDenoiser
 from diffusion_ood.errors import UserError
-from diffusion_ood.runtime.checkpoint import load_checkpoint
+from diffusion_ood.runtime.checkpoint import load_checkpoint, save_checkpoint
 
 Command = Callable[..., Path]
 
@@ -69,9 +69,11 @@ def scalars(folder: Path, tag: str) -> dict[int, float]:
 
 
 def test_a_run_leaves_the_checkpoints_asked_for_and_nothing_else(trained: Path) -> None:
-    kept = [f"checkpoint_{epoch}.pth" for epoch in range(1, 11)]
-    expected = {"checkpoint.pth", "checkpoint_best.pth", *kept, "config.json", "train", "val"}
-    assert {path.name for path in trained.iterdir()} == expected
+    kept = [f"checkpoint_{name}.pth" for name in ("best", "previous", *range(1, 11))]
+    checkpoints = {"checkpoint.pth", *kept}
+    digests = {f"{name}.sha256" for name in checkpoints}
+    others = {"config.json", "train", "val", ".lock"}
+    assert {path.name for path in trained.iterdir()} == checkpoints | digests | others
     assert load_checkpoint(trained / "checkpoint_7.pth")["epoch"] == 7
 
 
@@ -259,7 +261,7 @@ def test_a_loss_that_is_no_number_stops_training_and_keeps_the_last_checkpoint(
 ) -> None:
     train(run_dir)
     before = (run_dir / "checkpoint.pth").read_bytes()
-    with pytest.raises(UserError, match=r"training loss became (nan|inf) in epoch 2.*--lr"):
+    with pytest.raises(UserError, match=r"training loss became nan or inf in epoch 2.*--lr"):
         train(run_dir, "--n_epochs=3", "--lr=1e30")
     assert (run_dir / "checkpoint.pth").read_bytes() == before
 
@@ -307,6 +309,6 @@ def test_weights_under_other_names_are_refused_in_one_sentence(
     state = torch.load(path, weights_only=True)
     network = state["trainer"]["network"]
     network["other.name"] = network.pop(next(iter(network)))
-    torch.save(state, path)
+    save_checkpoint(path, state)
     with pytest.raises(UserError, match="weights of another network"):
         train(run_dir, "--n_epochs=2")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,9 @@ import pytest
 import torch
 
 from diffusion_ood.errors import UserError
-from diffusion_ood.runtime.checkpoint import load_checkpoint, save_checkpoint
+from diffusion_ood.runtime import checkpoint, files
+from diffusion_ood.runtime.checkpoint import load_checkpoint, restore_previous, save_checkpoint
+from diffusion_ood.runtime.files import sha256
 
 
 class Payload:
@@ -34,11 +38,12 @@ def path(tmp_path: Path) -> Path:
 def test_tensors_and_plain_values_come_back(path: Path) -> None:
     content = load_checkpoint(path)
     assert torch.equal(content.pop("w"), torch.arange(5000.0))
+    assert content.pop("digest") == sha256(path)
     assert content == {"format": 1, "epoch": 3, "shape": (1, 8, 8), "o": {}}
 
 
 def test_saving_leaves_no_other_file(path: Path) -> None:
-    assert list(path.parent.iterdir()) == [path]
+    assert {file.name for file in path.parent.iterdir()} == {path.name, f"{path.name}.sha256"}
 
 
 def test_a_failed_save_leaves_the_old_checkpoint(path: Path) -> None:
@@ -46,7 +51,7 @@ def test_a_failed_save_leaves_the_old_checkpoint(path: Path) -> None:
     with pytest.raises((AttributeError, TypeError, pickle.PicklingError)):
         save_checkpoint(path, {"unpicklable": lambda: None})
     assert path.read_bytes() == before
-    assert list(path.parent.iterdir()) == [path]
+    assert {file.name for file in path.parent.iterdir()} == {path.name, f"{path.name}.sha256"}
 
 
 @pytest.mark.parametrize("legacy", [False, True])
@@ -81,6 +86,7 @@ def test_a_truncated_file_is_a_mistake_that_names_it(path: Path, share: float) -
 )
 def test_a_file_of_another_kind_is_a_mistake_that_names_it(path: Path, content: bytes) -> None:
     path.write_bytes(content)
+    path.with_name("checkpoint.pth.sha256").unlink()
     with pytest.raises(UserError, match=r"checkpoint\.pth: expected a checkpoint"):
         load_checkpoint(path)
 
@@ -90,6 +96,7 @@ def test_another_format_is_a_mistake_that_says_which_is_expected(
     path: Path, content: object
 ) -> None:
     torch.save(content, path)
+    path.with_name("checkpoint.pth.sha256").unlink()
     with pytest.raises(UserError, match="format 1"):
         load_checkpoint(path)
 
@@ -99,3 +106,87 @@ def test_a_missing_file_is_a_mistake_that_says_who_writes_it(tmp_path: Path) -> 
         load_checkpoint(tmp_path / "none.pth")
     with pytest.raises(UserError, match=str(tmp_path)):
         load_checkpoint(tmp_path)
+
+
+def test_the_digest_beside_is_that_of_sha256sum(path: Path) -> None:
+    subprocess.run(["sha256sum", "--check", f"{path.name}.sha256"], cwd=path.parent, check=True)
+
+
+def test_one_changed_byte_is_found(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1  # in the midst of a tensor, which torch would read
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"found other bytes than checkpoint\.pth\.sha256 says"):
+        load_checkpoint(path)
+    path.with_name("checkpoint.pth.sha256").unlink()
+    assert load_checkpoint(path)["epoch"] == 3
+
+
+class Killed(BaseException):
+    """Stands for a kill between two operations on the disk."""
+
+
+def operations(monkeypatch: pytest.MonkeyPatch, last: int) -> None:
+    """Let all operations that change names fail after so many."""
+    left = iter(range(last))
+    replace = os.replace
+
+    def counted(*names: Any) -> None:
+        if next(left, None) is None:
+            raise Killed
+        replace(*names)
+
+    monkeypatch.setattr(checkpoint.os, "replace", counted)
+    monkeypatch.setattr(files.os, "replace", counted)
+
+
+def whole(path: Path, previous: Path) -> list[int]:
+    """The epochs of the checkpoints that can be loaded, the last one first."""
+    found = []
+    for file in (path, previous):
+        try:
+            found.append(load_checkpoint(file)["epoch"])
+        except UserError:
+            continue
+    return found
+
+
+@pytest.mark.parametrize("last", range(8))
+def test_a_kill_at_any_moment_leaves_the_newest_whole_checkpoint(
+    last: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, previous = tmp_path / "checkpoint.pth", tmp_path / "previous.pth"
+    for epoch in (1, 2):
+        save_checkpoint(path, {"epoch": epoch}, previous)
+    with monkeypatch.context() as patch:
+        operations(patch, last)
+        killed = last < 6
+        try:
+            save_checkpoint(path, {"epoch": 3}, previous)
+            assert not killed
+        except Killed:
+            assert killed
+    found = whole(path, previous)
+    assert found[0] == (3 if last >= 5 else 2)
+    save_checkpoint(path, {"epoch": 4}, previous)
+    assert whole(path, previous)[0] == 4
+    assert len(whole(path, previous)) == 2
+
+
+@pytest.mark.parametrize("last", range(4))
+def test_a_kill_while_the_previous_one_takes_its_place_loses_nothing(
+    last: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, previous = tmp_path / "checkpoint.pth", tmp_path / "previous.pth"
+    for epoch in (1, 2):
+        save_checkpoint(path, {"epoch": epoch}, previous)
+    os.truncate(path, 100)
+    assert whole(path, previous) == [1]
+    with monkeypatch.context() as patch:
+        operations(patch, last)
+        try:
+            restore_previous(path, previous)
+            assert last >= 3
+        except Killed:
+            assert last < 3
+    assert whole(path, previous) == [1]

@@ -39,7 +39,7 @@ from diffusion_ood.options import (
 from diffusion_ood.runtime import distributed
 from diffusion_ood.runtime.batching import MaybeCompiled
 from diffusion_ood.runtime.device import describe, prepare
-from diffusion_ood.runtime.files import sha256
+from diffusion_ood.runtime.lock import locked
 from diffusion_ood.trajectories.grid import SparseGrid, batch_width, network_calls
 
 GROUPS = (
@@ -60,10 +60,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         run = _Run(line, device)
         for task in tasks:
             run.measuring.prepare(task.split)
-        for number, task in enumerate(tasks):
-            run.score(task, images_after=sum(len(later.split) for later in tasks[number + 1 :]))
-        for task in tasks:
-            run.show(task)
+        with locked(line[RunOptions].ood_dir, leftovers="**/.results_*.tmp"):
+            for number, task in enumerate(tasks):
+                run.score(task, images_after=sum(len(later.split) for later in tasks[number + 1 :]))
+            for task in tasks:
+                run.show(task)
         distributed.print_once(
             f"tables are in {line[RunOptions].ood_dir}; next: {invocation('detect')} "
             f"--output_dir={line[RunOptions].output_dir} --model_name={line[RunOptions].model_name}"
@@ -81,6 +82,9 @@ class _Run:
         self.images: dict[str, ImageSet] = {}
         path = run_files.asked_checkpoint(line[RunOptions].run_dir, self.options, line.given)
         self.model, self.image_options, content = run_files.load_model(path)
+        distributed.refuse_difference(
+            content["digest"], f"{path}: was replaced while the processes read it; start again"
+        )
         for cls in run_files.MODEL_GROUPS:
             names = [f.name for f in dataclasses.fields(cls) if f.name in line.given]
             asked = run_files.plain(line[cls])
@@ -111,7 +115,7 @@ class _Run:
             line, self.model, self.network, self.measuring, self.width, device
         )
         self.fingerprint = {
-            "checkpoint": sha256(path),
+            "checkpoint": content["digest"],
             "sampler": self.options.solver,
             "num_inference_steps": self.options.num_inference_steps,
             "starts": list(self.grid.starts),
@@ -125,7 +129,9 @@ class _Run:
         distributed.print_once(
             f"{path} after epoch {content['epoch']}, on {distributed.world_size()} × "
             f"{describe(device)}; {len(self.grid.starts)} start points, {self.calls} network "
-            f"calls an image, {self.options.way_down}"
+            f"calls an image, {self.options.way_down}; --batch_size is "
+            f"{self.options.batch_size} images a process, "
+            f"{self.options.batch_size * distributed.world_size()} in all"
         )
 
     def score(self, task: Task, images_after: int) -> None:

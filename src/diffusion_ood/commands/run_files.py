@@ -30,6 +30,7 @@ MODEL_GROUPS = (ImageOptions, DiffusionOptions)  # what the checkpoint says of t
 CLASSIFIER_GROUPS = (ImageOptions, ClassifierOptions)  # and that of a classifier
 
 LAST = "checkpoint.pth"
+PREVIOUS = "checkpoint_previous.pth"
 BEST = "checkpoint_best.pth"
 
 

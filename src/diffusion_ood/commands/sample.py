@@ -26,6 +26,7 @@ from diffusion_ood.networks.resnet import Classifier
 from diffusion_ood.options import ComputeOptions, LoadingOptions, RunOptions, SampleOptions
 from diffusion_ood.runtime import distributed
 from diffusion_ood.runtime.device import prepare
+from diffusion_ood.runtime.lock import locked
 from diffusion_ood.trajectories.engine import Trajectory
 from diffusion_ood.trajectories.grid import LevelGrid
 from diffusion_ood.trajectories.noise import image_noise
@@ -40,7 +41,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command on `argv`, by default the process's own arguments."""
     line = cli.parse(__doc__, GROUPS, argv)
     with distributed.process_group(line[ComputeOptions].device) as device:
-        _Sampling(line, device).run()
+        sampling = _Sampling(line, device)
+        with locked(sampling.folder, leftovers=".*.tmp"):
+            sampling.run()
 
 
 class _Sampling:

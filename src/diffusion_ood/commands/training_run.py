@@ -5,17 +5,18 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import NoReturn
 
 import torch
-from torch import Tensor, nn
 from tqdm import tqdm
 
 from diffusion_ood import cli
 from diffusion_ood.commands import run_files
+from diffusion_ood.commands.checkpoints import Checkpoints, Progress
 from diffusion_ood.commands.skipping import report_skipped
+from diffusion_ood.commands.subject import Subject
 from diffusion_ood.data.loaders import ImageSet, epoch_order, image_batches, open_images
 from diffusion_ood.data.splits import read_split
 from diffusion_ood.errors import UserError
@@ -27,40 +28,16 @@ from diffusion_ood.options import (
     RunOptions,
 )
 from diffusion_ood.runtime import distributed
-from diffusion_ood.runtime.checkpoint import load_checkpoint, save_checkpoint
+from diffusion_ood.runtime.checkpoint import require_checkpoint
 from diffusion_ood.runtime.compiling import CompileDecision
 from diffusion_ood.runtime.device import autocast, describe
 from diffusion_ood.runtime.files import write_json
+from diffusion_ood.runtime.lock import locked
+from diffusion_ood.runtime.signals import Deferred
 from diffusion_ood.training.logs import TrainingLogs
-from diffusion_ood.training.trainer import Batch, Trainer
+from diffusion_ood.training.trainer import Batch
 
-
-class Subject(Protocol):
-    """What is trained, and all that is particular to it."""
-
-    network: nn.Module
-    """On its device; the trainer changes its weights."""
-
-    labels: Tensor | None
-    """The class of each training image (N,), for a network that learns classes."""
-
-    groups: Sequence[type]
-    """The options that its checkpoint holds."""
-
-    identity: Mapping[str, Any]
-    """What a checkpoint says of it beside the options, and a later run must agree with."""
-
-    def trainer(self, steps_per_epoch: int) -> Trainer:
-        """Its trainer, at step 0."""
-
-    def augment(self, images: Tensor, numbers: Sequence[int], epoch: int) -> Tensor:
-        """A training batch `(b, C, *S)` of these numbers in the split, as this epoch learns it."""
-
-    def validate(self, network: nn.Module, epoch: int, logs: TrainingLogs | None) -> float:
-        """What the best checkpoint has the least of, by a network of the averaged weights."""
-
-    def findings(self) -> Mapping[str, Any]:
-        """What validation found that the checkpoint is to hold."""
+CHECK_EVERY = 100  # steps between looks at the loss, for which a device has to be waited for
 
 
 def open_data(line: cli.CommandLine, options: FitOptions, *others: Path) -> list[ImageSet]:
@@ -131,65 +108,50 @@ class TrainingRun:
         self.run_dir = line[RunOptions].run_dir
         self.steps_per_epoch = len(self._order(0))
         self.trainer = subject.trainer(self.steps_per_epoch)
-        self.epoch = 0
-        self.best_loss = math.inf
+        self.checkpoints = Checkpoints(line, options, training.split, subject, self.trainer)
+        self.progress = Progress()
 
     def train(self, resume_epoch: int | None = None) -> None:
-        """Train from where the last checkpoint stands, or an earlier one, to the last epoch."""
-        self._resume(resume_epoch)
-        if self.epoch >= self.options.n_epochs:
-            distributed.print_once(f"{self.epoch} epochs are done; for more, raise --n_epochs")
-            return
-        self._announce()
+        """Train from where the last checkpoint stands, or an earlier one, to the last epoch.
+
+        Raises:
+            UserError: another job trains in the run directory, among others.
+        """
+        if resume_epoch is not None:
+            require_checkpoint(run_files.epoch_checkpoint(self.run_dir, resume_epoch))
+        with locked(self.run_dir, leftovers=".*.tmp"):
+            self.progress = self.checkpoints.resume(resume_epoch)
+            if self.progress.epoch >= self.options.n_epochs:
+                distributed.print_once(
+                    f"{self.progress.epoch} epochs are done; for more, raise --n_epochs"
+                )
+                return
+            self._announce()
+            self._train()
+        distributed.print_once(f"checkpoints are in {self.run_dir}")
+
+    def _train(self) -> None:
         compute = self.line[ComputeOptions]
         decision = CompileDecision(compute.compile, self.device, compute.precision)
         if decision.at_once:
             self.trainer.compile()
         logs = TrainingLogs(self.run_dir) if distributed.is_main() else None
+        done = self.progress.epoch * self.steps_per_epoch + len(self.progress.losses)
         with tqdm(
             total=self.trainer.plan.total_steps,
-            initial=self.epoch * self.steps_per_epoch,
+            initial=done,
             unit="step",
             disable=None if logs else True,  # None: where nobody watches, too
             dynamic_ncols=True,
         ) as bar:
-            while self.epoch < self.options.n_epochs:
+            while self.progress.epoch < self.options.n_epochs:
                 self._one_epoch(bar, decision, logs)
-        distributed.print_once(f"checkpoints are in {self.run_dir}")
 
     def _order(self, epoch: int) -> list[list[int]]:
         """The global batches of an epoch; an incomplete last one is left out."""
         n, size = len(self.training), self.options.batch_size
         batches = epoch_order(n, size, seed=self.options.seed, epoch=epoch, drop_last=n >= size)
         return batches[:1] if self.options.quick_test else batches
-
-    def _resume(self, epoch: int | None) -> None:
-        path = self.run_dir / run_files.LAST
-        if epoch is not None:
-            path = run_files.epoch_checkpoint(self.run_dir, epoch)
-        elif not path.exists():
-            return
-        state = load_checkpoint(path)
-        for cls in self.subject.groups:
-            asked = run_files.plain(self.line[cls])
-            stored = run_files.stored_options(cls, state, path)
-            run_files.refuse_contradiction(asked, stored, asked, path)
-        for name, value in self.subject.identity.items():
-            if name in state and state[name] != value:
-                raise UserError(
-                    f"{path}: was trained with {name.replace('_', ' ')} {state[name]}, but the "
-                    f"training images have {value}; use another --model_name"
-                )
-        try:
-            self.trainer.load_state_dict(state["trainer"])
-        except (KeyError, RuntimeError, ValueError) as error:
-            # the two packages name some weights otherwise, and order them for the optimiser
-            raise UserError(
-                f"{path}: found weights of another network, trained with "
-                f"{state['versions']}; go on with those packages, or use another --model_name"
-            ) from error
-        self.epoch, self.best_loss = state["epoch"], state["best_loss"]
-        distributed.print_once(f"going on from {path} after epoch {self.epoch}")
 
     def _announce(self) -> None:
         if not distributed.is_main():
@@ -198,11 +160,12 @@ class TrainingRun:
         write_json(self.run_dir / "config.json", {**config, "versions": run_files.versions()})
         parameters = sum(p.numel() for p in self.subject.network.parameters())
         world, size = distributed.world_size(), self.options.batch_size
+        most = "at most " if size % world else ""
         print(
             f"{len(self.training)} training images of "
             f"{' × '.join(map(str, self.training.shape))}, {parameters:,} parameters\n"
             f"on {world} × {describe(self.device)}, {size} images a step, "
-            f"{-(-size // world)} of them in each process",
+            f"{most}{-(-size // world)} of them in each process",
             flush=True,
         )
 
@@ -210,8 +173,24 @@ class TrainingRun:
         self, bar: tqdm[NoReturn], decision: CompileDecision, logs: TrainingLogs | None
     ) -> None:
         """Train, validate when it is time, log and save."""
-        begin, order = time.perf_counter(), self._order(self.epoch)
-        losses = []
+        validates = (self.progress.epoch + 1) % self.options.eval_freq == 0
+        validates |= self.progress.epoch + 1 == self.options.n_epochs
+        with Deferred() as signals:
+            rate = self._steps(bar, decision, signals)
+            self.checkpoints.refuse_infinite(self.progress)
+            mean = self.progress.mean_loss()
+            if validates:
+                self.checkpoints.save(self.progress)  # what ends the validation loses no step
+            else:
+                self._end_epoch(logs, mean, rate)
+        if validates:
+            self._end_epoch(logs, mean, rate, self._validate(logs))
+
+    def _steps(self, bar: tqdm[NoReturn], decision: CompileDecision, signals: Deferred) -> float:
+        """Take the steps that the epoch still lacks; images per second."""
+        losses, due = self.progress.losses, Clock(60 * self.options.save_every_minutes)
+        order = self._order(self.progress.epoch)[len(losses) :]
+        begin = time.perf_counter()
         for loss in self.trainer.epoch(self._batches(order)):
             losses.append(loss)
             bar.update()
@@ -220,41 +199,51 @@ class TrainingRun:
                 distributed.print_once(f"compile {sentence}")
                 if sentence.startswith("on"):
                     self.trainer.compile()
-        mean = distributed.sum_over_processes(torch.stack(losses).mean()).item()
-        mean /= distributed.world_size()
-        rate = sum(map(len, order)) / (time.perf_counter() - begin)
-        self.epoch += 1
-        self._refuse_infinite("training", mean)
-        validation = self._validate(logs) if self._is_time(self.options.eval_freq) else None
-        if validation is not None:
-            self._refuse_infinite("validation", validation)
-        best = validation is not None and validation < self.best_loss
-        self.best_loss = validation if best and validation is not None else self.best_loss
+            stopping, saving = distributed.anywhere(signals.asked, due.rings())
+            if stopping or saving:
+                self.checkpoints.save(self.progress)
+            elif len(losses) % CHECK_EVERY == 0:
+                self.checkpoints.refuse_infinite(self.progress)
+            if stopping:
+                distributed.print_once(
+                    f"stopped after {self.progress}, which is saved; the same command goes on"
+                )
+                signals.deliver()
+        return sum(map(len, order)) / (time.perf_counter() - begin)
+
+    def _end_epoch(
+        self,
+        logs: TrainingLogs | None,
+        loss: float,
+        images_per_second: float,
+        validation: float | None = None,
+    ) -> None:
+        """Save and log an epoch of so much training loss, and of validation loss if there was."""
+        if validation is not None and not math.isfinite(validation):
+            self.checkpoints.withdraw()
+            raise UserError(
+                f"the validation loss became {validation} in epoch {self.progress.epoch + 1}; the "
+                f"checkpoints in {self.run_dir} are those before it, try a smaller --lr"
+            )
+        best = validation is not None and validation < self.progress.best_loss
+        least = validation if best and validation is not None else self.progress.best_loss
+        epoch = self.progress.epoch + 1
+        self.checkpoints.save(Progress(epoch, best_loss=least), best=best)
+        self.progress = Progress(epoch, best_loss=least)
         if logs:
-            logs.training(self.epoch, mean, self.trainer.lr, rate)
-            self._save(best)
+            logs.training(epoch, loss, self.trainer.lr, images_per_second)
             shown = "" if validation is None else f"  validation {validation:.5f}"
             tqdm.write(
-                f"epoch {self.epoch}/{self.options.n_epochs}  loss {mean:.5f}{shown}"
-                f"{' (best)' if best else ''}  {rate:.0f} images/s"
+                f"epoch {epoch}/{self.options.n_epochs}  loss {loss:.5f}{shown}"
+                f"{' (best)' if best else ''}  {images_per_second:.0f} images/s"
             )
-
-    def _refuse_infinite(self, kind: str, loss: float) -> None:
-        if not math.isfinite(loss):
-            raise UserError(
-                f"the {kind} loss became {loss} in epoch {self.epoch}; the checkpoints in "
-                f"{self.run_dir} are those of the epochs before it, try a smaller --lr"
-            )
-
-    def _is_time(self, every: int) -> bool:
-        return self.epoch % every == 0 or self.epoch == self.options.n_epochs
 
     def _batches(self, order: list[list[int]]) -> Iterator[Batch]:
         """The size of each global batch, this process's images of it, and their labels."""
         mine = [distributed.share_of(batch) for batch in order]
         loaded = image_batches(self.training, mine, self.line[LoadingOptions].num_workers)
         for batch, share, images in zip(order, mine, loaded, strict=True):
-            learnt = self.subject.augment(images, share, self.epoch)
+            learnt = self.subject.augment(images, share, self.progress.epoch)
             if self.subject.labels is None:
                 yield len(batch), learnt
             else:
@@ -265,24 +254,20 @@ class TrainingRun:
         network = copy.deepcopy(self.subject.network).eval()
         network.load_state_dict(self.trainer.evaluation_weights())
         with autocast(self.device, self.line[ComputeOptions].precision):
-            return self.subject.validate(network, self.epoch, logs)
+            return self.subject.validate(network, self.progress.epoch + 1, logs)
 
-    def _save(self, best: bool) -> None:
-        """The last checkpoint, and copies of it that are kept: the best, and every N-th epoch's."""
-        state = {
-            "options": {
-                cls.__name__: run_files.plain(self.line[cls]) for cls in self.subject.groups
-            },
-            **self.subject.identity,
-            **self.subject.findings(),
-            "trainer": self.trainer.state_dict(),
-            "weights": self.trainer.evaluation_weights(),
-            "epoch": self.epoch,
-            "best_loss": self.best_loss,
-            "versions": run_files.versions(),
-        }
-        save_checkpoint(self.run_dir / run_files.LAST, state)
-        if best:
-            save_checkpoint(self.run_dir / run_files.BEST, state)
-        if self.epoch % self.options.checkpoint_every == 0:
-            save_checkpoint(run_files.epoch_checkpoint(self.run_dir, self.epoch), state)
+
+class Clock:
+    """When to save: it rings every so many seconds; 0 is never."""
+
+    def __init__(self, every_s: float) -> None:
+        self._every = every_s
+        self._last = time.monotonic()
+
+    def rings(self) -> bool:
+        """Whether the time has come since it last rang."""
+        now = time.monotonic()
+        if not self._every or now - self._last < self._every:
+            return False
+        self._last = now
+        return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -151,6 +152,7 @@ def image_batches(
         batch_sampler=order,  # type: ignore[arg-type] # its stub wants the sampler to hold lists
         collate_fn=_as_it_is,
         num_workers=num_workers,
+        worker_init_fn=_stay,
         generator=torch.Generator(),  # leaves the global one, and so the noise, alone
     )
     for batch in loader:
@@ -180,6 +182,11 @@ def epoch_order(
     end = n - n % batch_size if drop_last else n
     starts = range(0, end, batch_size)
     return [order[start : start + batch_size][rank::world_size].tolist() for start in starts]
+
+
+def _stay(worker: int) -> None:
+    """Outlive torchrun's SIGTERM, which asks the main process to end its step and save."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _as_it_is(batch: Any) -> Any:  # noqa: ANN401 - whatever __getitems__ returned

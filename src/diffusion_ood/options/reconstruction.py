@@ -64,7 +64,7 @@ class ReconstructOptions:
         "strength β of classifier-free guidance, (1+β)·conditional − β·unconditional; 0 is none",
         default=0.0,
     )
-    batch_size: int = option("images read and reported on at a time", default=64)
+    batch_size: int = option("images that a process reads and saves at a time", default=64)
     max_batch: int = option("trajectories in one network call; bounds the memory", default=256)
     drop_last: bool = option("leave out the images of an incomplete last batch", default=False)
     eval_checkpoint: str = option("best, last, or the path of a checkpoint", default="best")

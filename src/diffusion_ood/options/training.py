@@ -22,6 +22,9 @@ class FitOptions:
     lr: float = option("learning rate of Adam", default=2.5e-5)
     eval_freq: int = option("epochs between validations", default=10)
     checkpoint_every: int = option("epochs between the checkpoints that are kept", default=100)
+    save_every_minutes: float = option(
+        "minutes between saves within an epoch; 0 saves at its end alone", default=10.0
+    )
     quick_test: bool = option("one training and one validation batch an epoch", default=False)
     seed: int = option("seed of the weights, the order of the images and the noise", default=2)
 
@@ -29,6 +32,7 @@ class FitOptions:
         any_seed(self.seed)
         for name in ("n_epochs", "batch_size", "lr", "eval_freq", "checkpoint_every"):
             positive(name, getattr(self, name))
+        at_least("save_every_minutes", self.save_every_minutes, 0)
 
 
 @dataclass(frozen=True)

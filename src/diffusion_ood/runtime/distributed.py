@@ -5,31 +5,39 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from diffusion_ood.errors import UserError
 from diffusion_ood.runtime.device import pick_device
 
 Item = TypeVar("Item")
 
+# One process may pack a million images, or score its share, long before the others. A process that
+# ends is noticed at once, by its closed connections and by torchrun; this is not for that.
+PATIENCE = timedelta(days=1)
+
 
 @contextlib.contextmanager
 def process_group(device: str) -> Iterator[torch.device]:
-    """Join torchrun's processes, NCCL on CUDA and gloo elsewhere; gives this process's device."""
+    """Join torchrun's processes, NCCL on CUDA and gloo elsewhere; gives this process's device.
+
+    After an error the group is left as it is: leaving it could wait for the others for ever.
+    """
     if "LOCAL_RANK" not in os.environ:
         yield pick_device(device)
         return
     chosen = pick_device(device, int(os.environ["LOCAL_RANK"]))
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
-    distributed.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
-    try:
-        yield chosen
-    finally:
-        distributed.destroy_process_group()
+    backend = "cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo"
+    distributed.init_process_group(backend, timeout=PATIENCE)
+    yield chosen
+    distributed.destroy_process_group()
 
 
 def rank() -> int:
@@ -71,6 +79,15 @@ def sum_over_processes(values: Tensor) -> Tensor:
     return values
 
 
+def anywhere(*flags: bool) -> list[bool]:
+    """Of each flag, whether any process has raised it; a device's work is not waited for."""
+    if not distributed.is_initialized():
+        return list(flags)
+    raised = torch.tensor(flags, dtype=torch.uint8)
+    distributed.all_reduce(raised, distributed.ReduceOp.MAX)
+    return [flag != 0 for flag in raised.tolist()]
+
+
 def replicated(network: nn.Module) -> nn.Module:
     """The network with its gradients averaged over the processes; itself in a single process."""
     return DistributedDataParallel(network) if distributed.is_initialized() else network
@@ -83,3 +100,9 @@ def gather(value: Any) -> list[Any]:  # noqa: ANN401 - any picklable value of ou
     values: list[Any] = [None] * world_size()
     distributed.all_gather_object(values, value)
     return values
+
+
+def refuse_difference(value: object, sentence: str) -> None:
+    """Raise a `UserError` in every process when they do not all have this value."""
+    if any(other != value for other in gather(value)):
+        raise UserError(sentence)

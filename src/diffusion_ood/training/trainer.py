@@ -97,13 +97,13 @@ class Trainer:
         self.objective = objective
         self.plan = plan
         self.step = 0
-        self._device = next(network.parameters()).device
-        fused = self._device.type in ("cpu", "cuda")
+        self.device = next(network.parameters()).device
+        fused = self.device.type in ("cpu", "cuda")
         self._optimizer = optimizer or torch.optim.Adam(
             network.parameters(), lr=plan.lr, fused=fused
         )
         fp16 = plan.precision == "fp16"
-        self._scaler = torch.amp.GradScaler(self._device.type, enabled=fp16)
+        self._scaler = torch.amp.GradScaler(self.device.type, enabled=fp16)
         self._average = WeightAverage(network, plan.ema_decay) if plan.ema_decay else None
         self._forward: Callable[..., Tensor] = distributed.replicated(network)
 
@@ -120,7 +120,7 @@ class Trainer:
         """Take a step on each global batch, yielding its mean loss, a scalar on the device."""
         self.network.train()
         for n, *tensors in batches:
-            tensors = [tensor.to(self._device, non_blocking=True) for tensor in tensors]
+            tensors = [tensor.to(self.device, non_blocking=True) for tensor in tensors]
             loss = self._learn(n, *tensors)
             self.step += 1
             yield loss
@@ -133,7 +133,7 @@ class Trainer:
         for group in self._optimizer.param_groups:
             group["lr"] = self.plan.lr_at(self.step)
         known = () if labels is None else (labels,)
-        with autocast(self._device, self.plan.precision):
+        with autocast(self.device, self.plan.precision):
             losses = self.objective.loss(self._forward, images, n, mine, seed, *known)
         # DDP averages over processes: the sum over the global batch, divided by its size.
         loss = losses.sum() * distributed.world_size() / n
@@ -152,6 +152,11 @@ class Trainer:
         """The averaged weights where there are any, else the network's own."""
         return self._average.weights if self._average else self.network.state_dict()
 
+    def weights(self) -> list[Tensor]:
+        """The network's weights, and the averaged ones."""
+        average = self._average.weights if self._average else {}
+        return [*self.network.state_dict().values(), *average.values()]
+
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next step depends on."""
         return {
@@ -167,7 +172,7 @@ class Trainer:
         self.network.load_state_dict(state["network"])
         if self._average:
             self._average.weights = {
-                name: weight.to(self._device, copy=True)
+                name: weight.to(self.device, copy=True)
                 for name, weight in (state["average"] or self.network.state_dict()).items()
             }
         self._optimizer.load_state_dict(state["optimizer"])

@@ -1,0 +1,144 @@
+"""Training that is stopped, killed, torn or taken twice goes on as if nothing had happened."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from diffusion_ood.runtime.checkpoint import load_checkpoint
+
+# Four epochs of three steps; a validation every second one.
+FLAGS = ["--n_epochs=4", "--ema_decay=0.9", "--lr_schedule=cosine", "--eval_freq=2"]
+
+
+def weights(run_dir: Path) -> dict[str, Tensor]:
+    """The averaged weights, the network's, and the optimiser's moments."""
+    trainer = load_checkpoint(run_dir / "checkpoint.pth")["trainer"]
+    moments = trainer["optimizer"]["state"]
+    return {
+        **{f"average {name}": weight for name, weight in trainer["average"].items()},
+        **{f"network {name}": weight for name, weight in trainer["network"].items()},
+        **{f"moment {k} {name}": m for k in moments for name, m in moments[k].items()},
+    }
+
+
+def assert_equal_to_the_bit(found: Path, expected: Path) -> None:
+    a, b = weights(found), weights(expected)
+    assert a.keys() == b.keys()
+    assert [name for name in a if not torch.equal(a[name], b[name])] == []
+
+
+@pytest.fixture(scope="module")
+def flags(train_flags: Callable[[Path, Path], list[str]], splits: Path) -> Callable[..., list[str]]:
+    """The command line that trains in a run directory."""
+    return lambda run_dir, *more: ["train_ddpm", *train_flags(run_dir, splits), *FLAGS, *more]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(nursery: Any, flags: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run directory of a training that nothing happened to."""
+    run_dir = tmp_path_factory.mktemp("runs") / "whole"
+    job = nursery.start(*flags(run_dir))
+    assert job.wait() == 0, job.text
+    (run_dir / "log").write_text(job.text)
+    return run_dir
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Path:
+    """An empty run directory."""
+    return tmp_path / "runs" / "A"
+
+
+def losses(text: str) -> list[str]:
+    """What was said of each epoch's losses."""
+    return re.findall(r"(epoch \d/4  loss \S+(?:  validation \S+)?)", text)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_the_step_and_ends_with_its_own_code(
+    number: signal.Signals, nursery: Any, flags: Any, run_dir: Path, uninterrupted: Path
+) -> None:
+    stopped = nursery.start(*flags(run_dir), FAULT=f"{number.name}@5")
+    assert stopped.wait() == -number  # a shell shows 143 and 130
+    assert "stopped after epoch 1 and 2 steps, which is saved" in stopped.text
+    assert "Traceback" not in stopped.text
+    content = load_checkpoint(run_dir / "checkpoint.pth")
+    assert (content["epoch"], len(content["losses"]), content["trainer"]["step"]) == (1, 2, 5)
+    again = nursery.start(*flags(run_dir))
+    assert again.wait() == 0
+    assert "after epoch 1 and 2 steps" in again.text
+    assert_equal_to_the_bit(run_dir, uninterrupted)
+    assert losses(stopped.text + again.text) == losses((uninterrupted / "log").read_text())
+
+
+def test_kills_lose_no_step_before_the_last_save(
+    nursery: Any, flags: Any, run_dir: Path, uninterrupted: Path
+) -> None:
+    """Each process is killed in its fifth step, and has saved after the fourth."""
+    starts = []
+    for _ in range(2):
+        killed = nursery.start(*flags(run_dir), FAULT="SIGKILL@5", SAVE_EVERY="1")
+        assert killed.wait() == -signal.SIGKILL
+        starts.append(load_checkpoint(run_dir / "checkpoint.pth")["trainer"]["step"])
+    assert starts == [4, 8]
+    assert nursery.start(*flags(run_dir), SAVE_EVERY="1").wait() == 0
+    assert_equal_to_the_bit(run_dir, uninterrupted)
+    assert not list(run_dir.glob(".*.tmp"))
+
+
+def test_a_torn_checkpoint_gives_way_to_the_one_before(
+    nursery: Any, flags: Any, run_dir: Path, uninterrupted: Path
+) -> None:
+    assert nursery.start(*flags(run_dir), FAULT="SIGKILL@9").wait() == -signal.SIGKILL
+    last = run_dir / "checkpoint.pth"
+    os.truncate(last, last.stat().st_size - 1000)
+    again = nursery.start(*flags(run_dir))
+    assert again.wait() == 0
+    assert "checkpoint.pth: found other bytes than checkpoint.pth.sha256 says" in again.text
+    assert "the checkpoint saved before it takes its place" in again.text
+    assert_equal_to_the_bit(run_dir, uninterrupted)
+
+
+def test_two_damaged_checkpoints_are_one_sentence(nursery: Any, flags: Any, run_dir: Path) -> None:
+    assert nursery.start(*flags(run_dir), FAULT="SIGKILL@9").wait() == -signal.SIGKILL
+    for name in ("checkpoint.pth", "checkpoint_previous.pth"):
+        os.truncate(run_dir / name, 1000)
+    again = nursery.start(*flags(run_dir))
+    assert again.wait() == 2
+    (sentence,) = [line for line in again.text.splitlines() if line.startswith("error: ")]
+    assert "checkpoint_previous.pth: found other bytes than" in sentence
+    assert "Traceback" not in again.text
+
+
+def test_one_job_trains_in_a_run_directory_and_a_dead_one_holds_nothing(
+    nursery: Any, flags: Any, run_dir: Path
+) -> None:
+    first = nursery.start(*flags(run_dir), FAULT="SIGSTOP@2")
+    first.wait_for(first.is_stopped)
+    second = nursery.start(*flags(run_dir))
+    assert second.wait() == 2
+    holder = f"commands.py (process {first.pid} on {socket.gethostname()})"
+    assert f"error: {run_dir}: {holder} is at work there" in second.text
+    os.kill(first.pid, signal.SIGKILL)
+    assert first.wait() == -signal.SIGKILL
+    assert nursery.start(*flags(run_dir, "--n_epochs=1")).wait() == 0
+
+
+def test_a_checkpoint_amid_an_epoch_wants_the_same_batches(
+    nursery: Any, flags: Any, run_dir: Path
+) -> None:
+    assert nursery.start(*flags(run_dir), FAULT="SIGTERM@5").wait() == -signal.SIGTERM
+    other = nursery.start(*flags(run_dir, "--batch_size=3"))
+    assert other.wait() == 2
+    assert "was saved amid an epoch" in other.text
+    assert "batch_size 3" in other.text
