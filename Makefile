@@ -10,7 +10,7 @@ DEMO_IMAGES := 250
 
 .DEFAULT_GOAL := help
 
-.PHONY: help venv demo test test-slow test-browser lint dist clean
+.PHONY: help venv demo test test-slow test-browser newcomer lint docs dist docker-test clean
 
 help:  ## list the targets
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ {printf "make %-14s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,16 @@ lint: venv  ## check formatting, style and types
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/hadolint --failure-threshold=error docker/Dockerfile
+
+docs: venv  ## build the site into build/site, without a warning
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
+
+docker-test:  ## build the container image and run the main job inside; as root on Debian
+	docker/test_image.sh
+
+newcomer:  ## walk a newcomer's path in a fresh clone: demo, own folder, report
+	tests/newcomer.sh
 
 dist: venv  ## build the wheel and the sdist into dist/
 	$(RUN) -m build

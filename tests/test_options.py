@@ -66,7 +66,7 @@ REFUSED = [
     ("DatasetOptions", "name", "n"),  # without a folder
     ("DatasetOptions", "group_by", "(.*)"),  # without a folder
     ("DatasetOptions", "test_fraction", 0.0),
-    ("DatasetOptions", "test_fraction", 1.0),
+    ("DatasetOptions", "test_fraction", 1.1),
 ]
 
 

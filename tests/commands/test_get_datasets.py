@@ -77,7 +77,7 @@ def test_an_image_folder_becomes_splits_and_the_next_command(
         (["--image_folder=x"], "--image_folder, --name: found one"),
         (["--image_folder=x", "--name=a/b"], "--name: found 'a/b'"),
         (["--image_folder=x", "--name=a", "--datasets=MNIST"], "--datasets, --image_folder: found"),
-        (["--image_folder=x", "--name=a", "--test_fraction=1"], "--test_fraction: found 1.0"),
+        (["--image_folder=x", "--name=a", "--test_fraction=1.5"], "--test_fraction: found 1.5"),
         (["--group_by=x"], "--group_by: found without --image_folder"),
         (["--num_workers=-1"], "--num_workers: found -1"),
     ],

@@ -58,6 +58,16 @@ def test_the_division_depends_on_the_seed_alone(tmp_path: Path) -> None:
     assert prepared(tmp_path, seed=1)["test"].images != first["test"].images
 
 
+def test_a_set_that_only_tests_has_one_split_of_everything(tmp_path: Path) -> None:
+    touch(tmp_path / "in", ["b.png", "a.png"])
+    splits = prepared(tmp_path, test_fraction=1)
+    assert list(splits) == ["test"]
+    assert splits["test"].images == ("../../in/a.png", "../../in/b.png")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="found 0 images"):
+        prepare_folder(tmp_path / "empty", "S", tmp_path, group_by=None, test_fraction=1, seed=0)
+
+
 @pytest.mark.parametrize("pattern", [r"p(\d+)_", r"p\d+"])
 def test_a_patient_is_in_one_split(tmp_path: Path, pattern: str) -> None:
     touch(tmp_path / "in", [f"p{patient}_{i}.png" for patient in range(20) for i in range(3)])

@@ -48,7 +48,8 @@ def _prepare_folder(options: DatasetOptions, data_root: Path) -> None:
         test_fraction=options.test_fraction,
         seed=options.seed,
     )
-    _print_next(options.name, splits, is_grayscale=False)
+    if "train" in splits:
+        _print_next(options.name, splits, is_grayscale=False)
 
 
 def _prepare_sets(options: DatasetOptions, data_root: Path) -> None:

@@ -34,7 +34,10 @@ class DatasetOptions:
         "match) names the patient; a patient's images share one split",
         default=None,
     )
-    test_fraction: float = option("share of --image_folder that tests", default=0.2)
+    test_fraction: float = option(
+        "share of --image_folder that tests; 1 makes a test split alone, as an OOD set needs",
+        default=0.2,
+    )
     seed: int = option("seed of the division into splits", default=2)
     num_workers: int = option("processes that write images", default=2)
 
@@ -47,4 +50,5 @@ class DatasetOptions:
             folder_name("name", self.name)
         if self.group_by is not None and self.image_folder is None:
             raise UserError("--group_by: found without --image_folder, expected both")
-        share("test_fraction", self.test_fraction)
+        if self.test_fraction != 1:
+            share("test_fraction", self.test_fraction)

@@ -36,11 +36,12 @@ def prepare_folder(
         data_root: the splits go to its folder `data_splits`.
         group_by: a regular expression to search a file's relative path for; its first group, or
             else the whole match, names the patient. Without it every image is its own group.
-        test_fraction: share of the groups that test; 5 % of the others validate.
+        test_fraction: share of the groups that test; 5 % of the others validate. With 1 there is
+            a test split alone.
         seed: of the division.
 
     Raises:
-        UserError: no folder, fewer than three groups, or a file without a group.
+        UserError: no folder or no image, fewer than three groups to divide, or a file without a group.
     """
     images, ignored = list_images(folder)
     for suffix, count in sorted(ignored.items()):
@@ -52,9 +53,10 @@ def prepare_folder(
     parts: dict[Part, Files] = {}
     for part in ("train", "val", "test"):
         chosen = [i for i, group in enumerate(groups) if part_of[group] == part]
-        parts[part] = Files(
-            [root / images[i] for i in chosen], labels and [labels[i] for i in chosen]
-        )
+        if chosen:
+            parts[part] = Files(
+                [root / images[i] for i in chosen], labels and [labels[i] for i in chosen]
+            )
     return write_splits(name, parts, data_root.resolve(), seed)
 
 
@@ -77,6 +79,8 @@ def list_images(folder: Path) -> tuple[list[str], Counter[str]]:
 
 def divide(groups: Sequence[str], test_fraction: float, seed: int, folder: Path) -> dict[str, Part]:
     """The part of each group, by a seeded shuffle: test, then val, then train."""
+    if test_fraction == 1 and groups:
+        return dict.fromkeys(groups, "test")
     if len(groups) < 3:
         raise UserError(
             f"{folder}: found {len(groups)} images or groups of them, expected at least 3, "
