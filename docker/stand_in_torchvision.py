@@ -1,8 +1,8 @@
 """Lets a CUDA build of torchvision be imported under a CPU build of torch, in docker-test alone.
 
 Such a torchvision cannot load its own operators and then fails to describe one of them, `nms`,
-which nothing here calls. Declared before the import, it can be described. A `.pth` file imports this
-at Python's start; the container file takes torchvision's own CPU build, which needs none of it.
+which nothing here calls. Declared before the import, it can be described. A `.pth` file imports
+this at Python's start; the container file takes torchvision's CPU build, which needs none of it.
 """
 
 import importlib.abc

@@ -41,7 +41,7 @@ def prepare_folder(
         seed: of the division.
 
     Raises:
-        UserError: no folder or no image, fewer than three groups to divide, or a file without a group.
+        UserError: no folder, no image, fewer than three groups, or a file without a group.
     """
     images, ignored = list_images(folder)
     for suffix, count in sorted(ignored.items()):
