@@ -1,0 +1,177 @@
+"""Impossible flags, and sets that may not be compared: one sentence, exit code 2, no work done."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from diffusion_ood import cli
+from diffusion_ood.commands import get_datasets, ood_detection, reconstruct, train_ddpm
+from diffusion_ood.errors import UserError
+
+SCORE = {
+    "--inference_skip_factor=0": "found 0, expected more than 0",
+    "--num_inference_steps=0": "found 0, expected more than 0",
+    "--num_inference_steps=2000": "found 2000, expected at most the model's 1000",
+    "--batch_size=-1": "found -1, expected more than 0",
+    "--batch_size=1e3": "invalid int value: '1e3'",
+    "--first_n=-3": "found -3, expected more than 0",
+    "--max_batch=0": "found 0, expected more than 0",
+    "--repeats=0": "found 0, expected more than 0",
+    "--save_images=-1": "found -1, expected at least 0",
+    "--budget=5000": "found calls for 5000 noise levels, expected 1 to 1000",
+    "--levels=5000": "found 5000, expected times from 0 to 999",
+    "--guidance=nan": "found nan, expected at least 0",
+    "--image_size=0": "found 0, expected more than 0",
+    "--image_size=100000": "found 100000, expected at most 10000",
+    "--image_roi=0,0": r"found \(0, 0\), expected 2 sides",
+    "--intensity_range=-inf,inf": r"found \(-inf, inf\), expected LOW,HIGH",
+    "--num_workers=-1": "found -1, expected at least 0",
+    "--seed=99999999999999999999": "expected at most",
+    "--sampler=euler": "invalid choice: 'euler'",
+    "--precision=fp8": "invalid choice: 'fp8'",
+    "--scores=psnr": "found 'psnr', expected some of mse",
+    "--on_error=ignore": "invalid choice: 'ignore'",
+    "--no_such_flag=1": "unrecognized arguments: --no_such_flag=1",
+    "--device=cuda:77": "found 'cuda:77', which this machine cannot use",
+    "--device=abacus": "found 'abacus', which this machine cannot use",
+    "--model_name=../elsewhere": "expected the name of one folder",
+    "--eval_checkpoint=/none.pth": "/none.pth: found no checkpoint there",
+    "--ddpm_checkpoint_epoch=77": "found no checkpoint there",
+    "--in_ids=/none.csv": "/none.csv: no such file, expected a split CSV",
+}
+TRAIN = {
+    "--lr=nan": "found nan, expected more than 0",
+    "--lr=inf": "found inf, expected more than 0",
+    "--n_epochs=0": "found 0, expected more than 0",
+    "--ema_decay=1": "expected 0 <= ema_decay < 1",
+    "--max_train_t=5000": "found 5000, expected at most 1000",
+    "--beta_start=2": "expected 0 < beta_start <= beta_end < 1",
+    "--num_classes=3": "found no labels, expected a second column",
+    "--spatial_dimension=4": "found 4, expected 2 or 3",
+    "--spatial_dimension=3": "row 2: .*expected a volume as .nii, .nii.gz or NPY",
+    "--validation_ids=/none.csv": "/none.csv: no such file",
+    "--image_size=3": "found images of 3 × 3 pixels, expected sides that are multiples of",
+}
+DETECT = {
+    "--target_fpr=2": "found 2.0, expected a share between 0 and 1",
+    "--t_skip=0": "found 0, expected more than 0",
+    "--n_bootstrap=-1": "found -1, expected at least 0",
+    "--seed=-1": "found -1, expected at least 0",
+    "--out_data=nope": "results_.*no such score table",
+}
+PREPARE = {
+    "--datasets=Nope": "found Nope, expected some of MNIST",
+    "--num_workers=-1": "found -1, expected at least 0",
+    "--image_folder=/none": "--image_folder, --name: found one, expected both",
+    "--test_fraction=7": "found 7.0, expected a share between 0 and 1",
+}
+
+
+@pytest.fixture
+def refusal(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """`refusal(main, argv)` is the one line on stderr of a run that ends with 2."""
+
+    def run(main: Callable[[Sequence[str]], None], argv: Sequence[str]) -> str:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            cli.run(lambda: main(argv))
+        error = capsys.readouterr().err
+        assert left.value.code == cli.USER_ERROR_EXIT_CODE, error
+        (line,) = error.splitlines()
+        return line
+
+    return run
+
+
+@pytest.mark.parametrize("flag", SCORE)
+def test_reconstruct(
+    flag: str,
+    refusal: Callable[..., str],
+    run_dir: Path,
+    score_flags: Callable[[Path], list[str]],
+) -> None:
+    argv = [*score_flags(run_dir), "--scores=mse", flag]
+    if flag.startswith(("--budget", "--levels")):
+        argv = [word for word in argv if not word.startswith("--num_inference_steps")]
+    assert re.search(f"error: .*{SCORE[flag]}", refusal(reconstruct.main, argv))
+    assert not (run_dir / "ood").exists()
+
+
+@pytest.mark.parametrize("flag", TRAIN)
+def test_train(
+    flag: str,
+    refusal: Callable[..., str],
+    tmp_path: Path,
+    splits: Path,
+    train_flags: Callable[[Path, Path], list[str]],
+) -> None:
+    argv = [*train_flags(tmp_path / "runs" / "A", splits), flag]
+    assert re.search(f"error: .*{TRAIN[flag]}", refusal(train_ddpm.main, argv))
+    assert not list((tmp_path / "runs").rglob("*.pth"))
+
+
+@pytest.mark.parametrize("flag", DETECT)
+def test_detect(flag: str, refusal: Callable[..., str], run_dir: Path) -> None:
+    argv = [f"--output_dir={run_dir.parent}", "--model_name=A", flag]
+    assert re.search(f"error: .*{DETECT[flag]}", refusal(ood_detection.main, argv))
+    assert not (run_dir / "ood").exists()
+
+
+@pytest.mark.parametrize("flag", PREPARE)
+def test_prepare(flag: str, refusal: Callable[..., str], tmp_path: Path) -> None:
+    argv = [f"--data_root={tmp_path / 'data'}", flag]
+    assert re.search(f"error: .*{PREPARE[flag]}", refusal(get_datasets.main, argv))
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("link", ["", "symbolic", "hard"])
+@pytest.mark.parametrize(("flag", "names"), [("out_ids", "in and B"), ("in_ids", "val and in")])
+def test_an_image_in_two_sets_that_are_compared_is_refused_before_any_work(
+    link: str,
+    flag: str,
+    names: str,
+    refusal: Callable[..., str],
+    run_dir: Path,
+    own_splits: Path,
+    score_flags: Callable[[Path], list[str]],
+) -> None:
+    other, name = ("A_test", "B_test") if flag == "out_ids" else ("A_val", "A_test")
+    same = own_splits / name / "again.png"
+    if link == "symbolic":
+        same.symlink_to(own_splits / other / "3.png")
+    elif link:
+        same.hardlink_to(own_splits / other / "3.png")
+    image = f"{name}/again.png" if link else f"./{other}/3.png"
+    (own_splits / f"{name}.csv").write_text(f"image\n{name}/0.png\n{image}\n")
+    argv = score_flags(run_dir)
+    sets = {"validation_ids": "A_val", "in_ids": "A_test", "out_ids": "B_test"}
+    argv += [f"--{option}={own_splits / f'{stem}.csv'}" for option, stem in sets.items()]
+    line = refusal(reconstruct.main, argv)
+    found = rf"{name}\.csv, row 3: found {re.escape(image)}, which is the image of .*"
+    assert re.search(rf"{found}{other}\.csv, row 5, expected different images in {names}", line)
+    assert not (run_dir / "ood").exists()
+
+
+def test_a_flipped_set_shares_its_files(
+    score: Callable[..., Path], run_dir: Path, splits: Path
+) -> None:
+    flipped = f"--out_ids={splits / 'A_vflip_test.csv'}"
+    ood = score(run_dir, flipped, "--run_val=0")
+    assert (ood / "results_A_vflip.csv").exists()
+    shutil.copy(ood / "results_in.csv", ood / "results_val.csv")
+    companion = json.loads((ood / "results_in.json").read_text())
+    facts = {**companion["facts"], "split": "/elsewhere/A_val.csv"}
+    (ood / "results_val.json").write_text(json.dumps({**companion, "facts": facts}))
+    detect = [f"--output_dir={run_dir.parent}", "--model_name=A", "--n_bootstrap=0"]
+    ood_detection.main(detect)
+    companion = json.loads((ood / "results_A_vflip.json").read_text())
+    companion["facts"]["flip"] = None  # as the same images, scored by a run of their own, have
+    (ood / "results_A_vflip.json").write_text(json.dumps(companion))
+    with pytest.raises(UserError, match="is both in in and in A_vflip, expected different images"):
+        ood_detection.main(detect)
