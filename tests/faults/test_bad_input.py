@@ -49,7 +49,9 @@ def written(*folders: Path) -> dict[str, str]:
     """What lies below, by its digest; an empty part and what it will be made with are no result."""
     files = (path for folder in folders for path in folder.rglob("*") if path.is_file())
     return {
-        str(path): sha256(path) for path in files if path.suffix != ".json" and path.stat().st_size
+        str(path): sha256(path)
+        for path in files
+        if path.suffix != ".json" and path.name != ".lock" and path.stat().st_size
     }
 
 
