@@ -21,11 +21,13 @@ from diffusion_ood.commands.console import invocation
 from diffusion_ood.detection.assessment import Assessment, assess
 from diffusion_ood.detection.metrics import TITLES, Interval
 from diffusion_ood.detection.table import write_table
-from diffusion_ood.options import DetectOptions, RunOptions
+from diffusion_ood.options import DetectOptions, RunOptions, TrackOptions
+from diffusion_ood.report.logs import log_results, open_tracker
 from diffusion_ood.report.page import write_report
+from diffusion_ood.report.provenance import trace
 from diffusion_ood.runtime.files import write_json
 
-GROUPS = (RunOptions, DetectOptions)
+GROUPS = (RunOptions, DetectOptions, TrackOptions)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -33,14 +35,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     line = cli.parse(__doc__, GROUPS, argv)
     run, options = line[RunOptions], line[DetectOptions]
     results = assess(run.ood_dir, options)
+    tracker = open_tracker(run, line[TrackOptions], "detect")
     for text in _report(run.model_name, results, options):
         print(text)
     for path in _write(run, options, results):
         print(f"written: {path}")
+    provenance = trace(run.run_dir, run.ood_dir, results, line.command(invocation("detect")))
+    log_results(tracker, results, provenance)
+    tracker.close()
     path = run.ood_dir / "report.html"
-    write_report(
-        path, run.model_name, results, options.target_fpr, line.command(invocation("detect"))
-    )
+    write_report(path, run.model_name, results, options.target_fpr, provenance)
     print(f"report: {path}")
 
 

@@ -35,7 +35,9 @@ from diffusion_ood.options import (
     LoadingOptions,
     ReconstructOptions,
     RunOptions,
+    TrackOptions,
 )
+from diffusion_ood.report.logs import log_set, open_tracker
 from diffusion_ood.runtime import distributed
 from diffusion_ood.runtime.batching import MaybeCompiled
 from diffusion_ood.runtime.device import describe, prepare
@@ -49,6 +51,7 @@ GROUPS = (
     DiffusionOptions,
     LoadingOptions,
     ComputeOptions,
+    TrackOptions,
 )
 
 
@@ -65,6 +68,11 @@ def main(argv: Sequence[str] | None = None) -> None:
                 run.score(task, images_after=sum(len(later.split) for later in tasks[number + 1 :]))
             for task in tasks:
                 run.show(task)
+            if distributed.is_main():
+                tracker = open_tracker(line[RunOptions], line[TrackOptions], "reconstruct")
+                for task in tasks:
+                    log_set(tracker, run.ood_dir, task.name, run.fingerprint)
+                tracker.close()
         distributed.print_once(
             f"tables are in {line[RunOptions].ood_dir}; next: {invocation('detect')} "
             f"--output_dir={line[RunOptions].output_dir} --model_name={line[RunOptions].model_name}"

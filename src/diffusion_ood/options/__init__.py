@@ -18,6 +18,7 @@ from diffusion_ood.options.models import (
 from diffusion_ood.options.reconstruction import ReconstructOptions
 from diffusion_ood.options.sampling import InterpolationOptions, SampleOptions
 from diffusion_ood.options.second_system import MainOptions, OodDetectOptions
+from diffusion_ood.options.tracking import TrackOptions
 from diffusion_ood.options.training import ClassifierTrainOptions, FitOptions, TrainOptions
 
 __all__ = [
@@ -36,5 +37,6 @@ __all__ = [
     "ReconstructOptions",
     "RunOptions",
     "SampleOptions",
+    "TrackOptions",
     "TrainOptions",
 ]

@@ -20,7 +20,7 @@ from diffusion_ood.detection.assessment import Assessment
 from diffusion_ood.detection.metrics import TITLES, Interval
 from diffusion_ood.report.figures import Plotter
 from diffusion_ood.report.gallery import Gallery, galleries
-from diffusion_ood.report.provenance import trace
+from diffusion_ood.report.provenance import Provenance
 from diffusion_ood.runtime.files import atomic_write
 
 MAX_DRAWN = 16  # OOD sets with figures and images, those that are hardest to tell from "in"
@@ -49,7 +49,7 @@ class Section:
 
 
 def write_report(
-    path: Path, model_name: str, results: Assessment, target_fpr: float, command: str
+    path: Path, model_name: str, results: Assessment, target_fpr: float, provenance: Provenance
 ) -> None:
     """Write the report, atomically; it has at most 5 MB, whatever the number of images and sets.
 
@@ -58,7 +58,7 @@ def write_report(
         model_name: of the run.
         results: what the tables say.
         target_fpr: share of in-distribution images that may be called OOD.
-        command: the line that assessed the tables.
+        provenance: how they were made.
     """
     limit = decisions.threshold(results.scores["val"].iloc[:, 0], target_fpr)
     plotter = Plotter(results, limit)
@@ -82,7 +82,7 @@ def write_report(
         overview=_overview(plotter, results),
         sections=[_section(results, plotter, name, shown[name]) for name in drawn],
         in_gallery=shown["in"],
-        provenance=trace(path.parent.parent, path.parent, results, command),
+        provenance=provenance,
     )
     with atomic_write(path) as file:
         file.write(page)

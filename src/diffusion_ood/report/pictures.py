@@ -63,12 +63,11 @@ def load_pictures(path: Path, fingerprint: Mapping[str, Any] | None) -> Pictures
     try:
         with np.load(path, allow_pickle=False) as file:
             about, cells = json.loads(str(file["about"])), file["cells"]
+        filenames, starts = tuple(about["filenames"]), tuple(about["starts"])
+        found = Pictures(filenames, starts, cells, about["per_kind"], about["fingerprint"])
     except (FileNotFoundError, ValueError, KeyError, OSError, EOFError):
         return None
-    if fingerprint is None or about["fingerprint"] != json.loads(json.dumps(fingerprint)):
-        return None
-    filenames, starts = tuple(about["filenames"]), tuple(about["starts"])
-    return Pictures(filenames, starts, cells, about["per_kind"], about["fingerprint"])
+    return found if found.fingerprint == json.loads(json.dumps(fingerprint)) else None
 
 
 def png(pixels: NDArray[np.uint8], max_side: int | None = None) -> bytes:

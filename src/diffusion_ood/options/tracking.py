@@ -1,0 +1,27 @@
+"""Options of logs that compare runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Literal
+
+from diffusion_ood.cli import option
+from diffusion_ood.errors import UserError
+
+
+@dataclass(frozen=True)
+class TrackOptions:
+    """Logs: where reconstructions, distributions and metrics are logged to compare runs."""
+
+    tracker: Literal["tensorboard", "mlflow"] = option(
+        "TensorBoard's files in ood/tensorboard, or MLflow's local store, output_dir/mlflow.db",
+        default="tensorboard",
+    )
+
+    def __post_init__(self) -> None:
+        if self.tracker == "mlflow" and not all(map(find_spec, ("mlflow", "sqlalchemy"))):
+            raise UserError(
+                "--tracker mlflow: MLflow is not installed, expected "
+                "pip install mlflow-skinny sqlalchemy alembic"
+            )

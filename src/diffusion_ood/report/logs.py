@@ -1,0 +1,84 @@
+"""What is logged of a run: of its score tables, and of what was found in them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffusion_ood.detection.assessment import Assessment
+from diffusion_ood.detection.history import read_work
+from diffusion_ood.detection.table import read_table, score_columns, table_path
+from diffusion_ood.options import RunOptions, TrackOptions
+from diffusion_ood.report.mlflow_log import MLflow
+from diffusion_ood.report.pictures import load_pictures, pictures_path
+from diffusion_ood.report.provenance import Provenance
+from diffusion_ood.report.tensorboard_log import TensorBoard
+from diffusion_ood.report.tracker import Tracker, Value
+
+SHEET_CELL = 64  # pixels that a cell of a sheet has at least on its longer side
+
+
+def open_tracker(run: RunOptions, options: TrackOptions, command: str) -> Tracker:
+    """The tracker that is asked for, of one of the commands."""
+    if options.tracker == "mlflow":
+        return MLflow(run.output_dir, f"{run.model_name} {command}")
+    return TensorBoard(run.ood_dir / "tensorboard", command)
+
+
+def log_set(tracker: Tracker, ood_dir: Path, name: str, fingerprint: Mapping[str, Any]) -> None:
+    """Log a finished set: scores at each noise level, reconstructions, throughput.
+
+    Args:
+        tracker: where to.
+        ood_dir: the run's folder of score tables.
+        name: of the set.
+        fingerprint: of its table.
+    """
+    table = read_table(table_path(ood_dir, name))
+    for column in score_columns(table):
+        for t in sorted(table["t"].unique()):
+            values = table.loc[table["t"] == t, column]
+            tracker.histogram(name, f"levels/{column}", values, step=int(t))
+    pictures = load_pictures(pictures_path(ood_dir, name), fingerprint)
+    if pictures:
+        levels = ", ".join(map(str, pictures.starts))
+        tracker.image(name, f"images and reconstructions from t = {levels}", sheet(pictures.cells))
+    work = read_work(ood_dir, name, fingerprint)
+    if seconds := sum(entry["seconds"] for entry in work):
+        images = sum(entry["images"] * entry["processes"] for entry in work)
+        tracker.scalar(name, "images_per_second", images / seconds)
+
+
+def log_results(tracker: Tracker, results: Assessment, provenance: Provenance) -> None:
+    """Log what was found: scores, PR curves, and AUROCs beside what the run was made with."""
+    headline, inside = results.headline, results.scores["in"]
+    for name, scores in results.scores.items():
+        tracker.histogram(name, f"scores/{headline}", scores[headline])
+        if name in ("val", "in"):
+            continue
+        truth = np.repeat([False, True], [len(inside), len(scores)])
+        pooled = np.r_[inside[headline].to_numpy(), scores[headline].to_numpy()]
+        tracker.pr_curve(name, f"pr/{headline}", truth, pooled)
+    for name, called in results.called_ood.items():
+        tracker.scalar(name, "called_ood", called.value)
+    aurocs = {
+        f"auroc/{target}/{name}": found["auroc"].value
+        for target, sets in results.metrics.items()
+        for name, found in sets.items()
+    }
+    training = {f"train {name}": value for name, value in provenance.training.items()}
+    parameters: dict[str, Value] = {"headline": headline, **provenance.settings, **training}
+    tracker.compare(parameters, aurocs)
+
+
+def sheet(cells: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A row an image of `(rows, columns, H, W, channels)`, with lines between, as one picture."""
+    times = max(1, SHEET_CELL // max(cells.shape[2:4]))
+    large = cells.repeat(times, axis=2).repeat(times, axis=3)
+    framed = np.pad(large, ((0, 0), (0, 0), (0, 1), (0, 1), (0, 0)), constant_values=128)
+    rows, columns, height, width, channels = framed.shape
+    return framed.transpose(0, 2, 1, 3, 4).reshape(rows * height, columns * width, channels)

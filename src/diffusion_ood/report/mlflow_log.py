@@ -1,0 +1,82 @@
+"""MLflow's local store, where MLflow is installed."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image
+
+from diffusion_ood.report.pictures import png
+from diffusion_ood.report.tracker import Value, pr_table
+
+
+class MLflow:
+    """A run in MLflow's local store, `output_dir/mlflow.db`; distributions are JSON artifacts.
+
+    Args:
+        output_dir: the folder of all runs, which share the store.
+        name: of this run.
+    """
+
+    def __init__(self, output_dir: Path, name: str) -> None:
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # it would ask the network
+        from mlflow import MlflowClient
+
+        for noisy in ("mlflow", "alembic"):
+            logging.getLogger(noisy).setLevel(logging.WARNING)
+        store = output_dir.expanduser().resolve()
+        store.mkdir(parents=True, exist_ok=True)
+        self._client = MlflowClient(f"sqlite:///{store / 'mlflow.db'}")
+        experiment = self._client.get_experiment_by_name("diffusion-ood")
+        number = (
+            experiment.experiment_id
+            if experiment
+            else self._client.create_experiment(
+                "diffusion-ood", artifact_location=(store / "mlartifacts").as_uri()
+            )
+        )
+        self._run = self._client.create_run(number, run_name=name).info.run_id
+
+    def scalar(self, group: str, tag: str, value: float) -> None:
+        """A metric."""
+        self._client.log_metric(self._run, _name(group, tag), value)
+
+    def image(self, group: str, tag: str, pixels: NDArray[np.uint8]) -> None:
+        """A PNG among the artifacts."""
+        image = Image.open(io.BytesIO(png(pixels)))
+        self._client.log_image(self._run, image, f"{_name(group, tag)}.png")
+
+    def histogram(self, group: str, tag: str, values: ArrayLike, step: int = 0) -> None:
+        """Counts and edges, as JSON."""
+        counts, edges = np.histogram(np.asarray(values, np.float64), bins=30)
+        content = {"counts": counts.tolist(), "edges": edges.tolist()}
+        self._client.log_dict(self._run, content, f"{_name(group, tag)}/{step}.json")
+
+    def pr_curve(self, group: str, tag: str, truth: ArrayLike, scores: ArrayLike) -> None:
+        """Precision and recall, as JSON."""
+        *_, precision, recall = pr_table(truth, scores)
+        content = {"precision": precision.tolist(), "recall": recall.tolist()}
+        self._client.log_dict(self._run, content, f"{_name(group, tag)}.json")
+
+    def compare(self, parameters: Mapping[str, Value], metrics: Mapping[str, float]) -> None:
+        """Parameters and metrics."""
+        for name, parameter in parameters.items():
+            self._client.log_param(self._run, _name("", name), parameter)
+        for tag, value in metrics.items():
+            self.scalar("", tag, value)
+
+    def close(self) -> None:
+        """Mark the run as finished."""
+        self._client.set_terminated(self._run)
+
+
+def _name(group: str, tag: str) -> str:
+    """A name that MLflow accepts."""
+    return re.sub(r"[^\w. /-]", "_", f"{group}/{tag}".strip("/"))
