@@ -101,3 +101,12 @@ bench: venv  ## measure speed beside the reference loops
 	$(BENCH_SCORE) --model_name=fashionmnist_full --inference_skip_factor=4 --sampler=ddim
 	$(BENCH_DETECT) --model_name=fashionmnist_full
 	$(RUN) benchmarks/bench.py --runs=$(BENCH)/runs --data=$(BENCH)/data
+
+# 10,000 splits and images of any content; and what is known of faults in the pinned packages, which
+# needs the network.
+.PHONY: fuzz audit
+fuzz: venv
+	FUZZ_CASES=10000 $(RUN) -m pytest tests/faults/test_fuzz.py
+
+audit: venv
+	$(VENV)/bin/pip-audit --requirement requirements.txt --no-deps --disable-pip

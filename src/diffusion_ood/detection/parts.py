@@ -14,7 +14,6 @@ spare part, then the processes' parts.
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,7 +25,7 @@ import pandas as pd
 
 from diffusion_ood.detection.table import KEY_COLUMNS, encode, parse, score_columns, write_table
 from diffusion_ood.errors import UserError
-from diffusion_ood.runtime.files import atomic_write, write_json
+from diffusion_ood.runtime.files import atomic_write, write_json, write_through
 
 
 def read_companion(path: Path) -> dict[str, dict[str, Any]] | None:
@@ -96,7 +95,7 @@ class TableWriter:
         )
         """Images that were complete on opening, in the table or in any process's part."""
         part.parent.mkdir(parents=True, exist_ok=True)
-        self._file = open(part, "ab")  # noqa: SIM115 - closed by `close`
+        self._file = open(part, "ab", buffering=0)  # noqa: SIM115 - closed by `close`
 
     def append(self, rows: pd.DataFrame) -> None:
         """Add all rows of one or more images; on return they are on disk.
@@ -114,9 +113,7 @@ class TableWriter:
         if (rows.groupby("filename").size() != self._rows_per_image).any():
             raise ValueError(f"expected {self._rows_per_image} rows for every image")
         _refuse_non_finite(rows)
-        self._file.write(encode(rows, header=not self._columns).encode())
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        write_through(self._file, encode(rows, header=not self._columns).encode())
         self._columns = columns
 
     def close(self) -> None:

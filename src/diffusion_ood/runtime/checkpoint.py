@@ -36,7 +36,12 @@ def save_checkpoint(path: Path, content: dict[str, Any], previous: Path | None =
     replaced = _digests_or_own(path)
     with atomic_write(path, "wb") as file:
         hashing = _Hashing(file)
-        torch.save({"format": FORMAT, **content}, cast("IO[bytes]", hashing))
+        try:
+            torch.save({"format": FORMAT, **content}, cast("IO[bytes]", hashing))
+        except RuntimeError:  # torch's own, about the file that it could not write
+            if hashing.error is None:
+                raise
+            raise hashing.error from None
         file.flush()
         os.fsync(file.fileno())
         digest = hashing.digest.hexdigest()
@@ -105,10 +110,15 @@ class _Hashing:
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self.digest = hashlib.sha256()
+        self.error: OSError | None = None
 
     def write(self, data: bytes) -> int:
         self.digest.update(data)
-        return self._file.write(data)
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
 
     def flush(self) -> None:
         self._file.flush()

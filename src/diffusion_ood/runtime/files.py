@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import tempfile
@@ -26,7 +27,7 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
         dir=path.parent, prefix=f".{path.name[:100]}.", suffix=".tmp"
     )
     try:
-        with os.fdopen(descriptor, mode, **text) as file:  # type: ignore[call-overload] # keywords by mode
+        with _naming(path), os.fdopen(descriptor, mode, **text) as file:  # type: ignore[call-overload] # keywords by mode
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -37,6 +38,26 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)
+        raise
+
+
+def write_through(file: io.FileIO, data: bytes) -> None:
+    """Append bytes to an unbuffered file; on return they are on disk."""
+    with _naming(file.name):
+        rest = memoryview(data)
+        while rest:
+            rest = rest[file.write(rest) :]
+        os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def _naming(path: str | Path) -> Iterator[None]:
+    """Let an error of writing say which file: the system knows only its number."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = os.fspath(path)
         raise
 
 
