@@ -1,6 +1,7 @@
-"""Make the README's picture from the sheets that `make demo` leaves behind.
+"""Make a picture from the sheets that `reconstruct.py --save_images` leaves behind: a panel a set.
 
-python docs/make_figures.py demo/runs/mnist5k docs/images/reconstructions.png
+python docs/make_figures.py demo/runs/mnist5k docs/images/reconstructions.png \
+    "in=digits (in)" "MNIST5k_vflip=flipped digits (out)" "PhotoPatches=photographs (out)"
 """
 
 from __future__ import annotations
@@ -13,24 +14,23 @@ import matplotlib as mpl
 
 mpl.use("Agg")  # draws files, and needs no window
 import matplotlib.pyplot as plt
+import numpy as np
 
-SETS = {
-    "in": "digits (in)",
-    "MNIST5k_vflip": "flipped digits (out)",
-    "PhotoPatches": "photographs (out)",
-}
+LEVELS = 5  # reconstructions beside each image; of more, those spread evenly
 
 
-def main(run_dir: Path, output: Path) -> None:
+def main(run_dir: Path, output: Path, titles: dict[str, str]) -> None:
     """A panel a set: each row an image, then its reconstructions from rising noise levels."""
     companion = json.loads((run_dir / "ood" / "results_in.json").read_text())
     starts = companion["fingerprint"]["starts"]
-    columns = ["image", *(f"t = {start}" for start in starts)]
-    figure, panels = plt.subplots(1, len(SETS), figsize=(13, 3.6))
-    for panel, (name, title) in zip(panels, SETS.items(), strict=True):
+    shown = [round((k + 0.5) * len(starts) / LEVELS - 0.5) for k in range(LEVELS)]
+    columns = ["image", *(f"t = {starts[k]}" for k in shown)]
+    figure, panels = plt.subplots(1, len(titles), figsize=(4.4 * len(titles), 3.6))
+    for panel, (name, title) in zip(panels, titles.items(), strict=True):
         sheet = plt.imread(run_dir / "ood" / f"reconstructions_{name}.png")
-        panel.imshow(sheet, interpolation="nearest")
-        width = sheet.shape[1] / len(columns)
+        cells = np.split(sheet[:, 1:], 1 + len(starts), axis=1)
+        panel.imshow(np.hstack([cells[0], *(cells[k + 1] for k in shown)]), interpolation="nearest")
+        width = cells[0].shape[1]
         panel.set_xticks([(k + 0.5) * width for k in range(len(columns))], columns, fontsize=7)
         panel.xaxis.tick_top()
         panel.tick_params(length=0)
@@ -43,4 +43,5 @@ def main(run_dir: Path, output: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    pairs = (word.split("=", 1) for word in sys.argv[3:])
+    main(Path(sys.argv[1]), Path(sys.argv[2]), dict(pairs))

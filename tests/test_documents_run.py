@@ -109,11 +109,11 @@ def test_the_readme_with_data_of_ones_own(workplace: Path) -> None:
 
 
 def test_the_tutorial(workplace: Path) -> None:
-    for name in ("HeadCT", "AbdomenCT", "ChestCT", "BreastMRI"):
+    for name in ("HeadCT", "AbdomenCT", "ChestCT", "BreastMRI", "Hand"):
         images(workplace / "MedNIST" / name, 60)
     walk("docs/own_data.md")
     assert decided(workplace / "runs" / "headct") == {
-        "in": 4, "AbdomenCT": 4, "ChestCT": 4, "BreastMRI": 4,
+        "in": 4, "AbdomenCT": 4, "ChestCT": 4, "BreastMRI": 4, "Hand": 4,
     }  # fmt: skip
     assert len(pd.read_csv(workplace / "data/data_splits/ChestCT_test.csv")) == 60
 
