@@ -105,8 +105,8 @@ bench: venv  ## measure speed beside the reference loops
 # 10,000 splits and images of any content; and what is known of faults in the pinned packages, which
 # needs the network.
 .PHONY: fuzz audit
-fuzz: venv
+fuzz: venv  ## try 10,000 splits and images of any content
 	FUZZ_CASES=10000 $(RUN) -m pytest tests/faults/test_fuzz.py
 
-audit: venv
+audit: venv  ## look for known holes in the pinned versions
 	$(VENV)/bin/pip-audit --requirement requirements.txt --no-deps --disable-pip
