@@ -82,7 +82,7 @@ BENCH_SCORE = $(RUN) reconstruct.py --output_dir=$(BENCH)/runs --precision=bf16 
 	--in_ids=$(BENCH_SPLITS)/FashionMNIST_test.csv \
 	--out_ids=$(BENCH_SPLITS)/MNIST5k_test.csv,$(BENCH_SPLITS)/FashionMNIST_vflip_test.csv,$(BENCH_SPLITS)/FashionMNIST_hflip_test.csv \
 	--first_n=$(BENCH_IMAGES) --first_n_val=$(BENCH_IMAGES) --report_images=0
-FAST_DETECTION := --log_errors --level_weights=reliability
+FAST_DETECTION := --level_weights=reliability
 BENCH_DETECT = $(RUN) ood_detection.py --output_dir=$(BENCH)/runs
 
 .PHONY: bench

@@ -279,17 +279,3 @@ def test_a_mistake_is_one_sentence_on_stderr_and_exit_code_2(tmp_path: Path) -> 
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
     assert len(done.stderr.splitlines()) == 1
-
-
-def test_logarithms_of_log_normal_errors_score_as_the_normal_ones_did(run: Run) -> None:
-    ood, arguments = run
-    main(arguments)
-    expected = found(ood)["targets"]
-    for path in ood.glob("results_*.csv"):
-        scores = pd.read_csv(path)
-        errors = ["mse", "perceptual_difference"]
-        write_table(path, scores.assign(**{name: np.exp(scores[name]) for name in errors}))
-    main(arguments)
-    assert found(ood)["targets"] != expected
-    main([*arguments, "--log_errors"])
-    assert found(ood)["targets"] == expected

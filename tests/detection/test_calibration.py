@@ -7,7 +7,7 @@ import math
 import pandas as pd
 import pytest
 
-from diffusion_ood.detection.calibration import fit, select_t, with_log_errors
+from diffusion_ood.detection.calibration import fit, select_t
 from diffusion_ood.errors import UserError
 
 # At t = 10: mean 2, std 1; at t = 20: mean 20, std 10 (ddof = 1).
@@ -93,18 +93,3 @@ def test_selected_start_points(min_t: int, max_t: int, t_skip: int, expected: li
 def test_no_start_point_left_is_refused() -> None:
     with pytest.raises(UserError, match=r"--min_t 11, --max_t 19: .* expected some of 10 to 20"):
         select_t(VAL, 11, 19, 1)
-
-
-def test_logarithms_take_the_place_of_the_errors_and_of_nothing_else() -> None:
-    table = frame(("x", 10, 1.0, 2.0), ("x", 20, math.e, -3.0), columns="filename t mse energy")
-    found = with_log_errors(table)
-    assert found["mse"].tolist() == [0.0, 1.0]
-    assert found["energy"].tolist() == [2.0, -3.0]
-    assert table["mse"].tolist() == [1.0, math.e]
-
-
-def test_errors_without_a_logarithm_are_refused() -> None:
-    with pytest.raises(UserError, match=r"x has a mse of 0\.0 at t = 20, expected more than 0"):
-        with_log_errors(frame(("x", 10, 1.0), ("x", 20, 0.0)))
-    with pytest.raises(UserError, match="--log_errors: found none of the scores mse, perceptual"):
-        with_log_errors(frame(("x", 10, 1.0), columns="filename t energy"))

@@ -106,8 +106,6 @@ def measure(
     for name, table in tables.items():
         with _naming(table_path(ood_dir, name)):
             kept[name] = calibration.select_t(table, options.min_t, options.max_t, options.t_skip)
-            if options.log_errors:
-                kept[name] = calibration.with_log_errors(kept[name])
     with _naming(table_path(ood_dir, "val")):
         val = kept["val"]
         calibrated = calibration.fit(

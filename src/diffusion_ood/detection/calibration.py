@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
 from diffusion_ood.detection.reliability import reliabilities
@@ -119,28 +118,6 @@ def with_both(z: pd.DataFrame) -> pd.DataFrame:
     if set(_SUMMED) <= set(z.columns):
         return z.assign(**{BOTH: z[list(_SUMMED)].sum(axis=1)})
     return z
-
-
-def with_log_errors(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with the natural logarithms of the reconstruction errors in their place.
-
-    Errors are positive and spread in proportion to their size, so that their logarithms are nearer
-    to the normal distribution which z-scores of different levels are averaged under.
-
-    Raises:
-        UserError: no such score, or an error of 0.
-    """
-    errors = [column for column in _SUMMED if column in table]
-    if not errors:
-        raise UserError(f"--log_errors: found none of the scores {', '.join(_SUMMED)}")
-    for column in errors:
-        if (zeros := table[column] <= 0).any():
-            row = table[zeros].iloc[0]
-            raise UserError(
-                f"--log_errors: {row['filename']} has a {column} of {row[column]} at t = "
-                f"{row['t']}, expected more than 0"
-            )
-    return table.assign(**{column: np.log(table[column]) for column in errors})
 
 
 def levels(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:

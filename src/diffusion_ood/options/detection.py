@@ -23,10 +23,6 @@ class DetectOptions:
         "are",
         default=True,
     )
-    log_errors: bool = option(
-        "take the logarithms of mse and perceptual_difference first, which detects a little better",
-        default=False,
-    )
     level_weights: Literal["equal", "reliability"] = option(
         "how much the z-score of each start point counts: all the same, or by how reliable it is, "
         "which the validation images show",
