@@ -70,7 +70,7 @@ def few_calls(
         runs: where fashionmnist_full and fashionmnist_budget<N> are finished runs.
         repeats: interleaved runs.
     """
-    count = 32
+    count = 16
     pixels, keys = images.batch(range(count)), list(images.split.images[:count])
     grid = TimeGrid(1000, 100, 4)
     theirs = ReferenceScorer(model, grid.starts, grid.stride, lpips_package())
