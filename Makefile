@@ -110,3 +110,10 @@ fuzz: venv  ## try 10,000 splits and images of any content
 
 audit: venv  ## look for known holes in the pinned versions
 	$(VENV)/bin/pip-audit --requirement requirements.txt --no-deps --disable-pip
+
+# Random kills, stops and torn files against training and scoring in two processes.
+SOAK_MINUTES := 20
+
+.PHONY: soak
+soak: venv  ## kill, stop and tear training and scoring for SOAK_MINUTES
+	OMP_NUM_THREADS=1 $(RUN) -W ignore tests/faults/soak.py --minutes=$(SOAK_MINUTES)

@@ -28,6 +28,8 @@ TORCHRUN_FLAGS = {
     "--node_rank",
     "--rdzv_endpoint",
     "--rdzv_backend",
+    "--rdzv_id",
+    "--max_restarts",
 }
 
 
@@ -43,6 +45,8 @@ def take(words: tuple[str, ...]) -> None:
         take_script(rest)
     elif program == "diffusion-ood":
         take_console(rest)
+    elif program == "srun":
+        take(rest)
     elif program == "torchrun":
         while rest[0].startswith("-"):
             flag, *value = rest[0].split("=")

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
+import uuid
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.distributed import (  # type: ignore[attr-defined] # public by torch's documents
+    PrefixStore,
+    TCPStore,
+)
 from torch.nn.parallel import DistributedDataParallel
 
 from diffusion_ood.errors import UserError
+from diffusion_ood.runtime import failures
 from diffusion_ood.runtime.device import pick_device
 
 Item = TypeVar("Item")
@@ -20,6 +27,8 @@ Item = TypeVar("Item")
 # One process may pack a million images, or score its share, long before the others. A process that
 # ends is noticed at once, by its closed connections and by torchrun; this is not for that.
 PATIENCE = timedelta(days=1)
+
+POLL_S = 0.05
 
 
 @contextlib.contextmanager
@@ -35,9 +44,47 @@ def process_group(device: str) -> Iterator[torch.device]:
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
     backend = "cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo"
-    distributed.init_process_group(backend, timeout=PATIENCE)
+    _join(backend)
     yield chosen
     distributed.destroy_process_group()
+
+
+def _join(backend: str) -> None:
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        distributed.init_process_group(backend, timeout=PATIENCE)
+        return
+    number, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    store = TCPStore(host, port, is_master=False, timeout=PATIENCE)
+    failures.start = _agree_on_a_name(store, number, size)
+    distributed.init_process_group(
+        backend,
+        store=PrefixStore(failures.start, store),
+        rank=number,
+        world_size=size,
+        timeout=PATIENCE,
+    )
+
+
+def _agree_on_a_name(store: TCPStore, number: int, size: int) -> str:
+    """A name of this start alone, which all of its processes have heard from the first.
+
+    torchrun's store outlives a restart, and still holds the addresses of the processes before it;
+    the count of restarts is no such name, since it differs between nodes.
+    """
+    own = uuid.uuid4().hex
+    if number:
+        store.set(f"start {number}", own)
+        name: str = store.get(f"answer {own}").decode()
+        store.set(f"{name} {number}", "")
+        return name
+    others = range(1, size)
+    while not all(store.check([f"{own} {other}"]) for other in others):
+        for other in others:
+            if store.check([f"start {other}"]):  # perhaps of a process that is gone
+                store.set(f"answer {store.get(f'start {other}').decode()}", own)
+        time.sleep(POLL_S)
+    return own
 
 
 def rank() -> int:

@@ -16,6 +16,9 @@ from typing import NoReturn
 
 PATIENCE = timedelta(seconds=5)
 
+start = ""
+"""The name of this start of a group's processes, once they have found each other."""
+
 # What torch says in a process that waited for one that has ended.
 _LOST = re.compile(r"[Cc]onnection (closed|reset|refused)|[Bb]roken pipe|[Ss]ocket closed")
 
@@ -83,14 +86,14 @@ def _raise(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def _first_to_fail() -> bool:
-    """Whether no other process has asked this since torchrun's last restart."""
+    """Whether no other process has asked this since the group's start."""
     # Here, since detection has no torch.
     from torch.distributed import TCPStore  # type: ignore[attr-defined] # public by its docs
 
     try:
         host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        name = start or os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         store = TCPStore(host, port, is_master=False, timeout=PATIENCE)
-        return bool(store.add(f"diffusion_ood failures {attempt}", 1) == 1)
+        return bool(store.add(f"failures {name}", 1) == 1)
     except (KeyError, ValueError, RuntimeError):  # rather twice than never
         return True
