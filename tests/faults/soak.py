@@ -139,7 +139,9 @@ class Soak:
 
     def tear(self, run_dir: Path) -> None:
         """Cut the end off a file that the job was writing, of most jobs that are down."""
-        files = [run_dir / "checkpoint.pth", *(run_dir / "ood").rglob("results_*.csv")]
+        files = list((run_dir / "ood").rglob("results_*.csv"))
+        if (run_dir / "checkpoint_previous.pth").exists():  # or nothing could take its place
+            files.append(run_dir / "checkpoint.pth")
         files = [path for path in files if path.exists() and path.stat().st_size]
         scored = [path for path in files if path.suffix == ".csv"]
         if not files or self.rng.random() < 0.25:
