@@ -189,4 +189,6 @@ def test_a_kill_while_the_previous_one_takes_its_place_loses_nothing(
             assert last >= 3
         except Killed:
             assert last < 3
+    assert whole(path, previous) == ([1] if last < 2 else [1, 1])
+    os.truncate(path, 100)
     assert whole(path, previous) == [1]

@@ -11,6 +11,7 @@ import hashlib
 import os
 import pickle
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any, cast
@@ -90,12 +91,15 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def restore_previous(path: Path, previous: Path) -> None:
-    """Let the checkpoint `previous` take the place of a torn or missing one at `path`."""
+    """Let a copy of `previous` take the place of a torn or missing checkpoint at `path`.
+
+    It stays where it is as well: the copy may be torn in its turn before there is another save.
+    """
     digests = _digests_or_own(previous)
     _write_digests(path, [*digests, *_digests(path)])
-    os.replace(previous, path)
+    with atomic_write(path, "wb") as file, open(previous, "rb") as source:
+        shutil.copyfileobj(source, file)
     _write_digests(path, digests)
-    _beside(previous).unlink(missing_ok=True)
 
 
 def remove_checkpoint(path: Path) -> None:
