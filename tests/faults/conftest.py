@@ -15,6 +15,9 @@ from typing import Any
 import pytest
 from torch.distributed import TCPStore
 
+# A shell starts jobs in the background with SIGINT ignored, which what they start inherits.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 HERE = Path(__file__).parent
 PACKAGES = str(HERE.parents[1] / "src")
 PATIENCE_S = 120
