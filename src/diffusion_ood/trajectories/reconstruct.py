@@ -58,11 +58,12 @@ def reconstruct(
         return model.schedule.add_noise(x_0[image][None], eps[None], torch.tensor([t]))[0]
 
     starts, slots = grid.starts, len(grid.starts) * repeats
+    times = [grid.times(start) for start in starts]  # once, not for every image
     classes: list[int | None] = [None] * len(images) if labels is None else labels.tolist()
     longest_first = [
         Trajectory(
             image * slots + k * repeats + repeat,
-            grid.times(starts[k]),
+            times[k],
             partial(noisy, image, starts[k], repeat),
             classes[image],
         )
