@@ -52,6 +52,23 @@ def test_another_seed_gives_other_samples(trained: Path, tmp_path: Path) -> None
     assert abs(pictures(tmp_path / "2") - pictures(tmp_path / "3")).max() > 0.1
 
 
+def test_clipped_samples_are_less_often_at_the_borders(trained: Path, tmp_path: Path) -> None:
+    """The model is hardly trained, so that what it predicts lies far out."""
+    shares = {}
+    for clip in (0, 1):
+        more = ["--num_samples=6", "--format=npy", f"--clip_denoised={clip}"]
+        sample.main(flags(trained, tmp_path / str(clip), *more))
+        found = np.load(tmp_path / str(clip) / "samples.npy")
+        shares[clip] = np.isin(found, (0, 1)).mean()
+    assert shares[1] < shares[0] - 0.1
+
+
+@pytest.mark.parametrize("sampler", ["dpmpp_2m", "plms", "pndm4"])
+def test_every_sampler_draws_images(sampler: str, trained: Path, tmp_path: Path) -> None:
+    sample.main(flags(trained, tmp_path, "--num_samples=2", f"--sampler={sampler}"))
+    assert pictures(tmp_path).std(axis=(1, 2)).min() > 0.01
+
+
 def test_two_processes_draw_what_one_draws(trained: Path, tmp_path: Path, launch: Any) -> None:
     more = ["--num_samples=5", "--format=npy"]
     sample.main(flags(trained, tmp_path / "one", *more))

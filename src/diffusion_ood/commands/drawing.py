@@ -30,6 +30,7 @@ class Drawing:
         device: where to compute.
         max_batch: rows in one network call.
         guidance: strength β of the guidance; above 0 a trajectory is two rows.
+        clip: whether predictions x̂_0 are clipped to the range of images.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Drawing:
         *,
         max_batch: int,
         guidance: float = 0.0,
+        clip: bool = False,
     ) -> None:
         self.model, self.image_options, self.content = run_files.load_model(path)
         self._rows = 2 if guidance else 1
@@ -55,7 +57,8 @@ class Drawing:
             device,
             compute.precision,
         )
-        self._denoiser = self.model.guided(self._forward, guidance)
+        guided = self.model.guided(self._forward, guidance)
+        self._denoiser = self.model.clipped(guided) if clip else guided
 
     def expect(self, trajectories: int, steps: int) -> None:
         """Say how much is to come, by which it is decided whether to compile."""

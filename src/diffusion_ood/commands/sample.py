@@ -63,6 +63,7 @@ class _Sampling:
             device,
             max_batch=self.options.max_batch,
             guidance=self.options.guidance,
+            clip=self.options.clip_denoised,
         )
         self.model = self.drawing.model
         self.names = tuple(self.drawing.content.get("classes", ()))

@@ -105,6 +105,7 @@ def sampling_flags(options: MainOptions, config: dict[str, Any]) -> list[str]:
         f"--num_inference_steps={options.sample_speed}",
         f"--sampler={options.method.lower()}",
         f"--guidance={guidance}",
+        "--no-clip_denoised",  # as the authors sample
     ]
 
 

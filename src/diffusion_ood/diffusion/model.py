@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from diffusion_ood.diffusion.clipping import ClippedDenoiser
 from diffusion_ood.diffusion.denoiser import Denoiser, NetworkDenoiser
 from diffusion_ood.diffusion.guidance import GuidedDenoiser
 from diffusion_ood.diffusion.schedule import NoiseSchedule, build_schedule
@@ -47,6 +48,11 @@ class DiffusionModel:
         if self.null_label is None:
             return self.denoiser(network)
         return GuidedDenoiser(self.denoiser(network), beta, self.null_label)
+
+    def clipped(self, denoiser: Denoiser) -> Denoiser:
+        """ε̂ of predictions x̂_0 that stay in the range of images."""
+        low = -self.options.b_scale if self.options.data_range == "pm1" else 0.0
+        return ClippedDenoiser(denoiser, self.schedule, low, self.options.b_scale)
 
     def to_model(self, images: Tensor) -> Tensor:
         """Images in [0, 1] to the model's range: [0, b_scale], or [−b_scale, b_scale]."""

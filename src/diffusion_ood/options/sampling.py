@@ -25,11 +25,16 @@ class SampleOptions:
     guidance: float = option(
         "strength β of classifier-free guidance; 0 is the conditional model itself", default=0.0
     )
+    clip_denoised: bool = option(
+        "clip each prediction of the image to the images' range; without, guided samples of a "
+        "small model saturate",
+        default=True,
+    )
     classes: tuple[str, ...] = option(
         "names of the classes to draw in turn, of a model with classes; default: all", default=()
     )
     num_inference_steps: int = option("steps of the whole time grid", default=50)
-    sampler: Literal["ddim", "plms", "pndm2", "pndm4"] = option(
+    sampler: Literal["ddim", "plms", "dpmpp_2m", "pndm2", "pndm4"] = option(
         "how a trajectory steps down the grid", default="ddim"
     )
     eval_checkpoint: str = option("best, last, or the path of a checkpoint", default="best")
