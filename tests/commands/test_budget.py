@@ -13,8 +13,11 @@ import pytest
 from torch import Tensor
 
 from diffusion_ood.commands import reconstruct
+from diffusion_ood.commands.ood_detection import main as detect
 from diffusion_ood.errors import UserError
 from diffusion_ood.runtime.batching import MaybeCompiled
+
+PATCHED = ("--level_weights=patched", "--n_bootstrap=0")
 
 Score = Callable[..., Path]
 
@@ -55,10 +58,10 @@ def read(ood: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
 @pytest.mark.parametrize(
     ("flags", "starts", "spent"),
     [
-        (["--budget=5"], [100, 300, 500, 700, 900], 5),
-        (["--budget=5", "--repeats=2"], [250, 750], 4),
-        (["--budget=9", "--budget_steps=4"], [250, 750], 8),
-        (["--budget=9", "--budget_steps=4", "--sampler=pndm2"], [250, 750], 10),
+        (["--budget=5"], [47, 142, 237, 332, 427], 5),
+        (["--budget=5", "--repeats=2"], [118, 356], 4),
+        (["--budget=9", "--budget_steps=4"], [118, 356], 8),
+        (["--budget=9", "--budget_steps=4", "--sampler=pndm2"], [118, 356], 10),
     ],
 )
 def test_a_budget_is_all_the_calls_of_an_image(
@@ -84,7 +87,7 @@ def test_steps_from_a_level_end_elsewhere_than_the_straight_prediction(
     ("flags", "sentence"),
     [
         (["--budget=0"], "--budget: found 0"),
-        (["--budget=1001"], "--budget: found calls for 1001 noise levels, expected 1 to 1000"),
+        (["--budget=1001"], "--budget: found calls for 1001 noise levels, expected 1 to 475"),
         (["--budget=3", "--budget_steps=4"], "--budget: found calls for 0 noise levels"),
         (["--budget_steps=4"], "--budget_steps: means nothing without --budget"),
         (["--budget=3", "--sampler=ddim"], "--sampler: means nothing beside --budget with one"),
@@ -98,3 +101,30 @@ def test_a_budget_that_cannot_be_is_refused(
     with pytest.raises(UserError, match=sentence):
         score(*flags)
     assert not (run_dir / "ood").exists()
+
+
+def test_patched_validation_images_are_a_table_of_their_own(
+    score_flags: Callable[[Path], list[str]], run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconstruct, "find_alexnet_features", lambda path=None: None)
+    flags = [flag for flag in score_flags(run_dir) if "num_inference_steps" not in flag]
+    reconstruct.main([*flags, "--budget=3", "--run_patched", "--first_n_val=6", "--first_n=6"])
+    val, patched = (
+        pd.read_csv(run_dir / "ood" / f"results_{name}.csv") for name in ("val", "val_patched")
+    )
+    keys = ["filename", "type", "t"]
+    pd.testing.assert_frame_equal(patched[keys], val[keys])
+    assert (patched["mse"] != val["mse"]).all()
+    detect([f"--output_dir={run_dir.parent}", f"--model_name={run_dir.name}", *PATCHED])
+    metrics = json.loads((run_dir / "ood" / "metrics.json").read_text())
+    assert set(metrics["num_images"]) == {"val", "in", "B"}
+
+
+def test_patches_need_the_validation_images(run_dir: Path, score: Score) -> None:
+    with pytest.raises(UserError, match="--validation_ids: missing; give it, or --run_patched=0"):
+        reconstruct.main(
+            [
+                *(f"--output_dir={run_dir.parent}", f"--model_name={run_dir.name}"),
+                *("--run_patched", "--run_val=0", "--run_in=0", "--run_out=0"),
+            ]
+        )

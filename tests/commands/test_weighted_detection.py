@@ -37,6 +37,7 @@ def arguments(tmp_path: Path) -> list[str]:
     write(ood, "val", "val", 300, 0)
     write(ood, "in", "in", 300, 0)
     write(ood, "far", "out", 300, 1.5)
+    write(ood, "val_patched", "val", 300, 2)
     return [f"--output_dir={tmp_path}", "--model_name=model", "--n_bootstrap=0"]
 
 
@@ -52,6 +53,21 @@ def test_levels_that_show_nothing_lose_their_weight(arguments: list[str], tmp_pa
     assert weighted > equal + 0.03
 
 
-def test_weights_without_z_scores_are_refused(arguments: list[str]) -> None:
+def test_levels_at_which_patches_show_get_the_weight(arguments: list[str], tmp_path: Path) -> None:
+    equal = auroc(arguments, tmp_path)
+    weighted = auroc([*arguments, "--level_weights=patched"], tmp_path)
+    assert weighted > equal + 0.03
+    metrics = json.loads((tmp_path / "model" / "ood" / "metrics.json").read_text())
+    assert set(metrics["num_images"]) == {"val", "in", "far"}
+
+
+def test_without_patched_images_they_are_asked_for(arguments: list[str], tmp_path: Path) -> None:
+    (tmp_path / "model" / "ood" / "results_val_patched.csv").unlink()
+    with pytest.raises(UserError, match=r"val_patched\.csv: no such score table.*--run_patched"):
+        main([*arguments, "--level_weights=patched"])
+
+
+@pytest.mark.parametrize("weights", ["reliability", "patched"])
+def test_weights_without_z_scores_are_refused(weights: str, arguments: list[str]) -> None:
     with pytest.raises(UserError, match="--level_weights: means nothing with --z_score=0"):
-        main([*arguments, "--level_weights=reliability", "--z_score=0"])
+        main([*arguments, f"--level_weights={weights}", "--z_score=0"])

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,29 @@ def test_a_flipped_split_is_the_flipped_batch(
 ) -> None:
     plain = opened(folder, GREY, loading).batch([1, 2])
     assert torch.equal(opened(folder, GREY, loading, name).batch([1, 2]), plain.flip(axis))
+
+
+@pytest.mark.parametrize("loading", [PACKED, UNPACKED], ids=["packed", "unpacked"])
+def test_a_patched_image_is_half_another_along_each_side(
+    folder: Path, loading: LoadingOptions
+) -> None:
+    split = read_split(folder / "A_test.csv")
+    plain = open_images(split, GREY, loading, progress=False).batch(range(7))
+    edited = replace(split, flip="patched")
+    images = open_images(edited, GREY, loading, progress=False)
+    found = images.batch(range(7))
+    for k in range(7):
+        donors = [1] if k == 0 else range(k)  # an earlier image
+        changed = (found[k] != plain[k])[0].nonzero()
+        assert 0 < len(changed) <= 3 * 2
+        (top, left), (bottom, right) = changed.min(0).values, changed.max(0).values
+        assert bottom - top < 3
+        assert right - left < 2
+        box = (..., slice(top, bottom + 1), slice(left, right + 1))
+        assert any(torch.equal(found[k][box], plain[donor][box]) for donor in donors)
+    assert torch.equal(images.batch([5, 2]), found[[5, 2]])
+    first = open_images(edited.first(4), GREY, loading, progress=False)
+    assert torch.equal(first.batch(range(4)), found[:4])
 
 
 def test_a_flipped_split_shares_the_packed_file(folder: Path) -> None:

@@ -7,6 +7,7 @@ import torch
 from diffusion_ood.data.transforms import (
     augmentation,
     flip,
+    patch,
     preparation,
     prepared_size,
     resize,
@@ -105,3 +106,17 @@ def test_augmentation_of_an_image_does_not_depend_on_its_batch() -> None:
         [augment(images[1::2], range(1, 16, 2)), augment(images[::2], range(0, 16, 2))]
     )
     assert torch.equal(parts, torch.cat([whole[1::2], whole[::2]]))
+
+
+def test_a_patch_is_half_of_each_side_at_its_place() -> None:
+    image, other = torch.zeros(1, 4, 7), torch.ones(1, 4, 7)
+    assert patch(image, other, (0.0, 1.0))[0].tolist() == [
+        [0, 0, 0, 0, 1, 1, 1],
+        [0, 0, 0, 0, 1, 1, 1],
+        [0] * 7,
+        [0] * 7,
+    ]
+    assert patch(image, other, (1.0, 0.5))[0, 2:, 2:5].tolist() == [[1, 1, 1]] * 2
+    assert patch(image, other, (0.3, 0.7)).sum() == 2 * 3
+    assert image.sum() == 0
+    assert patch(torch.zeros(2, 4, 4, 4), torch.ones(2, 4, 4, 4), (0, 0, 1)).sum() == 2 * 2**3

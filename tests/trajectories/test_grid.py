@@ -1,5 +1,6 @@
 """Start points against the seed's own table."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -52,10 +53,20 @@ def test_more_steps_than_the_model_has_are_refused():
 
 
 def test_a_budget_is_spent_on_levels_in_the_middles_of_equal_parts():
+    betas = np.linspace(0.0015**0.5, 0.0195**0.5, 1000) ** 2
+    kept = int((np.cumprod(1 - betas) >= 0.1).sum())
+    assert kept == 518
     grid = BudgetGrid(SCHEDULE, 10)
-    assert grid.starts == (50, 150, 250, 350, 450, 550, 650, 750, 850, 950)
-    assert grid.times(350) == (350, CLEAN)
+    assert grid.starts == (25, 77, 129, 181, 233, 284, 336, 388, 440, 492)
+    assert grid.times(336) == (336, CLEAN)
     assert calls(grid) == 10
+
+
+@pytest.mark.parametrize("levels", [7, 100, 518])
+def test_levels_of_a_budget_differ_and_leave_a_tenth_of_the_image(levels):
+    starts = BudgetGrid(SCHEDULE, levels).starts
+    assert len(set(starts)) == levels
+    assert SCHEDULE.alphas_cumprod(torch.tensor(starts[-1])) >= 0.1
 
 
 def test_the_steps_of_a_budget_are_equal_in_log_snr():
@@ -73,13 +84,13 @@ def test_the_steps_of_a_budget_are_equal_in_log_snr():
 
 
 def test_a_low_level_has_as_many_steps_as_there_are_times_below_it():
-    grid = BudgetGrid(SCHEDULE, 500, 10)
+    grid = BudgetGrid(SCHEDULE, 259, 10)
     assert grid.starts[:2] == (1, 3)
     assert grid.times(1) == (1, 0, CLEAN)
     assert grid.times(3) == (3, 2, 1, 0, CLEAN)
 
 
-@pytest.mark.parametrize("levels", [0, 1001])
+@pytest.mark.parametrize("levels", [0, 519])
 def test_an_impossible_budget_is_refused(levels):
     with pytest.raises(UserError, match="budget"):
         BudgetGrid(SCHEDULE, levels)

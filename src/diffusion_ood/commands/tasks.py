@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from diffusion_ood import cli
 from diffusion_ood.data.splits import Split, read_split
+from diffusion_ood.detection.table import PATCHED
 from diffusion_ood.diffusion.schedule import NoiseSchedule
 from diffusion_ood.errors import UserError
 from diffusion_ood.options import ReconstructOptions
@@ -36,16 +37,21 @@ def read_tasks(options: ReconstructOptions) -> list[Task]:
                 flag = "validation_ids" if kind == "val" else "in_ids"
                 raise UserError(f"--{flag}: missing; give it, or --run_{kind}=0")
             tasks.append(Task(kind, kind, read_split(path)))
+    if options.run_patched:
+        if options.validation_ids is None:
+            raise UserError("--validation_ids: missing; give it, or --run_patched=0")
+        patched = dataclasses.replace(read_split(options.validation_ids), flip="patched")
+        tasks.append(Task(PATCHED, "val", patched))
     if options.run_out:
         if not options.out_ids:
             raise UserError("--out_ids: missing; give it, or --run_out=0")
         tasks += [Task(s.name, "out", s) for s in map(read_split, options.out_ids)]
-    names = ["val", "in", *(task.name for task in tasks if task.type == "out")]
+    names = ["val", "in", PATCHED, *(task.name for task in tasks if task.type == "out")]
     for task in tasks:
         if task.type == "out" and names.count(task.name) > 1:
             raise UserError(
                 f"--out_ids: {task.split.path}: found a second set of the name {task.name}, "
-                "expected file names that tell the sets apart, beside val and in"
+                f"expected file names that tell the sets apart, beside val, in and {PATCHED}"
             )
     tasks = [_shortened(task, options) for task in tasks]
     _refuse_overlap(tasks)

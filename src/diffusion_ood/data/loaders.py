@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
@@ -16,7 +18,7 @@ from diffusion_ood.data.decoding import Decoded, Skipped, decode, located, size_
 from diffusion_ood.data.packed import Packed, open_packed
 from diffusion_ood.data.readers import image_size
 from diffusion_ood.data.splits import Split
-from diffusion_ood.data.transforms import flip, prepared_size, to_unit
+from diffusion_ood.data.transforms import flip, patch, prepared_size, to_unit
 from diffusion_ood.errors import UserError
 from diffusion_ood.options import ImageOptions, LoadingOptions
 
@@ -37,7 +39,7 @@ class SkippedImage:
 
 
 class ImageSet(Dataset[torch.Tensor]):
-    """The images of a split as the model sees them: float32 in [0, 1], flipped as the split says.
+    """The images of a split as the model sees them: float32 in [0, 1], edited as the split says.
 
     Attributes:
         split: the split of these images.
@@ -67,17 +69,35 @@ class ImageSet(Dataset[torch.Tensor]):
         """
         if not len(indices):
             return torch.empty((0, *self.shape))
+        images = self._stored(indices)
+        if self.split.flip != "patched":
+            return flip(images, self.split.flip)
+        donors, places = zip(*map(self._donor, indices), strict=True)
+        return torch.stack(list(map(patch, images, self._stored(donors), places)))
+
+    def _stored(self, indices: Sequence[int]) -> torch.Tensor:
+        """As they are stored, in [0, 1], (B, C, *S)."""
         if isinstance(self._images, Packed):
             rows = self._images.images[np.asarray(indices)]
             unit = to_unit(rows, self._options) if rows.dtype == np.uint8 else rows
-            return flip(torch.from_numpy(unit), self.split.flip)
+            return torch.from_numpy(unit)
         images = []
         for index in indices:
             item = self._images[int(index)]
             if isinstance(item, UserError):
                 raise located(self.split, int(index), item)
             images.append(item[0])
-        return flip(torch.stack(images), self.split.flip)
+        return torch.stack(images)
+
+    def _donor(self, index: int) -> tuple[int, NDArray[np.float64]]:
+        """The image that a patch for image `index` comes from, and its place, see `patch`.
+
+        An earlier image, so that more images at the end of a split change nothing for the others.
+        """
+        name = self.split.images[index].encode("utf-8", "surrogateescape")
+        rng = np.random.default_rng(list(hashlib.blake2b(name, digest_size=16).digest()))
+        donor = int(rng.integers(index)) if index else min(1, len(self) - 1)
+        return donor, rng.random(len(self.shape) - 1)
 
     def __getitem__(self, index: int) -> torch.Tensor:
         """Image number `index`, (C, *S)."""

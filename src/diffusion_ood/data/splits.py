@@ -18,7 +18,7 @@ from diffusion_ood.data.image_lists import SUFFIX, list_root, parse_list
 from diffusion_ood.errors import UserError
 from diffusion_ood.runtime.files import atomic_write
 
-Flip = Literal["vflip", "hflip"]
+Flip = Literal["vflip", "hflip", "patched"]
 
 HEADERS = (["image"], ["image", "label"])
 
@@ -32,7 +32,8 @@ class Split:
         path: the file that was read.
         images: the paths as written there.
         labels: one text an image, or None where the file has no such column.
-        flip: `vflip` turns every image upside down, `hflip` mirrors it left to right.
+        flip: `vflip` turns every image upside down, `hflip` mirrors it left to right, `patched`
+            puts a piece of another image of the split in its place.
         root: the folder at which relative paths start; None is the file's own.
         unit: an image is named by a `row` of the file, or by a `cell` of its only row.
         numbers: of each image's row or cell; None for all of them in their order.

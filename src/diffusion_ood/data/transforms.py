@@ -72,10 +72,32 @@ def resize(image: Array | torch.Tensor, size: int) -> torch.Tensor:
 
 
 def flip(images: torch.Tensor, direction: Flip | None) -> torch.Tensor:
-    """(B, C, *S) turned upside down (`vflip`, axis -2) or mirrored left to right (`hflip`, -1)."""
-    if direction is None:
+    """(B, C, *S) turned upside down (`vflip`, axis -2) or mirrored left to right (`hflip`, -1).
+
+    Other edits need more than the image itself and leave it as it is here.
+    """
+    if direction not in ("vflip", "hflip"):
         return images
     return images.flip(-2 if direction == "vflip" else -1)
+
+
+def patch(image: torch.Tensor, other: torch.Tensor, place: Sequence[float]) -> torch.Tensor:
+    """(C, *S) with a box of half of each side from the same place of another image (C, *S).
+
+    A foreign patch makes of an image one that does not belong, and that looks like the others in
+    all but its whole (Tan et al. 2020, foreign patch interpolation).
+
+    Args:
+        image, other: of equal shape.
+        place: where the box lies along each side, from 0, at its beginning, to 1, at its end.
+    """
+    sides = image.shape[1:]
+    lows = [round(part * (side - side // 2)) for part, side in zip(place, sides, strict=True)]
+    slices = [slice(low, low + side // 2) for low, side in zip(lows, sides, strict=True)]
+    box = (slice(None), *slices)
+    edited = image.clone()
+    edited[box] = other[box]
+    return edited
 
 
 def mirrored(images: torch.Tensor, which: torch.Tensor) -> torch.Tensor:

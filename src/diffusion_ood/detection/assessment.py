@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from diffusion_ood.detection.calibration import Calibration
 from diffusion_ood.detection.comparable import comparison_warnings, skipped_images
 from diffusion_ood.detection.groups import means, read_groups
 from diffusion_ood.detection.metrics import Interval
-from diffusion_ood.detection.table import read_table, score_columns, table_path
+from diffusion_ood.detection.table import PATCHED, read_table, score_columns, table_path
 from diffusion_ood.detection.targets import image_targets
 from diffusion_ood.errors import UserError
 from diffusion_ood.options import DetectOptions
@@ -70,7 +70,7 @@ def assess(ood_dir: Path, options: DetectOptions) -> Assessment:
     Raises:
         UserError: a table that is missing or wrong, or tables that do not compare.
     """
-    tables = _read_tables(ood_dir, options.out_data)
+    tables = _read_tables(ood_dir, options)
     warnings = list(comparison_warnings(ood_dir, tables))
     tables, calibrated, scores = measure(ood_dir, tables, options)
     decided = decide(scores, options.target_fpr)
@@ -108,12 +108,10 @@ def measure(
             kept[name] = calibration.select_t(table, options.min_t, options.max_t, options.t_skip)
     with _naming(table_path(ood_dir, "val")):
         val = kept["val"]
-        calibrated = calibration.fit(
-            val,
-            score_columns(val),
-            need_spread=options.z_score,
-            weighted=options.level_weights == "reliability",
-        )
+        calibrated = calibration.fit(val, score_columns(val), need_spread=options.z_score)
+    patched = kept.pop(PATCHED, None)
+    with _naming(table_path(ood_dir, "val" if patched is None else PATCHED)):
+        calibrated = calibrated.weighted(options.level_weights, val, patched)
     scores: Frames = {}
     for name, table in kept.items():
         with _naming(table_path(ood_dir, name)):
@@ -140,13 +138,16 @@ def _naming(path: Path) -> Iterator[None]:
         raise UserError(f"{path}: {error}") from None
 
 
-def _read_tables(ood_dir: Path, out_data: Sequence[str]) -> Frames:
+def _read_tables(ood_dir: Path, options: DetectOptions) -> Frames:
     """The tables, all with the same scores; UserError says which command makes a missing one."""
     found = sorted(path.stem.removeprefix("results_") for path in ood_dir.glob("results_*.csv"))
-    out_names = list(dict.fromkeys(out_data)) or [n for n in found if n not in ("val", "in")]
-    if reserved := {"val", "in"} & set(out_names):
+    known = {"val", "in", PATCHED}
+    out_names = list(dict.fromkeys(options.out_data)) or [n for n in found if n not in known]
+    if reserved := known & set(out_names):
         raise UserError(f"--out_data: found {min(reserved)!r}, expected names of OOD sets")
     makers = {"val": "--validation_ids", "in": "--in_ids"}
+    if options.level_weights == "patched":
+        makers[PATCHED] = "--run_patched"
     for name in (*makers, *out_names):
         if name not in found:
             raise UserError(

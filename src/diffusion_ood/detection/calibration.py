@@ -8,25 +8,24 @@ with the mean and the standard deviation of level t over the validation images (
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
-from diffusion_ood.detection.reliability import reliabilities
+from diffusion_ood.detection import weighting
 from diffusion_ood.errors import UserError
-
-BOTH = "both"
-"""The paper's score: the sum of the z-scores of `mse` and `perceptual_difference`."""
-
-_SUMMED = ("mse", "perceptual_difference")
+from diffusion_ood.options import LevelWeights
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Mean and standard deviation (ddof = 1) of each score, indexed by t; columns are scores.
+    """How an image is measured against the validation images.
 
-    So are the weights of the start points, which are 1 on average.
+    Attributes:
+        mean, std: of each score over the validation images, ddof = 1: index t, columns scores.
+        weights: of z-scores in what is reported: index (score, t), columns targets.
     """
 
     mean: pd.DataFrame
@@ -45,18 +44,46 @@ class Calibration:
         return (found - self.mean.loc[t].to_numpy()) / self.std.loc[t].to_numpy()
 
     def image_scores(self, table: pd.DataFrame) -> pd.DataFrame:
-        """The z-score of each image, averaged over t; higher is more out of distribution.
+        """The targets of each image: weighted sums of its z-scores; higher is more OOD.
 
         Returns:
-            Index: filename, in the order in which the table first names it. Columns: the scores,
-            and `both` = z_mse + z_perceptual_difference where both exist.
+            Index: filename, in the order in which the table first names it. Columns: the targets.
 
         Raises:
             UserError: as `z_scores`.
         """
+        return self._z_by_image(table) @ self.weights
+
+    def weighted(
+        self, how: LevelWeights, val: pd.DataFrame, patched: pd.DataFrame | None = None
+    ) -> Calibration:
+        """The same with weights fitted to validation images.
+
+        Args:
+            how: a way of `weighting`.
+            val: the score table of the validation images.
+            patched: that of the same images with a foreign patch, for `"patched"`.
+
+        Raises:
+            UserError: as `z_scores`.
+        """
+        if how == "equal":
+            return self
+        z = self._z_by_image(val)
+        if how == "patched":
+            assert patched is not None, "the weights are fitted on two tables"
+            weights = weighting.separation(z, self._z_by_image(patched))
+        else:
+            assert how == "reliability"
+            weights = weighting.reliability(z)
+        return dataclasses.replace(self, weights=weights)
+
+    def _z_by_image(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Z-scores: index filename as the table first names it, columns (score, t) as weights."""
         z = self.z_scores(table)
-        z *= self.weights.loc[z.index.get_level_values("t")].to_numpy()
-        return with_both(z.groupby(level="filename", sort=False).mean())
+        filenames = z.index.get_level_values("filename").unique()
+        wide = z.reset_index().pivot_table(index="filename", columns="t", dropna=False)
+        return wide.reindex(index=filenames, columns=self.weights.index)
 
 
 def fit(
@@ -64,7 +91,6 @@ def fit(
     columns: Sequence[str],
     *,
     need_spread: bool = True,
-    weighted: bool = False,
 ) -> Calibration:
     """The calibration by the validation images' `columns`.
 
@@ -72,7 +98,6 @@ def fit(
         val_table: the score table of the validation images.
         columns: the scores.
         need_spread: whether z-scores will be asked for.
-        weighted: whether start points count by their reliability, or all the same.
 
     Raises:
         UserError: fewer than two images, images with different t, or, where a spread is needed, a
@@ -93,8 +118,15 @@ def fit(
                 f"{column} at t = {constant[0]} is the same for all {num_images} "
                 "validation images, expected a spread to measure others by"
             )
-    equal = pd.DataFrame(1.0, index=mean.index, columns=mean.columns)
-    return Calibration(mean, std, reliabilities(found) if weighted else equal)
+    cells = pd.MultiIndex.from_product([mean.columns, mean.index])
+    return Calibration(mean, std, weighting.equal(cells))
+
+
+def with_both(z: pd.DataFrame) -> pd.DataFrame:
+    """Z-scores with the column `both`, where the two that it is the sum of are there."""
+    if set(weighting.SUMMED) <= set(z.columns):
+        return z.assign(**{weighting.BOTH: z[list(weighting.SUMMED)].sum(axis=1)})
+    return z
 
 
 def select_t(table: pd.DataFrame, min_t: int, max_t: int, t_skip: int) -> pd.DataFrame:
@@ -111,13 +143,6 @@ def select_t(table: pd.DataFrame, min_t: int, max_t: int, t_skip: int) -> pd.Dat
             f"expected some of {distinct[0]} to {distinct[-1]}"
         )
     return table[table["t"].isin(kept)]
-
-
-def with_both(z: pd.DataFrame) -> pd.DataFrame:
-    """Z-scores with the column `both`, where the two that it is the sum of are there."""
-    if set(_SUMMED) <= set(z.columns):
-        return z.assign(**{BOTH: z[list(_SUMMED)].sum(axis=1)})
-    return z
 
 
 def levels(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:

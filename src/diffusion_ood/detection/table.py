@@ -22,6 +22,9 @@ from diffusion_ood.errors import UserError
 from diffusion_ood.runtime.files import atomic_write
 
 TYPES = ("val", "in", "out")
+PATCHED = "val_patched"
+"""Name of the set of the validation images, each with a patch of another."""
+
 KEY_COLUMNS = ("filename", "t", "repeat")
 
 _NEEDS_QUOTES = re.compile(r'[,"\r\n]')

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 import pandas as pd
 
 from diffusion_ood.detection import calibration
-from diffusion_ood.detection.calibration import BOTH, Calibration
+from diffusion_ood.detection.calibration import Calibration
+from diffusion_ood.detection.weighting import BOTH
 from diffusion_ood.errors import UserError
 
 LEVEL_BY_LEVEL = ("_global", "_local")
@@ -37,10 +38,12 @@ def image_targets(
     Raises:
         UserError: as `Calibration.image_scores`, or a headline that is no target.
     """
-    scores = calibrated.image_scores(table)  # also where unused: it refuses other start points
     columns = list(calibrated.mean.columns)
     levels = calibration.levels(table, columns)
-    if not z_score:
+    if z_score:
+        scores = calibrated.image_scores(table)
+    else:
+        calibrated.z_scores(table)  # refuses other start points
         scores = levels.groupby(level="filename", sort=False).mean()
     for column in columns:
         if str(column).endswith(LEVEL_BY_LEVEL):

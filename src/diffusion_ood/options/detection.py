@@ -10,6 +10,8 @@ from diffusion_ood.cli import option
 from diffusion_ood.errors import UserError
 from diffusion_ood.options.checks import at_least, positive, share
 
+LevelWeights = Literal["equal", "reliability", "patched"]
+
 
 @dataclass(frozen=True)
 class DetectOptions:
@@ -23,9 +25,10 @@ class DetectOptions:
         "are",
         default=True,
     )
-    level_weights: Literal["equal", "reliability"] = option(
-        "how much the z-score of each start point counts: all the same, or by how reliable it is, "
-        "which the validation images show",
+    level_weights: LevelWeights = option(
+        "how much the z-score of each score and start point counts: all the same; by how reliable "
+        "it is; or so that validation images are best told from the same with foreign patches "
+        "(reconstruct.py --run_patched)",
         default="equal",
     )
     headline: str | None = option(
@@ -48,7 +51,7 @@ class DetectOptions:
         at_least("n_bootstrap", self.n_bootstrap, 0)
         at_least("seed", self.seed, 0)
         share("target_fpr", self.target_fpr)
-        if self.level_weights == "reliability" and not self.z_score:
+        if self.level_weights != "equal" and not self.z_score:
             raise UserError(
                 "--level_weights: means nothing with --z_score=0; leave one of them out"
             )

@@ -24,6 +24,11 @@ class ReconstructOptions:
     run_val: bool = option("score the validation images", default=True)
     run_in: bool = option("score the in-distribution test images", default=True)
     run_out: bool = option("score the out-of-distribution sets", default=True)
+    run_patched: bool = option(
+        "score the validation images with a patch of another of them too, for "
+        "ood_detection.py --level_weights=patched",
+        default=False,
+    )
     first_n_val: int | None = option("score the first N validation images alone", default=None)
     first_n: int | None = option("score the first N images of each test set alone", default=None)
     num_inference_steps: int = option("steps of the whole time grid", default=100)

@@ -9,7 +9,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from diffusion_ood.detection.assessment import Assessment
-from diffusion_ood.detection.calibration import BOTH, with_both
+from diffusion_ood.detection.calibration import with_both
+from diffusion_ood.detection.weighting import BOTH
 
 Vector = NDArray[np.float64]
 

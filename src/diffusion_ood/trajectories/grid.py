@@ -81,11 +81,17 @@ class TimeGrid:
         return (start, *range(first_multiple, -1, -self.stride))
 
 
+LEAST_SIGNAL = 0.1
+"""ᾱ_t of the highest level that few network calls are spent on: above it a reconstruction hardly
+depends on the image."""
+
+
 @dataclass(frozen=True)
 class BudgetGrid:
     """Few network calls: so many noise levels, and so many steps from each to the clean image.
 
-    The levels are the middles of equal parts of the training times. With one step x̂_0 is predicted
+    The levels are the middles of equal parts of the training times with ᾱ_t of at least
+    `LEAST_SIGNAL`. With one step x̂_0 is predicted
     straight from the level. More steps have equal lengths in log-SNR down to t = 0, in whose place
     the clean image is; so low levels that have too few times below them take fewer.
     """
@@ -95,16 +101,16 @@ class BudgetGrid:
     num_steps: int = 1
 
     def __post_init__(self) -> None:
-        if not 0 < self.num_levels <= self.schedule.num_timesteps:
+        if not 0 < self.num_levels <= self._num_times:
             raise UserError(
-                f"--budget: found calls for {self.num_levels} noise levels, "
-                f"expected 1 to {self.schedule.num_timesteps}, the model's training steps"
+                f"--budget: found calls for {self.num_levels} noise levels, expected 1 to "
+                f"{self._num_times}, the training steps that leave a tenth of the image"
             )
 
     @property
     def starts(self) -> tuple[int, ...]:
         """The start points, rising."""
-        part = self.schedule.num_timesteps / self.num_levels
+        part = self._num_times / self.num_levels
         return tuple(int((k + 0.5) * part) for k in range(self.num_levels))
 
     def times(self, start: int) -> tuple[int, ...]:
@@ -113,6 +119,12 @@ class BudgetGrid:
         wanted = torch.linspace(log_snr[-1], log_snr[0], self.num_steps + 1, dtype=torch.float64)
         nearest = (wanted[:-1, None] - log_snr).abs().argmin(1).tolist()
         return (*dict.fromkeys(nearest), CLEAN)
+
+    @property
+    def _num_times(self) -> int:
+        """Training times that leave enough of the image."""
+        times = torch.arange(self.schedule.num_timesteps)
+        return int((self.schedule.alphas_cumprod(times) >= LEAST_SIGNAL).sum())
 
 
 @dataclass(frozen=True)
