@@ -103,6 +103,18 @@ def test_every_epoch_has_its_points_in_tensorboard(trained: Path) -> None:
     assert min(scalars(trained / "train", "images_per_second").values()) > 0
 
 
+def test_points_of_a_training_that_goes_on_stay_and_others_are_replaced(
+    train: Command, tmp_path: Path
+) -> None:
+    for epochs in (1, 2):
+        train(tmp_path / "A", f"--n_epochs={epochs}")
+    assert list(scalars(tmp_path / "A" / "train", "loss")) == [1, 2]
+    for checkpoint in (tmp_path / "A").glob("checkpoint*"):
+        checkpoint.unlink()
+    train(tmp_path / "A")
+    assert list(scalars(tmp_path / "A" / "train", "loss")) == [1]
+
+
 def test_validation_leaves_its_loss_and_a_grid_of_16_samples(trained: Path) -> None:
     (point,) = scalars(trained / "val", "loss").items()  # --eval_freq is 10
     assert point == (10, pytest.approx(last(trained)["best_loss"], rel=1e-6))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +27,7 @@ from diffusion_ood.report.mlflow_log import MLflow
 from diffusion_ood.report.pictures import load_pictures, pictures_path
 from diffusion_ood.report.tensorboard_log import TensorBoard
 from diffusion_ood.report.tracker import NUM_THRESHOLDS, pr_table
+from diffusion_ood.runtime.checkpoint import load_checkpoint
 
 NewRun = Callable[..., Path]
 FINGERPRINT = {"checkpoint": "ab" * 32, "seed": 7, "starts": [10, 20, 30]}
@@ -150,6 +152,34 @@ def test_mlflow_has_the_same_metrics_parameters_and_distributions(
         "20.json",
         "30.json",
     }
+
+
+@pytest.mark.skipif(NO_MLFLOW, reason="mlflow is not installed")
+def test_mlflow_has_the_points_of_a_training_that_goes_on(tmp_path: Path, train: NewRun) -> None:
+    from mlflow import MlflowClient
+
+    run = tmp_path / "out" / "m"
+    for epochs in (2, 3):
+        train(run, f"--n_epochs={epochs}", "--eval_freq=1", "--tracker=mlflow")
+    client = MlflowClient(f"sqlite:///{tmp_path / 'out' / 'mlflow.db'}")
+    (experiment,) = (e for e in client.search_experiments() if e.name == "diffusion-ood")
+    (found,) = client.search_runs([experiment.experiment_id])
+    assert (found.info.run_name, found.info.status) == ("m train", "FINISHED")
+    points = {
+        name: {p.step: p.value for p in client.get_metric_history(found.info.run_id, name)}
+        for name in ("train/loss", "train/lr", "train/images_per_second", "val/loss")
+    }
+    assert all(list(values) == [1, 2, 3] for values in points.values())
+    assert points["train/lr"] == dict.fromkeys((1, 2, 3), pytest.approx(1e-3))
+    best = load_checkpoint(run / "checkpoint_best.pth")["best_loss"]
+    assert min(points["val/loss"].values()) == pytest.approx(best, rel=1e-6)
+    pictures = list((tmp_path / "out" / "mlartifacts").rglob("val/samples/*.png"))
+    assert {path.stem for path in pictures} == {"1", "2", "3"}
+    assert Image.open(pictures[0]).size == (4 * 9 + 1, 4 * 9 + 1)
+    assert not (run / "train").exists()
+    shutil.rmtree(run)
+    train(run, "--tracker=mlflow")  # a new training of that name is another run
+    assert len(client.search_runs([experiment.experiment_id])) == 2
 
 
 def test_mlflow_that_is_not_installed_is_a_mistake_of_one_sentence(

@@ -1,7 +1,7 @@
 """Train the classifier whose outputs the scores logit_l1 and feature_l1 compare.
 
-Reads split CSVs with labels; writes checkpoints, config.json and TensorBoard logs to
-output_dir/model_name. Run the same command again to go on from the last checkpoint.
+Reads split CSVs with labels; writes checkpoints, config.json and logs to output_dir/model_name.
+Run the same command again to go on from the last checkpoint.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from diffusion_ood.options import (
     ImageOptions,
     LoadingOptions,
     RunOptions,
+    TrackOptions,
 )
 from diffusion_ood.runtime import distributed
 from diffusion_ood.runtime.device import prepare
@@ -40,6 +41,7 @@ GROUPS = (
     ClassifierOptions,
     LoadingOptions,
     ComputeOptions,
+    TrackOptions,
 )
 
 LAST_LR = 1e-6

@@ -1,6 +1,6 @@
 """Train a denoising diffusion model on in-distribution images.
 
-Reads two split CSVs; writes checkpoints, config.json and TensorBoard logs to output_dir/model_name.
+Reads two split CSVs; writes checkpoints, config.json and logs to output_dir/model_name.
 Run the same command again to go on from the last checkpoint.
 """
 
@@ -30,6 +30,7 @@ from diffusion_ood.options import (
     ImageOptions,
     LoadingOptions,
     RunOptions,
+    TrackOptions,
     TrainOptions,
 )
 from diffusion_ood.runtime import distributed
@@ -41,9 +42,17 @@ from diffusion_ood.trajectories.engine import Trajectory, run_trajectories
 from diffusion_ood.trajectories.grid import TimeGrid
 from diffusion_ood.trajectories.noise import image_noise
 
-GROUPS = (RunOptions, TrainOptions, ImageOptions, DiffusionOptions, LoadingOptions, ComputeOptions)
+GROUPS = (
+    RunOptions,
+    TrainOptions,
+    ImageOptions,
+    DiffusionOptions,
+    LoadingOptions,
+    ComputeOptions,
+    TrackOptions,
+)
 
-NUM_SAMPLES = 16  # in TensorBoard's grid
+NUM_SAMPLES = 16  # in the grid that is logged
 SAMPLE_STEPS = 50
 
 
@@ -127,7 +136,7 @@ class _DiffusionSubject:
         return self._augmented[1](images, numbers)
 
     def validate(self, network: nn.Module, epoch: int, logs: TrainingLogs | None) -> float:
-        """The validation loss; TensorBoard also gets samples."""
+        """The validation loss; the logs get samples too."""
         batches = whole_batches(self.validation, self.options)
         loss = self.objective.validation_loss(
             network, self.validation, batches, self.options.seed, self.names

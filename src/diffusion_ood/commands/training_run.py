@@ -26,7 +26,9 @@ from diffusion_ood.options import (
     ImageOptions,
     LoadingOptions,
     RunOptions,
+    TrackOptions,
 )
+from diffusion_ood.report.logs import open_training_tracker
 from diffusion_ood.runtime import distributed
 from diffusion_ood.runtime.checkpoint import require_checkpoint
 from diffusion_ood.runtime.compiling import CompileDecision
@@ -135,8 +137,8 @@ class TrainingRun:
         decision = CompileDecision(compute.compile, self.device, compute.precision)
         if decision.at_once:
             self.trainer.compile()
-        logs = TrainingLogs(self.run_dir) if distributed.is_main() else None
         done = self.progress.epoch * self.steps_per_epoch + len(self.progress.losses)
+        logs = self._open_logs(goes_on=done > 0) if distributed.is_main() else None
         with tqdm(
             total=self.trainer.plan.total_steps,
             initial=done,
@@ -146,6 +148,12 @@ class TrainingRun:
         ) as bar:
             while self.progress.epoch < self.options.n_epochs:
                 self._one_epoch(bar, decision, logs)
+        if logs:
+            logs.close()
+
+    def _open_logs(self, *, goes_on: bool) -> TrainingLogs:
+        run, options = self.line[RunOptions], self.line[TrackOptions]
+        return TrainingLogs(open_training_tracker(run, options, goes_on=goes_on))
 
     def _order(self, epoch: int) -> list[list[int]]:
         """The global batches of an epoch; an incomplete last one is left out."""

@@ -12,10 +12,10 @@ from diffusion_ood.errors import UserError
 
 @dataclass(frozen=True)
 class TrackOptions:
-    """Logs: where reconstructions, distributions and metrics are logged to compare runs."""
+    """Logs: where losses, pictures, distributions and metrics are logged to compare runs."""
 
     tracker: Literal["tensorboard", "mlflow"] = option(
-        "TensorBoard's files in ood/tensorboard, or MLflow's local store, output_dir/mlflow.db",
+        "TensorBoard's files in the run directory, or MLflow's local store, output_dir/mlflow.db",
         default="tensorboard",
     )
 

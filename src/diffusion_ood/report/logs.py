@@ -23,10 +23,17 @@ SHEET_CELL = 64  # pixels that a cell of a sheet has at least on its longer side
 
 
 def open_tracker(run: RunOptions, options: TrackOptions, command: str) -> Tracker:
-    """The tracker that is asked for, of one of the commands."""
+    """The tracker that is asked for, of one of the commands that score."""
     if options.tracker == "mlflow":
         return MLflow(run.output_dir, f"{run.model_name} {command}")
     return TensorBoard(run.ood_dir / "tensorboard", command)
+
+
+def open_training_tracker(run: RunOptions, options: TrackOptions, *, goes_on: bool) -> Tracker:
+    """The tracker that is asked for, of a training which may go on with an earlier one."""
+    if options.tracker == "mlflow":
+        return MLflow(run.output_dir, f"{run.model_name} train", goes_on=goes_on)
+    return TensorBoard(run.run_dir, "train", goes_on=goes_on)
 
 
 def log_set(tracker: Tracker, ood_dir: Path, name: str, fingerprint: Mapping[str, Any]) -> None:

@@ -23,9 +23,10 @@ class MLflow:
     Args:
         output_dir: the folder of all runs, which share the store.
         name: of this run.
+        goes_on: whether it goes on with the last run of this name, if there is one.
     """
 
-    def __init__(self, output_dir: Path, name: str) -> None:
+    def __init__(self, output_dir: Path, name: str, *, goes_on: bool = False) -> None:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # it would ask the network
         from mlflow import MlflowClient
 
@@ -42,16 +43,19 @@ class MLflow:
                 "diffusion-ood", artifact_location=(store / "mlartifacts").as_uri()
             )
         )
-        self._run = self._client.create_run(number, run_name=name).info.run_id
+        earlier = self._client.search_runs([number]) if goes_on else []  # the last one first
+        found = next((run for run in earlier if run.info.run_name == name), None)
+        self._run = (found or self._client.create_run(number, run_name=name)).info.run_id
+        self._client.update_run(self._run, status="RUNNING")
 
-    def scalar(self, group: str, tag: str, value: float) -> None:
+    def scalar(self, group: str, tag: str, value: float, step: int = 0) -> None:
         """A metric."""
-        self._client.log_metric(self._run, _name(group, tag), value)
+        self._client.log_metric(self._run, _name(group, tag), value, step=step)
 
-    def image(self, group: str, tag: str, pixels: NDArray[np.uint8]) -> None:
+    def image(self, group: str, tag: str, pixels: NDArray[np.uint8], step: int = 0) -> None:
         """A PNG among the artifacts."""
         image = Image.open(io.BytesIO(png(pixels)))
-        self._client.log_image(self._run, image, f"{_name(group, tag)}.png")
+        self._client.log_image(self._run, image, f"{_name(group, tag)}/{step}.png")
 
     def histogram(self, group: str, tag: str, values: ArrayLike, step: int = 0) -> None:
         """Counts and edges, as JSON."""
@@ -71,6 +75,9 @@ class MLflow:
             self._client.log_param(self._run, _name("", name), parameter)
         for tag, value in metrics.items():
             self.scalar("", tag, value)
+
+    def flush(self) -> None:
+        """Nothing: all is written at once."""
 
     def close(self) -> None:
         """Mark the run as finished."""

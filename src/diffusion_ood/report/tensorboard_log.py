@@ -22,29 +22,31 @@ from diffusion_ood.report.tracker import NUM_THRESHOLDS, Value, pr_table
 
 
 class TensorBoard:
-    """Event files, a folder for each group; those of the same command are replaced.
+    """Event files, a folder for each group.
 
     Args:
-        folder: of all groups, `output_dir/model_name/ood/tensorboard`.
+        folder: of all groups, such as `output_dir/model_name/ood/tensorboard`.
         command: whose files these are.
+        goes_on: whether earlier files of the command stay; else they are replaced.
     """
 
-    def __init__(self, folder: Path, command: str) -> None:
+    def __init__(self, folder: Path, command: str, *, goes_on: bool = False) -> None:
         self._folder = folder
         self._suffix = f".{command}"
+        self._goes_on = goes_on
         self._writers: dict[str, Any] = {}
 
-    def scalar(self, group: str, tag: str, value: float) -> None:
+    def scalar(self, group: str, tag: str, value: float, step: int = 0) -> None:
         """One number, as TensorBoard's scalar."""
-        self._add(group, 0, tag=tag, simple_value=value)
+        self._add(group, step, tag=tag, simple_value=value)
 
-    def image(self, group: str, tag: str, pixels: NDArray[np.uint8]) -> None:
+    def image(self, group: str, tag: str, pixels: NDArray[np.uint8], step: int = 0) -> None:
         """A picture `(H, W, 1 or 3)`, as PNG."""
         height, width, channels = pixels.shape
         image = Summary.Image(
             height=height, width=width, colorspace=channels, encoded_image_string=png(pixels)
         )
-        self._add(group, 0, tag=tag, image=image)
+        self._add(group, step, tag=tag, image=image)
 
     def histogram(self, group: str, tag: str, values: ArrayLike, step: int = 0) -> None:
         """The distribution of some numbers, in 30 bins."""
@@ -66,8 +68,13 @@ class TensorBoard:
         for tag, value in metrics.items():
             self.scalar("", tag, value)
 
-    def close(self) -> None:
+    def flush(self) -> None:
         """Write what is not written yet."""
+        for writer in self._writers.values():
+            writer.flush()
+
+    def close(self) -> None:
+        """Write what is not written yet, and close the files."""
         for writer in self._writers.values():
             writer.close()
 
@@ -77,7 +84,8 @@ class TensorBoard:
     def _add_summary(self, group: str, step: int, summary: Any) -> None:  # noqa: ANN401 - a message
         if group not in self._writers:
             folder = self._folder / group
-            for old in folder.glob(f"events.out.tfevents.*{self._suffix}"):
+            earlier = folder.glob(f"events.out.tfevents.*{self._suffix}")
+            for old in () if self._goes_on else earlier:
                 old.unlink()
             self._writers[group] = EventFileWriter(str(folder), filename_suffix=self._suffix)
         event = Event(wall_time=time.time(), step=step, summary=summary)

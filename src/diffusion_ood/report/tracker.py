@@ -14,16 +14,20 @@ Value = str | int | float | bool
 
 
 class Tracker(Protocol):
-    """What can be logged; `group` tells sets of images of one run apart, "" is the run itself."""
+    """What can be logged.
 
-    def scalar(self, group: str, tag: str, value: float) -> None:
+    `group` tells sets of images of one run apart, "" is the run itself; `step` is an epoch or a
+    noise level.
+    """
+
+    def scalar(self, group: str, tag: str, value: float, step: int = 0) -> None:
         """One number."""
 
-    def image(self, group: str, tag: str, pixels: NDArray[np.uint8]) -> None:
+    def image(self, group: str, tag: str, pixels: NDArray[np.uint8], step: int = 0) -> None:
         """A picture `(H, W, 1 or 3)`."""
 
     def histogram(self, group: str, tag: str, values: ArrayLike, step: int = 0) -> None:
-        """The distribution of some numbers; step is a noise level where they have one."""
+        """The distribution of some numbers."""
 
     def pr_curve(self, group: str, tag: str, truth: ArrayLike, scores: ArrayLike) -> None:
         """Precision against recall of finding what is true by high scores."""
@@ -31,8 +35,11 @@ class Tracker(Protocol):
     def compare(self, parameters: Mapping[str, Value], metrics: Mapping[str, float]) -> None:
         """What tells this run from others, and how good it is."""
 
-    def close(self) -> None:
+    def flush(self) -> None:
         """Write what is not written yet."""
+
+    def close(self) -> None:
+        """Write what is not written yet; the command has done its work."""
 
 
 def pr_table(truth: ArrayLike, scores: ArrayLike) -> NDArray[np.float64]:

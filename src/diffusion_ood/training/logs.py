@@ -1,38 +1,48 @@
-"""What training writes to TensorBoard."""
+"""What is logged of a training."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 from torchvision.utils import make_grid
+
+from diffusion_ood.report.tracker import Tracker
 
 
 class TrainingLogs:
-    """Event files under `train/` and `val/` of a run directory, one point an epoch."""
+    """Points of the groups `train` and `val`, one an epoch.
 
-    def __init__(self, run_dir: Path) -> None:
-        self._train = SummaryWriter(str(run_dir / "train"))
-        self._val = SummaryWriter(str(run_dir / "val"))
+    Args:
+        tracker: where to.
+    """
+
+    def __init__(self, tracker: Tracker) -> None:
+        self._tracker = tracker
 
     def training(self, epoch: int, loss: float, lr: float, images_per_second: float) -> None:
         """The mean training loss of an epoch, its last learning rate and its throughput."""
         values = {"loss": loss, "lr": lr, "images_per_second": images_per_second}
-        for name, value in values.items():
-            self._train.add_scalar(name, value, epoch)
-        self._train.flush()
+        self._scalars("train", values, epoch)
 
     def measured(self, epoch: int, values: Mapping[str, float]) -> None:
         """What was measured on images that are not trained on."""
-        for name, value in values.items():
-            self._val.add_scalar(name, value, epoch)
-        self._val.flush()
+        self._scalars("val", values, epoch)
 
     def validation(self, epoch: int, loss: float, samples: Tensor) -> None:
         """The validation loss, and samples `(B, C, *S)` in [0, 1] as a grid."""
         if samples.ndim == 5:
             samples = samples[:, :, samples.shape[2] // 2]  # the middle slice of each volume
-        self._val.add_image("samples", make_grid(samples, nrow=4, padding=1), epoch)
+        grid = make_grid(samples, nrow=4, padding=1)
+        pixels = (255 * grid).clamp(0, 255).byte().permute(1, 2, 0).numpy()
+        self._tracker.image("val", "samples", pixels, epoch)
         self.measured(epoch, {"loss": loss})
+
+    def close(self) -> None:
+        """The training is at its end."""
+        self._tracker.close()
+
+    def _scalars(self, group: str, values: Mapping[str, float], epoch: int) -> None:
+        for name, value in values.items():
+            self._tracker.scalar(group, name, value, epoch)
+        self._tracker.flush()
