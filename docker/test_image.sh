@@ -5,7 +5,8 @@
 # here from Debian's packages in place of python:3.11-slim; nothing of the container file is changed.
 # The images carry this machine's settings of pip and are removed at the end.
 #
-#   TORCH_VERSION=X TORCHVISION_VERSION=Y docker/test_image.sh   takes these from pip's own index
+#   TORCH_VERSION=X TORCHVISION_VERSION=Y docker/test_image.sh   takes these from pip's own index: CUDA
+#   builds, unless X ends with +cpu; the 2 GB that the image may have are then beside CUDA's libraries
 set -euo pipefail
 cd "$(dirname "$0")/.."
 begin=$SECONDS
@@ -71,7 +72,10 @@ arguments=()
 cuda_wheels=no
 torch_index=$(sed -n 's/^ARG TORCH_INDEX=//p' docker/Dockerfile)
 cpu_wheel=$(for place in $(sed -n 's/^find-links = //p' "$scratch/pip.conf"); do find "$place" -name 'torch-*+cpu-cp311-*x86_64.whl'; done | sort | tail -1)
-versions() { arguments+=(--build-arg TORCH_INDEX= --build-arg "TORCH_VERSION=$1" --build-arg "TORCHVISION_VERSION=$2"); }
+versions() {
+    arguments+=(--build-arg TORCH_INDEX= --build-arg "TORCH_VERSION=$1" --build-arg "TORCHVISION_VERSION=$2")
+    [[ $1 == *+cpu ]] || cuda_wheels=yes # a Linux version of PyPI's is the CUDA build
+}
 if [ -n "${TORCH_VERSION:-}" ]; then
     versions "$TORCH_VERSION" "$TORCHVISION_VERSION"
     torch_from="pip's own index: $TORCH_VERSION"
@@ -134,7 +138,7 @@ size=$(podman image inspect --format '{{.Size}}' localhost/diffusion-ood:cpu)
 cuda=$(inside python -c "
 import pathlib, torch
 site = pathlib.Path(torch.__file__).parents[1]
-places = [*site.glob('nvidia'), *site.glob('triton'), *site.glob('torch/lib/*cuda*'), *site.glob('torch/lib/*nv*')]
+places = [*site.glob('nvidia'), *site.glob('cuda'), *site.glob('triton'), *site.glob('torch/lib/*cuda*'), *site.glob('torch/lib/*nv*')]
 print(sum(f.stat().st_size for p in places for f in ([p] if p.is_file() else p.rglob('*')) if f.is_file()))")
 say "size $((size / 1000000)) MB, of which CUDA's libraries $((cuda / 1000000)) MB"
 [ $((size - cuda)) -le 2000000000 ] || fail "more than 2 GB beside CUDA's libraries"
