@@ -71,7 +71,8 @@ clean:  ## remove the environment, the demo and what was built
 	rm -rf $(VENV) $(DEMO) dist build
 
 # Speed beside the reference loops; trains FashionMNIST first and scores it down the whole grid, an
-# hour or so on two cores. FASHION_MNIST: the IDX files, where they are on disk.
+# hour or two on two cores. FASHION_MNIST: the IDX files, where they are on disk. `frontier` goes on
+# with more budgets on the same images.
 BENCH := bench
 FASHION_MNIST := /usr/share/datasets/fashion-mnist
 BENCH_SPLITS := $(BENCH)/data/data_splits
@@ -82,11 +83,21 @@ BENCH_SCORE = $(RUN) reconstruct.py --output_dir=$(BENCH)/runs --precision=bf16 
 	--in_ids=$(BENCH_SPLITS)/FashionMNIST_test.csv \
 	--out_ids=$(BENCH_SPLITS)/MNIST5k_test.csv,$(BENCH_SPLITS)/FashionMNIST_vflip_test.csv,$(BENCH_SPLITS)/FashionMNIST_hflip_test.csv \
 	--first_n=$(BENCH_IMAGES) --first_n_val=$(BENCH_IMAGES) --report_images=0
-FAST_DETECTION := --level_weights=reliability
 BENCH_DETECT = $(RUN) ood_detection.py --output_dir=$(BENCH)/runs
+FRONTIER := full grid16 budget7 budget10 budget13 budget25 budget50 budget100
 
-.PHONY: bench
-bench: venv  ## measure speed beside the reference loops
+.PHONY: bench bench-runs frontier
+bench: bench-runs  ## measure speed beside the reference loops
+	$(RUN) benchmarks/bench.py --runs=$(BENCH)/runs --data=$(BENCH)/data
+
+frontier: bench-runs  ## draw AUROC against network calls
+	for budget in 7 13 25 100; do \
+		$(BENCH_SCORE) --model_name=fashionmnist_budget$$budget --budget=$$budget --run_patched || exit; done
+	$(BENCH_SCORE) --model_name=fashionmnist_grid16 --inference_skip_factor=16 --run_patched
+	$(RUN) benchmarks/frontier.py --title="FashionMNIST in distribution" --output=$(BENCH)/frontier.png \
+		$(FRONTIER:%=$(BENCH)/runs/fashionmnist_%)
+
+bench-runs: venv  ## train and score what is measured
 	$(RUN) get_datasets.py --data_root=$(BENCH)/data --datasets=MNIST5k,FashionMNIST \
 		$(if $(wildcard $(FASHION_MNIST)),--source_dir=$(FASHION_MNIST))
 	$(RUN) train_ddpm.py --output_dir=$(BENCH)/runs --model_name=fashionmnist --is_grayscale=1 \
@@ -96,11 +107,10 @@ bench: venv  ## measure speed beside the reference loops
 		--lr=1e-3 --lr_schedule=cosine --ema_decay=0.999 \
 		--beta_schedule=scaled_linear --beta_start=0.0015 --beta_end=0.0195
 	for budget in 10 50; do \
-		$(BENCH_SCORE) --model_name=fashionmnist_budget$$budget --budget=$$budget && \
-		$(BENCH_DETECT) --model_name=fashionmnist_budget$$budget $(FAST_DETECTION) || exit; done
-	$(BENCH_SCORE) --model_name=fashionmnist_full --inference_skip_factor=4 --sampler=ddim
+		$(BENCH_SCORE) --model_name=fashionmnist_budget$$budget --budget=$$budget --run_patched && \
+		$(BENCH_DETECT) --model_name=fashionmnist_budget$$budget --level_weights=patched || exit; done
+	$(BENCH_SCORE) --model_name=fashionmnist_full --inference_skip_factor=4
 	$(BENCH_DETECT) --model_name=fashionmnist_full
-	$(RUN) benchmarks/bench.py --runs=$(BENCH)/runs --data=$(BENCH)/data
 
 # 10,000 splits and images of any content; and what is known of faults in the pinned packages, which
 # needs the network.

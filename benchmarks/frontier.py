@@ -4,8 +4,8 @@
         runs/fashionmnist_full runs/fashionmnist_budget10 runs/fashionmnist_budget50
 
 The first run is the reference. Prints a Markdown table with a row for each run and way of weighting
-its levels, and draws the picture. Intervals are a paired bootstrap over the images, for the
-difference of the means too.
+its levels, as far as its tables allow it, and draws the picture. Intervals are a paired bootstrap
+over the images, for the difference of the means too.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ from numpy.typing import NDArray
 
 from diffusion_ood.detection.assessment import assess
 from diffusion_ood.detection.metrics import weighted_metrics
+from diffusion_ood.detection.table import PATCHED, table_path
 from diffusion_ood.options import DetectOptions
 
 mpl.use("Agg")  # draws files, and needs no window
 import matplotlib.pyplot as plt
 
 RESAMPLES, SEED = 2000, 0
-Weights = Literal["equal", "reliability"]
+Weights = Literal["equal", "patched"]
 
 
 @dataclass(frozen=True)
@@ -58,15 +59,19 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--first_n", type=int, default=None, help="images of each set")
     arguments = parser.parse_args()
-    weightings: tuple[Weights, ...] = ("equal", "reliability")
     points = [
         read_point(run, weights, arguments.first_n)
         for run in arguments.runs
-        for weights in weightings
+        for weights in weightings(run)
     ]
     print(table(points))
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     draw(points, arguments.title, arguments.output)
+
+
+def weightings(run_dir: Path) -> tuple[Weights, ...]:
+    """The ways that the run's tables allow."""
+    return ("equal", "patched") if table_path(run_dir / "ood", PATCHED).exists() else ("equal",)
 
 
 def read_point(run_dir: Path, weights: Weights, first_n: int | None) -> Point:

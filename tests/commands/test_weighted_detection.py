@@ -1,4 +1,4 @@
-"""The command with weights for the start points, on scores whose reliability is known."""
+"""The command with weights for the start points, on scores of which half show nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from diffusion_ood.commands.ood_detection import main
 from diffusion_ood.detection.table import write_table
 from diffusion_ood.errors import UserError
 
-RELIABLE, NOISY = (10, 20, 30), (40, 50, 60)
+TELLING, NOISY = (10, 20, 30), (40, 50, 60)
 
 
 def write(ood: Path, name: str, kind: str, num: int, shift: float) -> None:
@@ -21,9 +21,9 @@ def write(ood: Path, name: str, kind: str, num: int, shift: float) -> None:
     rng = np.random.default_rng(sum(map(ord, name)))
     image = rng.normal(shift, 1, num)
     rows = [
-        (f"{name}/{i}.png", kind, t, image[i] * (t in RELIABLE) + rng.normal(0, 0.5 + (t in NOISY)))
+        (f"{name}/{i}.png", kind, t, image[i] * (t in TELLING) + rng.normal(0, 0.5 + (t in NOISY)))
         for i in range(num)
-        for t in (*RELIABLE, *NOISY)
+        for t in (*TELLING, *NOISY)
     ]
     columns = ["filename", "type", "t", "mse"]
     write_table(ood / f"results_{name}.csv", pd.DataFrame(rows, columns=columns))
@@ -31,7 +31,7 @@ def write(ood: Path, name: str, kind: str, num: int, shift: float) -> None:
 
 @pytest.fixture
 def arguments(tmp_path: Path) -> list[str]:
-    """The flags that assess a run whose OOD set scores higher at the reliable levels."""
+    """The flags that assess a run whose OOD set scores higher at the telling levels."""
     ood = tmp_path / "model" / "ood"
     ood.mkdir(parents=True)
     write(ood, "val", "val", 300, 0)
@@ -45,12 +45,6 @@ def auroc(arguments: list[str], tmp_path: Path) -> float:
     main(arguments)
     metrics = json.loads((tmp_path / "model" / "ood" / "metrics.json").read_text())
     return metrics["targets"]["mse"]["far"]["auroc"]["value"]
-
-
-def test_levels_that_show_nothing_lose_their_weight(arguments: list[str], tmp_path: Path) -> None:
-    equal = auroc(arguments, tmp_path)
-    weighted = auroc([*arguments, "--level_weights=reliability"], tmp_path)
-    assert weighted > equal + 0.03
 
 
 def test_levels_at_which_patches_show_get_the_weight(arguments: list[str], tmp_path: Path) -> None:
@@ -67,7 +61,6 @@ def test_without_patched_images_they_are_asked_for(arguments: list[str], tmp_pat
         main([*arguments, "--level_weights=patched"])
 
 
-@pytest.mark.parametrize("weights", ["reliability", "patched"])
-def test_weights_without_z_scores_are_refused(weights: str, arguments: list[str]) -> None:
+def test_weights_without_z_scores_are_refused(arguments: list[str]) -> None:
     with pytest.raises(UserError, match="--level_weights: means nothing with --z_score=0"):
-        main([*arguments, f"--level_weights={weights}", "--z_score=0"])
+        main([*arguments, "--level_weights=patched", "--z_score=0"])

@@ -33,60 +33,6 @@ def test_equal_weights_are_the_mean_over_levels_and_both_is_the_sum() -> None:
     np.testing.assert_array_equal(found.to_numpy(), expected)
 
 
-def test_a_reliability_is_the_mean_correlation_with_the_neighbours() -> None:
-    rng = np.random.default_rng(0)
-    scores = {t: rng.normal(size=50) for t in (10, 20, 30)}
-    scores[20] += scores[10] + scores[30]
-    low, high = (np.corrcoef(scores[20], scores[t])[0, 1] for t in (10, 30))
-    expected = np.array([low, (low + high) / 2, high])
-    found = weighting.reliability(of_mse(scores))["mse"]
-    assert list(found.index) == [("mse", 10), ("mse", 20), ("mse", 30)]
-    np.testing.assert_allclose(found, expected / expected.sum(), rtol=1e-12)
-
-
-def test_reliabilities_are_the_parts_of_the_variance_that_are_the_images() -> None:
-    rng = np.random.default_rng(1)
-    image = rng.normal(size=20_000)
-    parts = (0.9, 0.9, 0.5, 0.5)
-    scores = {
-        t: np.sqrt(part) * image + np.sqrt(1 - part) * rng.normal(size=image.size)
-        for t, part in enumerate(parts)
-    }
-    found = weighting.reliability(of_mse(scores))["mse"].to_numpy()
-    # neighbours correlate by the geometric mean of their parts
-    expected = np.array([0.9, (0.9 + 0.45**0.5) / 2, (0.5 + 0.45**0.5) / 2, 0.5])
-    np.testing.assert_allclose(found, expected / expected.sum(), atol=0.005)
-
-
-def test_both_sums_the_scores_with_the_reliabilities_of_each() -> None:
-    rng = np.random.default_rng(3)
-    image = rng.normal(size=100)
-    z = wide(
-        {
-            (score, t): image * (t < 30) + rng.normal(size=100)
-            for score in ("mse", "perceptual_difference")
-            for t in (10, 20, 30)
-        }
-    )
-    found = weighting.reliability(z)
-    np.testing.assert_allclose(found["both"], found.mse + found.perceptual_difference, rtol=1e-12)
-    np.testing.assert_allclose(found.sum(), [1, 1, 2], rtol=1e-12)
-
-
-@pytest.mark.parametrize(
-    "scores",
-    [
-        {10: np.array([1.0, 2.0, 4.0])},
-        {10: np.array([1.0, 2.0, 4.0]), 20: np.array([4.0, 2.0, 1.0])},
-        {10: np.array([1.0, 2.0, 4.0]), 20: np.array([3.0, 3.0, 3.0])},
-    ],
-    ids=["one start point", "opposite ones", "one without a spread"],
-)
-def test_where_nothing_is_known_all_count_the_same(scores: dict[int, np.ndarray]) -> None:
-    found = weighting.reliability(of_mse(scores))["mse"].tolist()
-    assert found == [1 / len(scores)] * len(scores)
-
-
 def correlated(rng: np.random.Generator, n: int) -> np.ndarray:
     """Normal z-scores `(n, 3)` that correlate by 0.3."""
     return rng.multivariate_normal(np.zeros(3), np.eye(3) * 0.7 + 0.3, size=n)
@@ -132,7 +78,8 @@ def test_z_scores_are_summed_by_these_weights() -> None:
     scores = {t: rng.normal(size=30) for t in (10, 20, 30)}
     scores[20] += scores[10]
     val = long_form(scores)
-    calibration = fit(val, ["mse"]).weighted("reliability", val)
+    patched = long_form({t: x + 0.1 * t for t, x in scores.items()})
+    calibration = fit(val, ["mse"]).separating(val, patched)
     weights = calibration.weights["mse"]
     assert weights.max() > 0.4
     z = sum(

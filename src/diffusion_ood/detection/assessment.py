@@ -109,9 +109,9 @@ def measure(
     with _naming(table_path(ood_dir, "val")):
         val = kept["val"]
         calibrated = calibration.fit(val, score_columns(val), need_spread=options.z_score)
-    patched = kept.pop(PATCHED, None)
-    with _naming(table_path(ood_dir, "val" if patched is None else PATCHED)):
-        calibrated = calibrated.weighted(options.level_weights, val, patched)
+    if PATCHED in kept:
+        with _naming(table_path(ood_dir, PATCHED)):
+            calibrated = calibrated.separating(val, kept.pop(PATCHED))
     scores: Frames = {}
     for name, table in kept.items():
         with _naming(table_path(ood_dir, name)):

@@ -16,7 +16,6 @@ import pandas as pd
 
 from diffusion_ood.detection import weighting
 from diffusion_ood.errors import UserError
-from diffusion_ood.options import LevelWeights
 
 
 @dataclass(frozen=True)
@@ -54,28 +53,17 @@ class Calibration:
         """
         return self._z_by_image(table) @ self.weights
 
-    def weighted(
-        self, how: LevelWeights, val: pd.DataFrame, patched: pd.DataFrame | None = None
-    ) -> Calibration:
-        """The same with weights fitted to validation images.
+    def separating(self, val: pd.DataFrame, patched: pd.DataFrame) -> Calibration:
+        """The same with the weights of `weighting.separation`.
 
         Args:
-            how: a way of `weighting`.
             val: the score table of the validation images.
-            patched: that of the same images with a foreign patch, for `"patched"`.
+            patched: that of the same images with a foreign patch.
 
         Raises:
             UserError: as `z_scores`.
         """
-        if how == "equal":
-            return self
-        z = self._z_by_image(val)
-        if how == "patched":
-            assert patched is not None, "the weights are fitted on two tables"
-            weights = weighting.separation(z, self._z_by_image(patched))
-        else:
-            assert how == "reliability"
-            weights = weighting.reliability(z)
+        weights = weighting.separation(self._z_by_image(val), self._z_by_image(patched))
         return dataclasses.replace(self, weights=weights)
 
     def _z_by_image(self, table: pd.DataFrame) -> pd.DataFrame:

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 BOTH = "both"
@@ -38,26 +37,6 @@ def equal(cells: pd.MultiIndex) -> pd.DataFrame:
     )
 
 
-def reliability(z: pd.DataFrame) -> pd.DataFrame:
-    """Weights by how well a score is estimated at each start point.
-
-    A score is what the image makes of it and what the noise drawn for it does. Noise is drawn anew
-    at every start point, so that what neighbouring start points share is the image. The weight of
-    a start point is its mean correlation with the next lower and the next higher one over the
-    validation images, no less than 0; where all would be 0, they are equal.
-
-    Args:
-        z: z-scores of validation images: index filename, columns (score, t).
-
-    Returns:
-        As `equal`, with the same sum in each column.
-    """
-    weights = _equal(z)
-    for score in z.columns.get_level_values(0).unique():
-        weights.loc[score] = weights.loc[score].mul(_agreement(z[score]), axis=0).to_numpy()
-    return weights
-
-
 def separation(z: pd.DataFrame, patched: pd.DataFrame) -> pd.DataFrame:
     """Weights that best tell validation images from the same images with a foreign patch.
 
@@ -74,7 +53,8 @@ def separation(z: pd.DataFrame, patched: pd.DataFrame) -> pd.DataFrame:
     Returns:
         As `equal`, with the same sum in each column.
     """
-    weights = _equal(z)
+    assert isinstance(z.columns, pd.MultiIndex)
+    weights = equal(z.columns)
     features = pd.concat([z, patched[z.columns]]).to_numpy()
     features = features - features.mean(axis=0)
     n = len(features)
@@ -87,20 +67,3 @@ def separation(z: pd.DataFrame, patched: pd.DataFrame) -> pd.DataFrame:
         if found.any():
             weights.loc[used, target] = found * weights[target].sum() / found.sum()
     return weights
-
-
-def _equal(z: pd.DataFrame) -> pd.DataFrame:
-    assert isinstance(z.columns, pd.MultiIndex)
-    return equal(z.columns)
-
-
-def _agreement(levels: pd.DataFrame) -> NDArray[np.float64]:
-    """What `reliability` says of the columns of one score, 1 on average."""
-    correlations = levels.corr().to_numpy()
-    between = np.nan_to_num(np.diagonal(correlations, offset=1))  # where there is no spread: 0
-    mean = [
-        between[max(0, k - 1) : k + 1].mean() if len(between) else 1.0
-        for k in range(len(correlations))
-    ]
-    weights = np.clip(mean, 0, None)
-    return weights / weights.mean() if weights.any() else np.ones(len(weights))

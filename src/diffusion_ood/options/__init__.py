@@ -6,7 +6,7 @@ the model, into the checkpoint: `reconstruct.py` reads them back from there.
 """
 
 from diffusion_ood.options.datasets import DatasetOptions
-from diffusion_ood.options.detection import DetectOptions, LevelWeights
+from diffusion_ood.options.detection import DetectOptions
 from diffusion_ood.options.models import (
     ClassifierOptions,
     ComputeOptions,
@@ -31,7 +31,6 @@ __all__ = [
     "FitOptions",
     "ImageOptions",
     "InterpolationOptions",
-    "LevelWeights",
     "LoadingOptions",
     "MainOptions",
     "OodDetectOptions",

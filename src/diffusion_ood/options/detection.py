@@ -10,8 +10,6 @@ from diffusion_ood.cli import option
 from diffusion_ood.errors import UserError
 from diffusion_ood.options.checks import at_least, positive, share
 
-LevelWeights = Literal["equal", "reliability", "patched"]
-
 
 @dataclass(frozen=True)
 class DetectOptions:
@@ -25,10 +23,10 @@ class DetectOptions:
         "are",
         default=True,
     )
-    level_weights: LevelWeights = option(
-        "how much the z-score of each score and start point counts: all the same; by how reliable "
-        "it is; or so that validation images are best told from the same with foreign patches "
-        "(reconstruct.py --run_patched)",
+    level_weights: Literal["equal", "patched"] = option(
+        "how much the z-score of each score and start point counts: all the same, or so that "
+        "validation images are best told from the same with foreign patches (reconstruct.py "
+        "--run_patched)",
         default="equal",
     )
     headline: str | None = option(
