@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -114,3 +117,11 @@ def test_a_run_lies_in_its_own_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     assert RunOptions(Path("out"), "m").ood_dir == Path("out/m/ood")
     monkeypatch.setenv("HOME", "/home/user")
     assert RunOptions(Path("~/out"), "m").run_dir == Path("/home/user/out/m")
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity on this system")
+def test_a_process_that_has_one_core_decodes_in_one_process() -> None:
+    one = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})"
+    shown = "from diffusion_ood.options import LoadingOptions as L; print(L().num_workers)"
+    done = subprocess.run([sys.executable, "-c", f"{one}; {shown}"], capture_output=True, text=True)
+    assert done.stdout == "1\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,6 +17,8 @@ BetaSchedule = Literal[
 ]
 _SCHEDULES = {"linear": "linear_beta", "scaled_linear": "scaled_linear_beta"}
 PredictionType = Literal["epsilon", "sample", "v_prediction"]
+# Of this process; torch warns of more decoding processes than these.
+CPUS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 MAX_SIDES = {2: 10_000, 3: 1_000}  # of images, of volumes
 ModelType = Literal["tiny", "small", "big", "ddim32"]
 
@@ -89,7 +92,9 @@ class ImageOptions:
 class LoadingOptions:
     """Loading: how images get from the disk."""
 
-    num_workers: int = option("processes that decode images; 0 decodes in the main one", default=2)
+    num_workers: int = option(
+        "processes that decode images; 0 decodes in the main one", default=min(2, CPUS)
+    )
     cache_data: bool = option(
         "decode every image once into a packed file beside the split, and read that from then on",
         default=True,
