@@ -102,7 +102,8 @@ def in_console() -> bool:
 def run(main: Callable[[], None]) -> None:
     """Call a command's `main`; a user's mistake ends as one sentence on stderr and exit code 2.
 
-    So does what the machine refuses, a full disk or a folder of somebody else's, with exit code 1.
+    So does what the machine refuses, a full disk, a folder of somebody else's or more memory, with
+    exit code 1.
     """
     try:
         with failures.raised_sigterm():
@@ -119,6 +120,8 @@ def run(main: Callable[[], None]) -> None:
     except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:  # the machine's fault
             failures.leave([_printable(_of_machine(error))], MACHINE_ERROR_EXIT_CODE)
+        if _is_of_memory(error):
+            failures.leave([_printable(_of_memory(error))], MACHINE_ERROR_EXIT_CODE)
         if not failures.in_a_group():
             raise
         failures.leave_by_error(error)
@@ -127,6 +130,20 @@ def run(main: Callable[[], None]) -> None:
 def _of_machine(error: OSError) -> str:
     name = "" if error.filename is None else f"{error.filename}: "
     return f"{name}{error.strerror}; what was finished is kept, and the same command goes on there"
+
+
+def _is_of_memory(error: Exception) -> bool:
+    """Whether Python, NumPy or torch, which detection does not import, found no memory."""
+    torchs = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and torchs)
+
+
+def _of_memory(error: Exception) -> str:
+    reason = str(error).split("\n")[0] or "no more to be had"
+    return (
+        f"out of memory: {reason}; smaller batches or images, or fewer processes, need less; what "
+        "was finished is kept"
+    )
 
 
 def _printable(text: str) -> str:

@@ -3,24 +3,32 @@
     commands.py NAME FLAGS…
 
 FAULT=signal@step in the environment sends this process a signal after so many training steps, or
-so many saved batches of images; FAULT=raise@step and FAULT=mistake@step raise an error there. With
-FAULT_RANK and FAULT_ATTEMPT only in that process of a group, and after so many of torchrun's
-restarts.
-SAVE_EVERY=N saves after every N-th step, without a clock.
+so many saved batches of images, or of samples; FAULT=raise@step and FAULT=mistake@step raise an
+error there. With FAULT_RANK and FAULT_ATTEMPT only in that process of a group, and after so many of
+torchrun's restarts.
+SAVE_EVERY=N saves after every N-th step, without a clock. With FLOAT64 everything is computed in
+double precision, which the commands have no flag for. MEMORY=N lets the process have so many MiB
+more than it has.
 """
 
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
+import torch
 from torch import Tensor
 
 from diffusion_ood import cli
 from diffusion_ood.commands import reconstruct, sample, train_classifier, train_ddpm, training_run
+from diffusion_ood.commands.drawing import Drawing
+from diffusion_ood.data.loaders import ImageSet
 from diffusion_ood.detection.parts import TableWriter
 from diffusion_ood.errors import UserError
 from diffusion_ood.training.trainer import Trainer
@@ -46,13 +54,19 @@ def main() -> None:
         fault_after(int(step), number)
     if "SAVE_EVERY" in os.environ:
         save_every(int(os.environ["SAVE_EVERY"]))
+    if "FLOAT64" in os.environ:
+        compute_in_float64()
+    if "MEMORY" in os.environ:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        most = pages * resource.getpagesize() + (int(os.environ["MEMORY"]) << 20)
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
     cli.run(lambda: COMMANDS[name](argv))
 
 
 def fault_after(times: int, name: str) -> None:
     """Let this process get a signal, or raise, after so many steps or batches."""
     left = iter(range(times - 1, -1, -1))
-    learn, append = Trainer._learn, TableWriter.append
+    learn, append, draw = Trainer._learn, TableWriter.append, Drawing.run
 
     def learning(self: Trainer, n: int, *tensors: Tensor) -> Tensor:
         loss = learn(self, n, *tensors)
@@ -63,6 +77,11 @@ def fault_after(times: int, name: str) -> None:
         append(self, rows)
         strike()
 
+    def drawing(self: Drawing, trajectories: Any) -> Iterator[Any]:
+        for drawn in draw(self, trajectories):
+            yield drawn
+            strike()
+
     def strike() -> None:
         if next(left, None) == 0:
             if name in ERRORS:
@@ -71,6 +90,7 @@ def fault_after(times: int, name: str) -> None:
 
     Trainer._learn = learning  # type: ignore[method-assign] # in a process of its own
     TableWriter.append = appending  # type: ignore[method-assign]
+    Drawing.run = drawing  # type: ignore[method-assign]
 
 
 def save_every(steps: int) -> None:
@@ -84,6 +104,14 @@ def save_every(steps: int) -> None:
             return self.count % steps == 0
 
     training_run.Clock = Counter  # type: ignore[misc]
+
+
+def compute_in_float64() -> None:
+    """Let networks have weights, and see images and noise, in double precision."""
+    torch.set_default_dtype(torch.float64)
+    batch, noise = ImageSet.batch, train_ddpm.image_noise
+    ImageSet.batch = lambda *given: batch(*given).double()  # type: ignore[method-assign]
+    train_ddpm.image_noise = lambda *given: noise(*given).double()
 
 
 if __name__ == "__main__":

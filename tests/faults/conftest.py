@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -112,6 +113,35 @@ class Nursery:
             if job.status() is None:
                 os.kill(job.pid, signal.SIGKILL)
         self._process.communicate()
+
+
+@pytest.fixture(scope="session")
+def labelled(splits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of `splits` whose images have one of two classes."""
+    folder = tmp_path_factory.mktemp("labelled") / "data"
+    shutil.copytree(splits, folder, ignore=lambda *_: [".cache"])
+    for path in folder.glob("*.csv"):
+        header, *images = path.read_text().split()
+        rows = [f"{image},{'ab'[k % 2]}\n" for k, image in enumerate(images)]
+        path.write_text("".join([f"{header},label\n", *rows]))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def training(
+    train_flags: Callable[[Path, Path], list[str]], splits: Path, labelled: Path
+) -> Callable[..., list[str]]:
+    """`training(command, run_dir, *more)` is the command line that trains either network."""
+
+    def argv(command: str, run_dir: Path, *more: str) -> list[str]:
+        if command == "train_ddpm":
+            return [command, *train_flags(run_dir, splits), *more]
+        shared = [
+            flag for flag in train_flags(run_dir, labelled) if not flag.startswith("--model_type")
+        ]
+        return [command, *shared, "--classifier_type=narrow", "--num_classes=2", *more]
+
+    return argv
 
 
 @pytest.fixture(scope="session")

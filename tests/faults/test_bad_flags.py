@@ -7,11 +7,20 @@ import re
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from diffusion_ood import cli
-from diffusion_ood.commands import get_datasets, ood_detection, reconstruct, train_ddpm
+from diffusion_ood.commands import (
+    get_datasets,
+    interpolate,
+    ood_detection,
+    reconstruct,
+    sample,
+    train_classifier,
+    train_ddpm,
+)
 from diffusion_ood.errors import UserError
 
 SCORE = {
@@ -24,7 +33,7 @@ SCORE = {
     "--max_batch=0": "found 0, expected more than 0",
     "--repeats=0": "found 0, expected more than 0",
     "--save_images=-1": "found -1, expected at least 0",
-    "--budget=5000": "found calls for 5000 noise levels, expected 1 to 1000",
+    "--budget=5000": "found calls for 5000 noise levels, expected 1 to",
     "--levels=5000": "found 5000, expected times from 0 to 999",
     "--guidance=nan": "found nan, expected at least 0",
     "--image_size=0": "found 0, expected more than 0",
@@ -43,6 +52,11 @@ SCORE = {
     "--model_name=../elsewhere": "expected the name of one folder",
     "--eval_checkpoint=/none.pth": "/none.pth: found no checkpoint there",
     "--ddpm_checkpoint_epoch=77": "found no checkpoint there",
+    "--repeats=100000000000": "found 100000000000, expected at most 1000",
+    "--batch_size=100000000000": "found 100000000000, expected at most 1000000",
+    "--max_batch=100000000000": "found 100000000000, expected at most 1000000",
+    "--num_workers=100000000000": "found 100000000000, expected at most 1000",
+    "--budget=10000000000000 --budget_steps=100000000000": "expected at most the model's 1000",
     "--in_ids=/none.csv": "/none.csv: no such file, expected a split CSV",
 }
 TRAIN = {
@@ -56,20 +70,41 @@ TRAIN = {
     "--spatial_dimension=4": "found 4, expected 2 or 3",
     "--spatial_dimension=3": "row 2: .*expected a volume as .nii, .nii.gz or NPY",
     "--validation_ids=/none.csv": "/none.csv: no such file",
+    "--num_classes=100000000000": "found no labels, expected a second column",
+    "--num_workers=100000000000": "found 100000000000, expected at most 1000",
     "--image_size=3": "found images of 3 × 3 pixels, expected sides that are multiples of",
 }
 DETECT = {
     "--target_fpr=2": "found 2.0, expected a share between 0 and 1",
     "--t_skip=0": "found 0, expected more than 0",
     "--n_bootstrap=-1": "found -1, expected at least 0",
+    "--n_bootstrap=100000000000": "found 100000000000, expected at most 100000",
     "--seed=-1": "found -1, expected at least 0",
     "--out_data=nope": "results_.*no such score table",
 }
 PREPARE = {
     "--datasets=Nope": "found Nope, expected some of MNIST",
     "--num_workers=-1": "found -1, expected at least 0",
+    "--num_workers=100000000000": "found 100000000000, expected at most 1000",
     "--image_folder=/none": "--image_folder, --name: found one, expected both",
     "--test_fraction=7": "found 7.0, expected a share between 0 and 1",
+}
+
+CLASSIFY = {
+    "--num_classes=1": "found 1, expected at least 2",
+    "--num_classes=100000000000": "found 2 different labels, expected --num_classes 100000000000",
+    "--batch_size=1": "found 1 of 12 training images, expected at least 2",
+    "--crop_padding=100000000000": "found 100000000000, expected at most 8",
+}
+DRAW = {
+    "--num_samples=100000000000": "found 100000000000, expected at most 1000000",
+    "--max_batch=100000000000": "found 100000000000, expected at most 1000000",
+    "--num_inference_steps=100000000000": "expected at most the model's 1000",
+}
+INTERPOLATE = {
+    "--num_pairs=100000000000": "found 6 images, expected at least 200000000000",
+    "--max_batch=100000000000": "found 100000000000, expected at most 1000000",
+    "--num_inference_steps=100000000000": "expected a multiple of 10, at most 1000",
 }
 
 
@@ -96,7 +131,7 @@ def test_reconstruct(
     run_dir: Path,
     score_flags: Callable[[Path], list[str]],
 ) -> None:
-    argv = [*score_flags(run_dir), "--scores=mse", flag]
+    argv = [*score_flags(run_dir), "--scores=mse", *flag.split()]
     if flag.startswith(("--budget", "--levels")):
         argv = [word for word in argv if not word.startswith("--num_inference_steps")]
     assert re.search(f"error: .*{SCORE[flag]}", refusal(reconstruct.main, argv))
@@ -114,6 +149,48 @@ def test_train(
     argv = [*train_flags(tmp_path / "runs" / "A", splits), flag]
     assert re.search(f"error: .*{TRAIN[flag]}", refusal(train_ddpm.main, argv))
     assert not list((tmp_path / "runs").rglob("*.pth"))
+
+
+@pytest.mark.parametrize("flag", CLASSIFY)
+def test_classify(
+    flag: str,
+    refusal: Callable[..., str],
+    tmp_path: Path,
+    training: Callable[..., list[str]],
+) -> None:
+    _, *argv = training("train_classifier", tmp_path / "runs" / "A", flag)
+    assert re.search(f"error: .*{CLASSIFY[flag]}", refusal(train_classifier.main, argv))
+    assert not list((tmp_path / "runs").rglob("*.pth"))
+
+
+@pytest.mark.parametrize("flag", DRAW)
+def test_draw(flag: str, refusal: Callable[..., str], run_dir: Path) -> None:
+    argv = [f"--output_dir={run_dir.parent}", "--model_name=A", "--device=cpu", flag]
+    assert re.search(f"error: .*{DRAW[flag]}", refusal(sample.main, argv))
+    assert not (run_dir / "samples").exists()
+
+
+@pytest.mark.parametrize("flag", INTERPOLATE)
+def test_interpolate(
+    flag: str, refusal: Callable[..., str], run_dir: Path, splits: Path, tmp_path: Path
+) -> None:
+    argv = [f"--checkpoint={run_dir / 'checkpoint.pth'}", f"--image_ids={splits / 'A_test.csv'}"]
+    argv += [f"--image_path={tmp_path / 'pictures'}", "--device=cpu", "--num_workers=0", flag]
+    assert re.search(f"error: .*{INTERPOLATE[flag]}", refusal(interpolate.main, argv))
+    assert not (tmp_path / "pictures").exists()
+
+
+def test_more_memory_than_there_is_is_one_sentence_and_the_machines_code(
+    nursery: Any, training: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    """What an image size needs is known only as it is computed."""
+    flags = training("train_ddpm", tmp_path / "A", "--image_size=1024", "--quick_test")
+    job = nursery.start(*flags, MEMORY="700")
+    assert job.wait() == cli.MACHINE_ERROR_EXIT_CODE
+    (sentence,) = [line for line in job.text.splitlines() if line.startswith("error: ")]
+    assert re.search(r"error: out of memory: .*; smaller batches or images", sentence)
+    assert "Traceback" not in job.text
+    assert not list((tmp_path / "A").glob("*.pth"))
 
 
 @pytest.mark.parametrize("flag", DETECT)

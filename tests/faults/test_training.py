@@ -17,7 +17,8 @@ from torch import Tensor
 from diffusion_ood.runtime.checkpoint import load_checkpoint
 
 # Four epochs of three steps; a validation every second one.
-FLAGS = ["--n_epochs=4", "--ema_decay=0.9", "--lr_schedule=cosine", "--eval_freq=2"]
+FLAGS = ["--n_epochs=4", "--eval_freq=2"]
+OWN_FLAGS = {"train_ddpm": ["--ema_decay=0.9", "--lr_schedule=cosine"], "train_classifier": []}
 
 
 def weights(run_dir: Path) -> dict[str, Tensor]:
@@ -25,7 +26,7 @@ def weights(run_dir: Path) -> dict[str, Tensor]:
     trainer = load_checkpoint(run_dir / "checkpoint.pth")["trainer"]
     moments = trainer["optimizer"]["state"]
     return {
-        **{f"average {name}": weight for name, weight in trainer["average"].items()},
+        **{f"average {name}": weight for name, weight in (trainer["average"] or {}).items()},
         **{f"network {name}": weight for name, weight in trainer["network"].items()},
         **{f"moment {k} {name}": m for k in moments for name, m in moments[k].items()},
     }
@@ -37,10 +38,13 @@ def assert_equal_to_the_bit(found: Path, expected: Path) -> None:
     assert [name for name in a if not torch.equal(a[name], b[name])] == []
 
 
-@pytest.fixture(scope="module")
-def flags(train_flags: Callable[[Path, Path], list[str]], splits: Path) -> Callable[..., list[str]]:
-    """The command line that trains in a run directory."""
-    return lambda run_dir, *more: ["train_ddpm", *train_flags(run_dir, splits), *FLAGS, *more]
+@pytest.fixture(scope="module", params=OWN_FLAGS)
+def flags(
+    request: pytest.FixtureRequest, training: Callable[..., list[str]]
+) -> Callable[..., list[str]]:
+    """The command line that trains in a run directory, of each command in turn."""
+    own = OWN_FLAGS[request.param]
+    return lambda run_dir, *more: training(request.param, run_dir, *FLAGS, *own, *more)
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +122,23 @@ def test_two_damaged_checkpoints_are_one_sentence(nursery: Any, flags: Any, run_
     (sentence,) = [line for line in again.text.splitlines() if line.startswith("error: ")]
     assert "checkpoint_previous.pth: found other bytes than" in sentence
     assert "Traceback" not in again.text
+
+
+@pytest.mark.parametrize(("done", "loss"), [(4, "training"), (5, "validation")])
+def test_a_loss_that_is_no_number_stops_it_and_the_last_checkpoint_stays(
+    done: int, loss: str, nursery: Any, flags: Any, run_dir: Path, uninterrupted: Path
+) -> None:
+    """The step after a far too large one has no loss; after an epoch's last it is validation's."""
+    assert nursery.start(*flags(run_dir), FAULT=f"SIGTERM@{done}").wait() == -signal.SIGTERM
+    before = (run_dir / "checkpoint.pth").read_bytes()
+    hasty = nursery.start(*flags(run_dir, "--lr=1e30"))
+    assert hasty.wait() == 2
+    (sentence,) = [line for line in hasty.text.splitlines() if line.startswith("error: ")]
+    assert re.search(rf"the {loss} loss became (nan|inf).* in epoch 2; .*smaller --lr", sentence)
+    assert "Traceback" not in hasty.text
+    assert (run_dir / "checkpoint.pth").read_bytes() == before
+    assert nursery.start(*flags(run_dir)).wait() == 0
+    assert_equal_to_the_bit(run_dir, uninterrupted)
 
 
 def test_one_job_trains_in_a_run_directory_and_a_dead_one_holds_nothing(

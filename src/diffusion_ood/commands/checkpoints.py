@@ -85,6 +85,7 @@ class Checkpoints:
         self._options = options
         self._subject = subject
         self._trainer = trainer
+        self._saved = ""  # what progress the last checkpoint has
         self._asked = {cls: run_files.plain(line[cls]) for cls in subject.groups}
         self._order = {
             "seed": options.seed,
@@ -127,6 +128,7 @@ class Checkpoints:
             ) from error
         losses = [loss.to(self._trainer.device) for loss in state.get("losses", ())]
         progress = Progress(state["epoch"], losses, state["best_loss"])
+        self._saved = str(progress) if epoch is None else ""
         distributed.print_once(f"going on from {path} after {progress}")
         return progress
 
@@ -139,7 +141,9 @@ class Checkpoints:
             UserError: a loss or a weight is no finite number; nothing is written then.
         """
         self.refuse_infinite(progress)
-        losses = progress.reduced()
+        if str(progress) == self._saved:  # so that the one before it is another, see `withdraw`
+            return
+        losses, self._saved = progress.reduced(), str(progress)
         if not distributed.is_main():
             return
         state = {

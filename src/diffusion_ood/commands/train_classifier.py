@@ -6,6 +6,7 @@ Run the same command again to go on from the last checkpoint.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,6 +29,7 @@ from diffusion_ood.options import (
     RunOptions,
     TrackOptions,
 )
+from diffusion_ood.options.checks import at_most
 from diffusion_ood.runtime import distributed
 from diffusion_ood.runtime.device import prepare
 from diffusion_ood.training.classification import ClassificationObjective, accuracy
@@ -85,10 +87,10 @@ class _ClassifierSubject:
         self.labels: Tensor | None = class_numbers(training.split, self.names)
         for images in measured.values():
             class_numbers(images.split, self.names)  # says now what is wrong there
-        if self.options.batch_size < 2 * distributed.world_size():
+        if min(self.options.batch_size, len(training)) < 2:
             raise UserError(
-                f"--batch_size: found {self.options.batch_size}, expected at least 2 images in "
-                "each process, since batch normalisation compares them"
+                f"--batch_size: found {self.options.batch_size} of {len(training)} training "
+                "images, expected at least 2, since batch normalisation compares them"
             )
         torch.manual_seed(self.options.seed)
         network = Classifier(model.classifier_type, training.shape, model.num_classes)
@@ -101,9 +103,10 @@ class _ClassifierSubject:
 
     def trainer(self, steps_per_epoch: int) -> Trainer:
         """SGD with Nesterov's momentum on the cross-entropy."""
-        padding = self.options.crop_padding
+        padding, side = self.options.crop_padding, min(self.identity["image_shape"][1:])
         if padding is None:
-            padding = min(self.identity["image_shape"][1:]) // PADDING_SHARE
+            padding = side // PADDING_SHARE
+        at_most("crop_padding", padding, side)
         plan = Plan(
             lr=self.options.lr,
             lr_schedule="cosine",
@@ -128,7 +131,7 @@ class _ClassifierSubject:
         return images
 
     def validate(self, network: nn.Module, epoch: int, logs: TrainingLogs | None) -> float:
-        """The share of validation images that are classified wrong."""
+        """The share of validation images that are classified wrong; NaN where logits are none."""
         values: dict[str, float] = {}
         for name, images in self.measured.items():
             batches = whole_batches(images, self.options)
@@ -137,7 +140,8 @@ class _ClassifierSubject:
             values |= {f"{name}_accuracy": right, f"{name}_loss": loss}
         if logs:
             logs.measured(epoch, values)
-        return 1 - self.accuracies["validation"]
+        wrong = 1 - self.accuracies["validation"]
+        return wrong if math.isfinite(values["validation_loss"]) else math.nan
 
     def findings(self) -> Mapping[str, Any]:
         """The accuracies of the last validation."""

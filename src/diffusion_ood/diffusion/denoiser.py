@@ -69,8 +69,8 @@ class NetworkDenoiser:
         """
         signal, noise = (rate.to(x_0) for rate in self.schedule.rates(t, x_0.ndim))
         targets = {"epsilon": eps, "sample": x_0, "v_prediction": signal * eps - noise * x_0}
-        output = self._predict(signal * x_0 + noise * eps, t, labels)
-        return (output.float() - targets[self.prediction_type]).square().flatten(1).mean(1)
+        output = self._predict(signal * x_0 + noise * eps, t, labels).to(x_0.dtype)
+        return (output - targets[self.prediction_type]).square().flatten(1).mean(1)
 
     def _predict(self, x_t: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
         """The network's own output."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from diffusion_ood.networks.backend import ResNet
+from diffusion_ood.networks.batch_norm import normalise_globally
 
 # resnet18 is OpenOOD's `resnet18_32x32`; narrow has an eighth of its channels, for a CPU.
 CHANNELS = {"resnet18": (64, 128, 256, 512), "narrow": (8, 16, 32, 64)}
@@ -43,6 +44,7 @@ class Classifier(nn.Module):
             bias_downsample=False,
             num_classes=num_classes,
         )
+        normalise_globally(self.resnet)
         # As buffers they are saved with the weights, and every user normalises alike.
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("std", torch.ones(channels))

@@ -9,6 +9,13 @@ from diffusion_ood.errors import UserError
 
 MAX_SEED = 2**62
 
+# Of what takes memory or processes before anything is computed. Far above what is of use.
+MAX_BATCH = 1_000_000
+MAX_REPEATS = 1_000
+MAX_SAMPLES = 1_000_000
+MAX_RESAMPLES = 100_000
+MAX_WORKERS = 1_000
+
 
 def folder_name(flag: str, name: str) -> None:
     """Refuse what is not the name of one folder."""
@@ -26,6 +33,12 @@ def positive(name: str, value: float) -> None:
     """Refuse what is not a finite number more than 0."""
     if not 0 < value < math.inf:
         raise UserError(f"--{name}: found {value}, expected more than 0")
+
+
+def count(name: str, value: int, most: int) -> None:
+    """Refuse what is not between 1 and `most`."""
+    positive(name, value)
+    at_most(name, value, most)
 
 
 def at_least(name: str, value: float, least: float) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from diffusion_ood.cli import option
 from diffusion_ood.errors import UserError
-from diffusion_ood.options.checks import at_least, folder_name, share
+from diffusion_ood.options.checks import MAX_WORKERS, at_least, at_most, folder_name, share
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ class DatasetOptions:
 
     def __post_init__(self) -> None:
         at_least("num_workers", self.num_workers, 0)
+        at_most("num_workers", self.num_workers, MAX_WORKERS)
         at_least("seed", self.seed, 0)
         if (self.image_folder is None) != (self.name is None):
             raise UserError("--image_folder, --name: found one, expected both or neither")

@@ -8,7 +8,7 @@ from typing import Literal
 
 from diffusion_ood.cli import option
 from diffusion_ood.errors import UserError
-from diffusion_ood.options.checks import at_least, positive, share
+from diffusion_ood.options.checks import MAX_RESAMPLES, at_least, at_most, positive, share
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ class DetectOptions:
     def __post_init__(self) -> None:
         positive("t_skip", self.t_skip)
         at_least("n_bootstrap", self.n_bootstrap, 0)
+        at_most("n_bootstrap", self.n_bootstrap, MAX_RESAMPLES)
         at_least("seed", self.seed, 0)
         share("target_fpr", self.target_fpr)
         if self.level_weights != "equal" and not self.z_score:

@@ -10,7 +10,7 @@ from typing import Literal
 
 from diffusion_ood.cli import option
 from diffusion_ood.errors import UserError
-from diffusion_ood.options.checks import at_least, at_most, folder_name, positive
+from diffusion_ood.options.checks import MAX_WORKERS, at_least, at_most, folder_name, positive
 
 BetaSchedule = Literal[
     "linear", "scaled_linear", "cosine", "linear_beta", "scaled_linear_beta", "sigmoid_beta"
@@ -107,6 +107,7 @@ class LoadingOptions:
 
     def __post_init__(self) -> None:
         at_least("num_workers", self.num_workers, 0)
+        at_most("num_workers", self.num_workers, MAX_WORKERS)
 
 
 @dataclass(frozen=True)

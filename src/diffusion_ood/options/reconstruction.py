@@ -8,7 +8,14 @@ from typing import Literal
 
 from diffusion_ood.cli import option
 from diffusion_ood.errors import UserError
-from diffusion_ood.options.checks import any_seed, at_least, positive
+from diffusion_ood.options.checks import (
+    MAX_BATCH,
+    MAX_REPEATS,
+    any_seed,
+    at_least,
+    count,
+    positive,
+)
 
 
 @dataclass(frozen=True)
@@ -89,14 +96,16 @@ class ReconstructOptions:
 
     def __post_init__(self) -> None:
         any_seed(self.seed)
-        for name in ("num_inference_steps", "inference_skip_factor", "batch_size", "max_batch"):
+        for name in ("num_inference_steps", "inference_skip_factor"):
             positive(name, getattr(self, name))
+        for name in ("batch_size", "max_batch"):
+            count(name, getattr(self, name), MAX_BATCH)
         for name in ("first_n", "first_n_val", "budget"):
             if getattr(self, name) is not None:
                 positive(name, getattr(self, name))
         at_least("save_images", self.save_images, 0)
         at_least("report_images", self.report_images, 0)
-        positive("repeats", self.repeats)
+        count("repeats", self.repeats, MAX_REPEATS)
         positive("budget_steps", self.budget_steps)
         at_least("guidance", self.guidance, 0)
         if self.guidance and self.labels == "none":

@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import Literal
 
 from diffusion_ood.cli import option
-from diffusion_ood.options.checks import any_seed, at_least, positive
+from diffusion_ood.options.checks import (
+    MAX_BATCH,
+    MAX_SAMPLES,
+    any_seed,
+    at_least,
+    count,
+    positive,
+)
 
 
 @dataclass(frozen=True)
@@ -61,8 +68,9 @@ class SampleOptions:
 
     def __post_init__(self) -> None:
         any_seed(self.seed)
-        for name in ("num_samples", "num_inference_steps", "max_batch"):
-            positive(name, getattr(self, name))
+        positive("num_inference_steps", self.num_inference_steps)
+        count("num_samples", self.num_samples, MAX_SAMPLES)
+        count("max_batch", self.max_batch, MAX_BATCH)
         at_least("guidance", self.guidance, 0)
 
 
@@ -81,5 +89,6 @@ class InterpolationOptions:
     max_batch: int = option("rows in one network call; bounds the memory", default=256)
 
     def __post_init__(self) -> None:
-        for name in ("num_pairs", "num_inference_steps", "max_batch"):
+        for name in ("num_pairs", "num_inference_steps"):
             positive(name, getattr(self, name))
+        count("max_batch", self.max_batch, MAX_BATCH)

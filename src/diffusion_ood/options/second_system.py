@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from diffusion_ood.cli import option
-from diffusion_ood.options.checks import folder_name, positive
+from diffusion_ood.options.checks import MAX_REPEATS, count, folder_name, positive
 
 TEMP = Path("temp")
 SCORED = TEMP / "sample_ood"
@@ -61,7 +61,7 @@ class MainOptions:
 
     def __post_init__(self) -> None:
         positive("sample_speed", self.sample_speed)
-        positive("repeat_size", self.repeat_size)
+        count("repeat_size", self.repeat_size, MAX_REPEATS)
         if self.num_images is not None:
             positive("num_images", self.num_images)
         folder_name("model_name", self.model_name)

@@ -16,6 +16,7 @@ from torch.distributed import (  # type: ignore[attr-defined] # public by torch'
     PrefixStore,
     TCPStore,
 )
+from torch.distributed.nn.functional import all_reduce
 from torch.nn.parallel import DistributedDataParallel
 
 from diffusion_ood.errors import UserError
@@ -124,6 +125,14 @@ def sum_over_processes(values: Tensor) -> Tensor:
     if distributed.is_initialized():
         distributed.all_reduce(values)
     return values
+
+
+def sum_with_gradient(values: Tensor) -> Tensor:
+    """The sum of every process's `values`, through which gradients reach all of them."""
+    if not distributed.is_initialized():
+        return values
+    total: Tensor = all_reduce(values)
+    return total
 
 
 def anywhere(*flags: bool) -> list[bool]:

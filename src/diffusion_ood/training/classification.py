@@ -57,7 +57,7 @@ class ClassificationObjective:
             images = mirrored(images, flips)
         logits, _ = network(shifted(images, shifts, self.padding))
         assert labels is not None, "a classifier learns from labels"
-        return functional.cross_entropy(logits.float(), labels, reduction="none")
+        return functional.cross_entropy(logits.to(images.dtype), labels, reduction="none")
 
 
 def shifted(images: Tensor, shifts: Tensor, padding: int) -> Tensor:

@@ -106,6 +106,11 @@ class BudgetGrid:
                 f"--budget: found calls for {self.num_levels} noise levels, expected 1 to "
                 f"{self._num_times}, the training steps that leave a tenth of the image"
             )
+        if self.num_steps > self.schedule.num_timesteps:
+            raise UserError(
+                f"--budget_steps: found {self.num_steps}, "
+                f"expected at most the model's {self.schedule.num_timesteps} training steps"
+            )
 
     @property
     def starts(self) -> tuple[int, ...]:
