@@ -40,11 +40,14 @@ def equal(cells: pd.MultiIndex) -> pd.DataFrame:
 def separation(z: pd.DataFrame, patched: pd.DataFrame) -> pd.DataFrame:
     """Weights that best tell validation images from the same images with a foreign patch.
 
-    They are the non-negative ridge regression of the labels 0 and 1 on the z-scores, with the
-    number of images as penalty: the linear discriminant of the covariance Σ + I, as if each z-score
-    had as much variance again of its own (Friedman 1989, regularized discriminant analysis). So
-    few images do not make much of small differences. Where patches change nothing, weights are
-    equal.
+    With Σ the covariance of the z-scores and δ by how much patches raise them on average,
+
+        w = argmin wᵀ(Σ + I)w − 2δᵀw over w ≥ 0
+
+    which without the bound is the direction (Σ + I)⁻¹δ in which the patches stand out most from the
+    spread of the validation images. The identity, as if each z-score had as much variance again of
+    its own, keeps few images from making much of small differences (Friedman 1989, regularized
+    discriminant analysis). Where patches raise nothing, weights are equal.
 
     Args:
         z: z-scores of validation images: index filename, columns (score, t).
@@ -55,15 +58,12 @@ def separation(z: pd.DataFrame, patched: pd.DataFrame) -> pd.DataFrame:
     """
     assert isinstance(z.columns, pd.MultiIndex)
     weights = equal(z.columns)
-    features = pd.concat([z, patched[z.columns]]).to_numpy()
-    features = features - features.mean(axis=0)
-    n = len(features)
-    labels = np.r_[np.zeros(len(z)), np.ones(len(patched))]
+    covariance = z.cov().to_numpy()
+    raised = (patched[z.columns].mean() - z.mean()).to_numpy()
     for target in weights:
         used = weights[target].to_numpy() > 0
-        size = int(used.sum())
-        rows = np.vstack([features[:, used], n**0.5 * np.eye(size)])  # the penalty, as more images
-        found, _ = nnls(rows, np.r_[labels - labels.mean(), np.zeros(size)], maxiter=100 * size)
+        root = np.linalg.cholesky(covariance[np.ix_(used, used)] + np.eye(int(used.sum())))
+        found, _ = nnls(root.T, np.linalg.solve(root, raised[used]), maxiter=100 * len(root))
         if found.any():
             weights.loc[used, target] = found * weights[target].sum() / found.sum()
     return weights
