@@ -161,6 +161,7 @@ def test_a_run_of_bare_tables_says_what_is_unknown(tmp_path: Path, new_run: NewR
     assert "far 60 unknown unknown unknown unknown unknown" in text
     assert "The two distances" not in text
     assert "of these images have no picture" in text
+    assert " ;" not in text  # where an interval would be
 
 
 @pytest.mark.parametrize("flags", [["--z_score=0"], ["--target_fpr=0.001"], ["--headline=mse"]])

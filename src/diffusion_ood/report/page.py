@@ -174,10 +174,10 @@ def percent(value: float) -> str:
 
 
 def interval(found: Interval) -> str:
-    """Show the bounds as "[96.8, 98.8]"; empty without any."""
+    """Show the bounds behind their value, as " [96.8, 98.8]"; empty without any."""
     if found.low is None or found.high is None:
         return ""
-    return f"[{percent(found.low)}, {percent(found.high)}]"
+    return f" [{percent(found.low)}, {percent(found.high)}]"
 
 
 def breakable(path: str) -> Markup:
