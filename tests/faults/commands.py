@@ -6,9 +6,9 @@ FAULT=signal@step in the environment sends this process a signal after so many t
 so many saved batches of images, or of samples; FAULT=raise@step and FAULT=mistake@step raise an
 error there. With FAULT_RANK and FAULT_ATTEMPT only in that process of a group, and after so many of
 torchrun's restarts.
-SAVE_EVERY=N saves after every N-th step, without a clock. With FLOAT64 everything is computed in
-double precision, which the commands have no flag for. MEMORY=N lets the process have so many MiB
-more than it has.
+SAVE_EVERY=N saves after every N-th step, without a clock. GATHER=N lets finished images wait for so
+many seconds. With FLOAT64 everything is computed in double precision, which the commands have no
+flag for. MEMORY=N lets the process have so many MiB more than it has.
 """
 
 from __future__ import annotations
@@ -26,7 +26,14 @@ import torch
 from torch import Tensor
 
 from diffusion_ood import cli
-from diffusion_ood.commands import reconstruct, sample, train_classifier, train_ddpm, training_run
+from diffusion_ood.commands import (
+    measuring,
+    reconstruct,
+    sample,
+    train_classifier,
+    train_ddpm,
+    training_run,
+)
 from diffusion_ood.commands.drawing import Drawing
 from diffusion_ood.data.loaders import ImageSet
 from diffusion_ood.detection.parts import TableWriter
@@ -56,6 +63,7 @@ def main() -> None:
         save_every(int(os.environ["SAVE_EVERY"]))
     if "FLOAT64" in os.environ:
         compute_in_float64()
+    measuring.GATHER_S = float(os.environ.get("GATHER", measuring.GATHER_S))
     if "MEMORY" in os.environ:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         most = pages * resource.getpagesize() + (int(os.environ["MEMORY"]) << 20)

@@ -58,6 +58,25 @@ def test_a_stopped_run_ends_with_its_signal_and_goes_on_with_what_is_missing(
     assert not [*(run_dir / "ood").rglob("parts/*"), *(run_dir / "ood").rglob(".*.tmp")]
 
 
+def test_of_a_killed_batch_the_finished_images_are_there(
+    nursery: Any, flags: Any, run_dir: Path, undisturbed: Path
+) -> None:
+    """All six are one batch, of which the third has just been written."""
+    argv = flags(run_dir, "--batch_size=6", "--max_batch=2")
+    killed = nursery.start(*argv, FAULT="SIGKILL@3", GATHER="0")
+    assert killed.wait() == -signal.SIGKILL
+    part = run_dir / "ood" / "parts" / "results_val.0.csv"
+    assert list(pd.read_csv(part)["filename"].unique()) == [f"A_val/{i}.png" for i in range(3)]
+    again = nursery.start(*argv)
+    assert again.wait() == 0
+    assert "val: 3 of 6 images were done" in again.text
+    for name in SETS:
+        found, expected = (
+            pd.read_csv(folder / f"results_{name}.csv") for folder in (run_dir / "ood", undisturbed)
+        )
+        pd.testing.assert_frame_equal(found, expected, rtol=1e-5, atol=1e-8)
+
+
 def test_a_second_job_on_one_folder_is_refused_while_detection_may_read(
     nursery: Any, flags: Any, run_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,10 @@ from diffusion_ood.scores.base import Score
 from diffusion_ood.scores.classifier import ClassifierScores, Watch
 from diffusion_ood.scores.mse import MeanSquaredError
 from diffusion_ood.scores.perceptual import PerceptualDifference
-from diffusion_ood.scores.reconstruction import score_reconstructions
+from diffusion_ood.scores.reconstruction import score_each
 
 PERCEPTUAL = ("perceptual", PerceptualDifference.name)
+GATHER_S = 5.0  # writing every image by itself would be slow
 NAMES = (MeanSquaredError.name, PERCEPTUAL[0], *classifier.NAMES)
 
 
@@ -130,17 +132,31 @@ class Measuring:
         return None
 
     @torch.inference_mode()
-    def values(
+    def finished(
         self,
         images: Tensor,
         reconstructions: Iterable[tuple[Tensor, Tensor, Tensor]],
         num_slots: int,
         watch: Watch | None,
-    ) -> Tensor:
-        """Every column of every image and slot, float32 on the CPU, `(B, num_slots, columns)`."""
+    ) -> Iterator[tuple[list[int], Tensor]]:
+        """Images as all of their slots are scored, no more often than every `GATHER_S` seconds.
+
+        Yields:
+            The numbers of n images, and every column of theirs, float32 on the CPU,
+            `(n, num_slots, columns)`; every image once.
+        """
+        values = torch.full((len(images), num_slots, len(self.scores)), torch.nan)
+        left = torch.full((len(images),), num_slots)
+        kept, last = torch.zeros(len(images), dtype=torch.bool), time.monotonic()
         show = watch.show if watch else None
-        values = score_reconstructions(self.scores, images, reconstructions, num_slots, show)
-        return torch.cat([values, watch.values(num_slots)], dim=2) if watch else values
+        for image in score_each(self.scores, images, reconstructions, values, show):
+            left -= torch.bincount(image, minlength=len(left))
+            ready = (left == 0) & ~kept
+            due = not left.any() or time.monotonic() - last >= GATHER_S
+            if ready.any() and due:
+                kept, last = kept | ready, time.monotonic()
+                whole = [values, watch.values(num_slots)] if watch else [values]
+                yield ready.nonzero()[:, 0].tolist(), torch.cat(whole, dim=2)[ready]
 
     def table(
         self, kind: str, keys: list[str], slots: Sequence[tuple[int, int]], values: Tensor

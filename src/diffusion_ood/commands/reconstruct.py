@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -215,7 +215,7 @@ class _Run:
         writer: TableWriter,
         images_after: int,
     ) -> None:
-        """Score the images of these indices, each batch on disk as soon as it is finished."""
+        """Score the images of these indices, each on disk some seconds after it is finished."""
         size = self.options.batch_size
         batches = [indices[k : k + size] for k in range(0, len(indices), size)]
         loaded = image_batches(images, batches, self.line[LoadingOptions].num_workers)
@@ -229,11 +229,11 @@ class _Run:
                 disable=None if distributed.is_main() else True,
             ) as bar:
                 for batch, pixels in zip(batches, loaded, strict=True):
-                    keys = [task.split.images[index] for index in batch]
-                    values = self._values(task, batch, pixels)
-                    writer.append(self.measuring.table(task.type, keys, self.slots, values))
-                    bar.update(len(batch))
-                    done += len(batch)
+                    for rows, values in self._finished(task, batch, pixels):
+                        keys = [task.split.images[batch[row]] for row in rows]
+                        writer.append(self.measuring.table(task.type, keys, self.slots, values))
+                        bar.update(len(rows))
+                        done += len(rows)
                     if sentence := self.network.decision():
                         distributed.print_once(sentence)
         finally:  # what an interrupted run has done counts too
@@ -257,14 +257,16 @@ class _Run:
                 },
             )
 
-    def _values(self, task: Task, batch: list[int], pixels: Tensor) -> Tensor:
-        """The scores of the images of these indices, `(B, slots, columns)`."""
+    def _finished(
+        self, task: Task, batch: list[int], pixels: Tensor
+    ) -> Iterator[tuple[list[int], Tensor]]:
+        """Which of the images of these indices, and their scores `(n, slots, columns)`, in turn."""
         images = pixels.to(self.device)
         watch = self.measuring.watch(images)
         found = self.reconstructor.run(
             task.split, batch, images, watch, self.grid, self.options.repeats
         )
-        return self.measuring.values(images, found, len(self.slots), watch)
+        return self.measuring.finished(images, found, len(self.slots), watch)
 
     def _save_sheet(self, task: Task, images: ImageSet) -> None:
         """A picture with a row an image: the image, then its reconstructions, t rising."""

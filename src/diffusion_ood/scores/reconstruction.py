@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -35,8 +35,26 @@ def score_reconstructions(
         float32 on the CPU, shape `(B, num_starts, len(scores))`; NaN where there was no
         reconstruction.
     """
-    references = [score.reference(images) for score in scores]
     values = torch.full((len(images), num_starts, len(scores)), torch.nan)
+    for _ in score_each(scores, images, reconstructions, values, show):
+        pass
+    return values
+
+
+@torch.inference_mode()
+def score_each(
+    scores: Sequence[Score],
+    images: Tensor,
+    reconstructions: Iterable[tuple[Tensor, Tensor, Tensor]],
+    values: Tensor,
+    show: Callable[[Tensor, Tensor, Tensor], None] | None = None,
+) -> Iterator[Tensor]:
+    """As `score_reconstructions`, writing to `values` as they come.
+
+    Yields:
+        The numbers of the images (n,) of the reconstructions that were just scored.
+    """
+    references = [score.reference(images) for score in scores]
     for image, start, reconstruction in reconstructions:
         if show:
             show(image, start, reconstruction)
@@ -44,4 +62,4 @@ def score_reconstructions(
         for k, (score, reference) in enumerate(zip(scores, references, strict=True)):
             rows = tuple(part[of_image] for part in reference)
             values[image, start, k] = score(rows, reconstruction).float().cpu()
-    return values
+        yield image

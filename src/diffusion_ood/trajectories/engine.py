@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -50,6 +49,7 @@ def run_trajectories(
         schedule: the noise schedule.
         sampler: makes the steps.
         trajectories: longest first keeps the batch full to the end; either all or none have labels.
+            Each is asked for when its turn comes.
         device: where the denoiser computes.
         max_batch: rows in one network call.
 
@@ -57,12 +57,11 @@ def run_trajectories(
         After each network call in which some ended: their row numbers, and their images
         `(len(rows), C, *S)`.
     """
-    waiting = deque(trajectories)
+    waiting = iter(trajectories)
     active: list[Trajectory] = []
     ages: list[int] = []
     x_t, past = torch.empty(0), torch.empty(0)
-    while waiting or active:
-        joining = [waiting.popleft() for _ in range(min(max_batch - len(active), len(waiting)))]
+    while (joining := list(itertools.islice(waiting, max_batch - len(active)))) or active:
         if joining:
             fresh = torch.stack([trajectory.start() for trajectory in joining]).to(device)
             fresh_past = fresh.new_zeros(sampler.memory, *fresh.shape)

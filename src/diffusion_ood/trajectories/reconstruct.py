@@ -60,19 +60,38 @@ def reconstruct(
     starts, slots = grid.starts, len(grid.starts) * repeats
     times = [grid.times(start) for start in starts]  # once, not for every image
     classes: list[int | None] = [None] * len(images) if labels is None else labels.tolist()
-    longest_first = [
+    waiting = (
         Trajectory(
             image * slots + k * repeats + repeat,
             times[k],
             partial(noisy, image, starts[k], repeat),
             classes[image],
         )
-        for k in reversed(range(len(starts)))
-        for image in range(len(images))
+        for image, k in _order(len(images), [len(passed) - 1 for passed in times], max_batch)
         for repeat in range(repeats)
-    ]
+    )
     for rows, x in run_trajectories(
-        denoiser, model.schedule, sampler, longest_first, images.device, max_batch
+        denoiser, model.schedule, sampler, waiting, images.device, max_batch
     ):
         number = torch.tensor(rows)
         yield number // slots, number % slots, model.from_model(x)
+
+
+def _order(images: int, steps: Sequence[int], max_batch: int) -> Iterator[tuple[int, int]]:
+    """Every (image, start point), so that images end one after the other and the batch stays full.
+
+    Image by image, and within one the longest trajectory first. Only of the last images, as many
+    as fill the batch twice for as long as the longest trajectory takes, all of the longest come
+    first, so that none is left to run in small batches at the end.
+
+    Args:
+        images: their number.
+        steps: from each start point, rising with it.
+        max_batch: trajectories in one network call.
+    """
+    longest_first = range(len(steps))[::-1]
+    last = min(images, 2 * -(-max_batch * max(steps) // sum(steps)))
+    for image in range(images - last):
+        yield from ((image, k) for k in longest_first)
+    for k in longest_first:
+        yield from ((image, k) for image in range(images - last, images))
