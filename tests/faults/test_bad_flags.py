@@ -94,6 +94,8 @@ CLASSIFY = {
     "--num_classes=1": "found 1, expected at least 2",
     "--num_classes=100000000000": "found 2 different labels, expected --num_classes 100000000000",
     "--batch_size=1": "found 1 of 12 training images, expected at least 2",
+    "--lr=1e300": r"found 1e\+300, expected at most 1e\+38",
+    "--weight_decay=1e300": r"found 1e\+300, expected at most 1e\+38",
     "--crop_padding=100000000000": "found 100000000000, expected at most 8",
 }
 DRAW = {

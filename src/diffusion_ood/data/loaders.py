@@ -171,7 +171,7 @@ def image_batches(
         images,
         batch_sampler=order,  # type: ignore[arg-type] # its stub wants the sampler to hold lists
         collate_fn=_as_it_is,
-        num_workers=num_workers,
+        num_workers=min(num_workers, len(order)),
         worker_init_fn=_stay,
         generator=torch.Generator(),  # leaves the global one, and so the noise, alone
     )

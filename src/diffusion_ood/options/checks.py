@@ -16,6 +16,8 @@ MAX_SAMPLES = 1_000_000
 MAX_RESAMPLES = 100_000
 MAX_WORKERS = 1_000
 
+MAX_FLOAT = 1e38  # of what float32 holds
+
 
 def folder_name(flag: str, name: str) -> None:
     """Refuse what is not the name of one folder."""

@@ -8,7 +8,7 @@ from typing import Literal
 
 from diffusion_ood.cli import option
 from diffusion_ood.errors import UserError
-from diffusion_ood.options.checks import any_seed, at_least, positive
+from diffusion_ood.options.checks import MAX_FLOAT, any_seed, at_least, at_most, positive
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class FitOptions:
         any_seed(self.seed)
         for name in ("n_epochs", "batch_size", "lr", "eval_freq", "checkpoint_every"):
             positive(name, getattr(self, name))
+        at_most("lr", self.lr, MAX_FLOAT)
         at_least("save_every_minutes", self.save_every_minutes, 0)
 
 
@@ -116,5 +117,6 @@ class ClassifierTrainOptions(FitOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least("weight_decay", self.weight_decay, 0)
+        at_most("weight_decay", self.weight_decay, MAX_FLOAT)
         if self.crop_padding is not None:
             at_least("crop_padding", self.crop_padding, 0)
