@@ -115,7 +115,7 @@ class Soak:
                 time.sleep(PAUSE_S)
             if self.strike(agent):
                 os.waitpid(agent, 0)
-                self.tear(run_dir)
+                self.tear(run_dir, trains=argv[0] == "train_ddpm")
                 return False
 
     def strike(self, agent: int) -> bool:
@@ -137,16 +137,18 @@ class Soak:
         self.faults[f"{number.name} of {'all' if whole else 'one'}"] += 1
         return whole
 
-    def tear(self, run_dir: Path) -> None:
+    def tear(self, run_dir: Path, *, trains: bool) -> None:
         """Cut the end off a file that the job was writing, of most jobs that are down."""
-        files = list((run_dir / "ood").rglob("results_*.csv"))
-        if (run_dir / "checkpoint_previous.pth").exists():  # or nothing could take its place
-            files.append(run_dir / "checkpoint.pth")
+        if not trains:
+            files = list((run_dir / "ood").rglob("results_*.csv"))
+        elif (run_dir / "checkpoint_previous.pth").exists():  # or nothing could take its place
+            files = [run_dir / "checkpoint.pth"]
+        else:
+            files = []
         files = [path for path in files if path.exists() and path.stat().st_size]
-        scored = [path for path in files if path.suffix == ".csv"]
         if not files or self.rng.random() < 0.25:
             return
-        path = self.rng.choice(scored or files)
+        path = self.rng.choice(files)
         size = path.stat().st_size
         os.truncate(path, size - self.rng.randint(1, min(size, 500)))
         self.faults["torn file"] += 1
