@@ -17,10 +17,12 @@ import os
 import random
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from xml.etree import ElementTree
 
 import commands
 import numpy as np
@@ -38,6 +40,15 @@ SIZES = {"train": 24, "val": 6, "in": 12, "out": 16}
 PAUSE_S = 0.05
 RESTARTS = 1000
 GIVE_UP_S = 1800  # a round that takes so long hangs
+BAD_INPUTS = ("test_bad_input.py", "test_bad_flags.py")
+GOOD_INPUTS = (  # tests among them of what is odd, and has to work
+    "test_a_split_in_another_writing_gives_the_same_table",
+    "test_a_million_rows",
+    "test_an_image_in_another_format_gives_the_same_scores",
+    "test_a_constant_image_is_scored",
+    "test_any_name_is_a_name",
+    "test_a_flipped_set_shares_its_files",
+)
 
 
 def main() -> None:
@@ -54,7 +65,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         soak = Soak(Path(name), random.Random(options.seed), options.longest_pause)
         code = soak.run(options.minutes, options.faults)
-    sys.exit(code)
+    tried, answered = bad_inputs()
+    print(f"bad inputs tried / answered with one sentence: {tried} / {answered}")
+    sys.exit(code or int(tried != answered))
 
 
 class Soak:
@@ -169,6 +182,21 @@ class Soak:
             same &= list(a["filename"]) == list(b["filename"])
             same &= np.allclose(a["mse"], b["mse"], rtol=0, atol=1e-5) if same else False
         return same
+
+
+def bad_inputs() -> tuple[int, int]:
+    """How many bad inputs and flags the tests have, and how many got their one sentence."""
+    files = [str(Path(__file__).with_name(name)) for name in BAD_INPUTS]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "results.xml"
+        command = [sys.executable, "-m", "pytest", "--quiet", f"--junit-xml={path}", *files]
+        subprocess.run(command, check=False, stdout=subprocess.DEVNULL)
+        cases = [case for case in ElementTree.parse(path).iter("testcase")]
+    cases = [case for case in cases if case.get("name", "").partition("[")[0] not in GOOD_INPUTS]
+    failed = sum(
+        case.find("failure") is not None or case.find("error") is not None for case in cases
+    )
+    return len(cases), len(cases) - failed
 
 
 def write_images(path: Path, number: int) -> None:
