@@ -39,6 +39,7 @@ SIDE, PROCESSES, STARTS, EPOCHS = 8, 2, 10, 12
 SIZES = {"train": 24, "val": 6, "in": 12, "out": 16}
 PAUSE_S = 0.05
 RESTARTS = 1000
+GRACE_S = 60  # after SIGTERM, then SIGKILL
 GIVE_UP_S = 1800  # a round that takes so long hangs
 BAD_INPUTS = ("test_bad_input.py", "test_bad_flags.py")
 GOOD_INPUTS = (  # tests among them of what is odd, and has to work
@@ -127,9 +128,28 @@ class Soak:
                     return status == 0
                 time.sleep(PAUSE_S)
             if self.strike(agent):
-                os.waitpid(agent, 0)
+                self.end(agent)
                 self.tear(run_dir, trains=argv[0] == "train_ddpm")
                 return False
+
+    def end(self, agent: int) -> None:
+        """Wait until a job is down; kill it where it is not in time, as schedulers do.
+
+        A signal may reach torch's agent while it holds the lock of Python's logging: its handler
+        raises there, the lock stays held, and the agent waits for itself.
+        """
+        end = time.monotonic() + GRACE_S
+        while time.monotonic() < end:
+            if os.waitpid(agent, os.WNOHANG)[0]:
+                return
+            time.sleep(PAUSE_S)
+        workers = children(agent)
+        for pid in (agent, *workers):
+            send(pid, signal.SIGKILL)
+        for pid in workers:
+            wait_gone(pid)
+        os.waitpid(agent, 0)
+        self.faults["SIGKILL of an agent that ignored SIGTERM"] += 1
 
     def strike(self, agent: int) -> bool:
         """Disturb a process or all; whether the job ends by it."""
