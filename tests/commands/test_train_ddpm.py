@@ -16,7 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor
 
 from diffusion_ood import __version__, cli
-from diffusion_ood.commands import train_ddpm
+from diffusion_ood.commands import checkpoints, train_ddpm
 from diffusion_ood.diffusion.denoiser import NetworkDenoiser
 from diffusion_ood.errors import UserError
 from diffusion_ood.runtime.checkpoint import load_checkpoint, save_checkpoint
@@ -130,6 +130,29 @@ def test_the_best_checkpoint_has_the_least_validation_loss(train: Command, run_d
     assert len(losses) == 5
     assert (found["epoch"], found["best_loss"]) == (best, pytest.approx(losses[best], rel=1e-6))
     assert last(run_dir)["best_loss"] == found["best_loss"]
+
+
+@pytest.mark.parametrize("saves", range(5))
+def test_an_end_between_two_saves_loses_neither_the_best_nor_an_epoch(
+    saves: int, train: Command, run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = ["--n_epochs=2", "--eval_freq=2", "--checkpoint_every=1"]
+    with monkeypatch.context() as patch:
+        left = iter(range(saves))
+
+        def dying(*args: Any, **more: Any) -> None:
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+            save_checkpoint(*args, **more)
+
+        patch.setattr(checkpoints, "save_checkpoint", dying)
+        with pytest.raises(KeyboardInterrupt):
+            train(run_dir, *flags)
+    train(run_dir, *flags)
+    for name in ("best", "2"):
+        found = load_checkpoint(run_dir / f"checkpoint_{name}.pth")
+        assert (found["epoch"], found["best_loss"]) == (2, last(run_dir)["best_loss"])
+    assert load_checkpoint(run_dir / "checkpoint_1.pth")["epoch"] == 1
 
 
 def test_the_same_command_again_says_that_all_is_done(

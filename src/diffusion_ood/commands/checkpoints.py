@@ -158,12 +158,14 @@ class Checkpoints:
             "best_loss": progress.best_loss,
             "versions": run_files.versions(),
         }
-        last = self.run_dir / run_files.LAST
-        save_checkpoint(last, state, previous=self.run_dir / run_files.PREVIOUS)
+        # The last one at the end: what ends the process before goes on from an earlier one, and
+        # makes these copies again.
         if best:
             save_checkpoint(self.run_dir / run_files.BEST, state)
         if not losses and progress.epoch % self._options.checkpoint_every == 0:
             save_checkpoint(run_files.epoch_checkpoint(self.run_dir, progress.epoch), state)
+        last = self.run_dir / run_files.LAST
+        save_checkpoint(last, state, previous=self.run_dir / run_files.PREVIOUS)
 
     def withdraw(self) -> None:
         """Take the last save back; the one before it takes its place, if there is one."""
