@@ -16,7 +16,7 @@ from diffusion_ood.runtime.device import autocast, prepare
 from diffusion_ood.scores.base import Score
 from diffusion_ood.scores.mse import MeanSquaredError
 from diffusion_ood.scores.perceptual import PerceptualDifference
-from diffusion_ood.scores.reconstruction import score_reconstructions
+from diffusion_ood.scores.reconstruction import score_each
 from diffusion_ood.training.objective import DiffusionObjective
 from diffusion_ood.training.trainer import Plan, Trainer
 from diffusion_ood.trajectories.grid import Grid, batch_width
@@ -61,7 +61,10 @@ class OurScorer:
         stream = reconstruct(
             self.model, denoiser, SAMPLERS["ddim"], self.grid, images, keys, SEED, self.width
         )
-        return score_reconstructions(self.scores, images, stream, len(self.grid.starts))
+        values = torch.empty(len(images), len(self.grid.starts), len(self.scores))
+        for _ in score_each(self.scores, images, stream, values):
+            pass
+        return values
 
 
 def our_training_step(model: DiffusionModel, images: Tensor) -> Callable[[], object]:

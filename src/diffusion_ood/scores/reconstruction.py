@@ -11,14 +11,14 @@ from diffusion_ood.scores.base import Score
 
 
 @torch.inference_mode()
-def score_reconstructions(
+def score_each(
     scores: Sequence[Score],
     images: Tensor,
     reconstructions: Iterable[tuple[Tensor, Tensor, Tensor]],
-    num_starts: int,
+    values: Tensor,
     show: Callable[[Tensor, Tensor, Tensor], None] | None = None,
-) -> Tensor:
-    """Every score of every image at every start point.
+) -> Iterator[Tensor]:
+    """Every score of every image at every start point, as the reconstructions come.
 
     What a score needs of the images themselves is computed once, whatever the number of their
     reconstructions.
@@ -28,28 +28,9 @@ def score_reconstructions(
         images: shape `(B, C, *S)` in [0, 1], on the device.
         reconstructions: what `trajectories.reconstruct` yields: numbers of images (n,) and of start
             points (n,), and reconstructions `(n, C, *S)` in [0, 1].
-        num_starts: start points an image, times repeats.
+        values: takes the scores, float32 on the CPU, shape `(B, starts, len(scores))`; starts are
+            start points times repeats.
         show: is handed everything that is reconstructed, too.
-
-    Returns:
-        float32 on the CPU, shape `(B, num_starts, len(scores))`; NaN where there was no
-        reconstruction.
-    """
-    values = torch.full((len(images), num_starts, len(scores)), torch.nan)
-    for _ in score_each(scores, images, reconstructions, values, show):
-        pass
-    return values
-
-
-@torch.inference_mode()
-def score_each(
-    scores: Sequence[Score],
-    images: Tensor,
-    reconstructions: Iterable[tuple[Tensor, Tensor, Tensor]],
-    values: Tensor,
-    show: Callable[[Tensor, Tensor, Tensor], None] | None = None,
-) -> Iterator[Tensor]:
-    """As `score_reconstructions`, writing to `values` as they come.
 
     Yields:
         The numbers of the images (n,) of the reconstructions that were just scored.
