@@ -7,10 +7,20 @@ import re
 from typing import Any
 
 from latex2mathml.converter import convert
+from mkdocs.exceptions import PluginError
 
 FORMULA = re.compile(
     r'<(?P<tag>span|div) class="arithmatex">\\[(\[](?P<tex>.*?)\\[)\]]</(?P=tag)>', re.DOTALL
 )
+# What latex2mathml writes, and what a browser needs to set it as TeX does.
+CORRECTED = {
+    "<mi>&#x0007E;</mi>": "<mo>&#x0223C;</mo>",  # ∼ relates, and has space on both sides
+    "<mo>&#x02016;</mo>": '<mo stretchy="false" lspace="0" rspace="0">&#x02016;</mo>',  # a norm's ‖
+    "<mo>&#x0005E;</mo>": '<mo stretchy="false">&#x002C6;</mo>',  # the hat, no arrowhead
+    "<mi>&#x02032;</mi>": '<mo lspace="0" rspace="0">&#x02032;</mo>',
+    "<mo>&#x02205;</mo>": "<mi>&#x02205;</mi>",
+    r"<mi>\arg</mi>": "<mi>arg</mi>",
+}
 
 
 def on_page_content(content: str, **_: Any) -> str:  # noqa: ANN401 - MkDocs passes more than is used
@@ -18,6 +28,11 @@ def on_page_content(content: str, **_: Any) -> str:  # noqa: ANN401 - MkDocs pas
 
     def mathml(found: re.Match[str]) -> str:
         display = "block" if found["tag"] == "div" else "inline"
-        return convert(html.unescape(found["tex"]).strip(), display=display)
+        written = convert(html.unescape(found["tex"]).strip(), display=display)
+        for wrong, right in CORRECTED.items():
+            written = written.replace(wrong, right)
+        if "\\" in written:
+            raise PluginError(f"latex2mathml does not know a command of {found['tex']}")
+        return written
 
     return FORMULA.sub(mathml, content)

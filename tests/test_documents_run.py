@@ -214,7 +214,6 @@ WALKS: dict[str, tuple[Callable[[], None] | None, dict[str, str]]] = {
     "CONTRIBUTING.md": (None, {}),
     "data_splits/README.md": (lambda: images(Path("scans")), {}),
     "docs/extending.md": (None, {}),
-    "docs/index.md": (None, {}),
     "docs/own_data.md": (archive, {"runs/headct": "in AbdomenCT BreastMRI ChestCT Hand"}),
     "docs/performance.md": (own_model, {"runs/mine_fast": "in other"}),
     "docs/second_system.md": (
