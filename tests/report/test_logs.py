@@ -42,6 +42,11 @@ def tensor(found: EventAccumulator, tag: str, number: int = 0) -> np.ndarray:
     return make_ndarray(found.Tensors(tag)[number].tensor_proto)
 
 
+def session(found: EventAccumulator) -> plugin_data_pb2.SessionStartInfo:
+    content = found.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    return plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info
+
+
 def test_the_results_of_detection_can_be_compared(run: Path) -> None:
     found = events(run / "tensorboard")
     metrics = json.loads((run / "metrics.json").read_text())["targets"]
@@ -49,10 +54,27 @@ def test_the_results_of_detection_can_be_compared(run: Path) -> None:
         for name, values in sets.items():
             (scalar,) = found.Scalars(f"auroc/{target}/{name}")
             assert scalar.value == pytest.approx(values["auroc"]["value"], abs=1e-6)
-    content = found.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
-    parameters = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info.hparams
-    assert parameters["headline"].string_value == "both"
-    assert parameters["seed"].string_value == "7"
+    started = session(found)
+    assert started.hparams["headline"].string_value == "both"
+    assert started.hparams["seed"].string_value == "7"
+    assert started.group_name == "/".join(run.parts[-3:-1])
+
+
+def test_a_training_is_compared_by_its_last_options(tmp_path: Path, train: NewRun) -> None:
+    run = tmp_path / "out" / "m"
+    for epochs in (1, 2):
+        train(run, f"--n_epochs={epochs}")
+    started = session(events(run))
+    parameters = {name: value.string_value for name, value in started.hparams.items()}
+    assert (parameters["n_epochs"], parameters["lr"], parameters["model_type"]) == (
+        "2",
+        "0.001",
+        "tiny",
+    )
+    assert "output_dir" not in parameters
+    assert started.group_name == "out/m train"
+    files = [len(list(folder.glob("events.*"))) for folder in (run, run / "train")]
+    assert files == [1, 2]  # the options once, the points of both
 
 
 def test_pr_curves_are_those_of_the_scores(run: Path) -> None:
@@ -84,7 +106,7 @@ def test_a_finished_set_is_logged_with_pictures_levels_and_throughput(
     run: Path, tmp_path: Path
 ) -> None:
     for _ in range(2):  # the second takes the place of the first
-        tracker = TensorBoard(tmp_path, "reconstruct")
+        tracker = TensorBoard(tmp_path, "reconstruct", "out/m")
         log_set(tracker, run, "far", FINGERPRINT)
         tracker.close()
     assert len(list((tmp_path / "far").iterdir())) == 1
@@ -165,6 +187,10 @@ def test_mlflow_has_the_points_of_a_training_that_goes_on(tmp_path: Path, train:
     (experiment,) = (e for e in client.search_experiments() if e.name == "diffusion-ood")
     (found,) = client.search_runs([experiment.experiment_id])
     assert (found.info.run_name, found.info.status) == ("m train", "FINISHED")
+    assert found.data.params["lr"] == "0.001"
+    assert found.data.params["model_type"] == "tiny"
+    assert (found.data.params["n_epochs"], found.data.tags["n_epochs"]) == ("2", "3")
+    assert "output_dir" not in found.data.params
     points = {
         name: {p.step: p.value for p in client.get_metric_history(found.info.run_id, name)}
         for name in ("train/loss", "train/lr", "train/images_per_second", "val/loss")

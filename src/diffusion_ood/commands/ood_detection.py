@@ -3,8 +3,8 @@
     python ood_detection.py --output_dir output --model_name fashionmnist
 
 Reads ood/results_val.csv, ood/results_in.csv and the OOD sets' ood/results_<dataset>.csv in the
-run's folder; writes metrics.json, metrics.csv and decisions_<dataset>.csv beside them. A higher
-score is more out of distribution.
+run's folder; writes metrics.json, metrics.csv, decisions_<dataset>.csv and report.html beside
+them. A higher score is more out of distribution.
 """
 
 from __future__ import annotations

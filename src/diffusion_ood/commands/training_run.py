@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 from tqdm import tqdm
@@ -153,7 +153,12 @@ class TrainingRun:
 
     def _open_logs(self, *, goes_on: bool) -> TrainingLogs:
         run, options = self.line[RunOptions], self.line[TrackOptions]
-        return TrainingLogs(open_training_tracker(run, options, goes_on=goes_on))
+        logs = TrainingLogs(open_training_tracker(run, options, goes_on=goes_on))
+        logs.begin(self._config())
+        return logs
+
+    def _config(self) -> dict[str, dict[str, Any]]:
+        return {cls.__name__: run_files.plain(self.line[cls]) for cls in self.groups}
 
     def _order(self, epoch: int) -> list[list[int]]:
         """The global batches of an epoch; an incomplete last one is left out."""
@@ -164,8 +169,8 @@ class TrainingRun:
     def _announce(self) -> None:
         if not distributed.is_main():
             return
-        config = {cls.__name__: run_files.plain(self.line[cls]) for cls in self.groups}
-        write_json(self.run_dir / "config.json", {**config, "versions": run_files.versions()})
+        content = {**self._config(), "versions": run_files.versions()}
+        write_json(self.run_dir / "config.json", content)
         parameters = sum(p.numel() for p in self.subject.network.parameters())
         world, size = distributed.world_size(), self.options.batch_size
         most = "at most " if size % world else ""

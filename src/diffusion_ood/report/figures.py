@@ -89,7 +89,7 @@ class Plotter:
             axes.set_xlim(min(low, 48), max(high, 100.8))
             return True
 
-        size = 2 * WIDTH, 0.7 + 0.34 * len(names)
+        size = 1.3 * WIDTH, 0.7 + 0.34 * len(names)
         return _draw(draw, "", "overview", size) or ""
 
     def _roc(self, axes: Axes, name: str) -> bool:

@@ -26,14 +26,18 @@ def open_tracker(run: RunOptions, options: TrackOptions, command: str) -> Tracke
     """The tracker that is asked for, of one of the commands that score."""
     if options.tracker == "mlflow":
         return MLflow(run.output_dir, f"{run.model_name} {command}")
-    return TensorBoard(run.ood_dir / "tensorboard", command)
+    return TensorBoard(run.ood_dir / "tensorboard", command, _trial(run))
 
 
 def open_training_tracker(run: RunOptions, options: TrackOptions, *, goes_on: bool) -> Tracker:
     """The tracker that is asked for, of a training which may go on with an earlier one."""
     if options.tracker == "mlflow":
         return MLflow(run.output_dir, f"{run.model_name} train", goes_on=goes_on)
-    return TensorBoard(run.run_dir, "train", goes_on=goes_on)
+    return TensorBoard(run.run_dir, "train", f"{_trial(run)} train", goes_on=goes_on)
+
+
+def _trial(run: RunOptions) -> str:
+    return "/".join(run.run_dir.absolute().parts[-2:])
 
 
 def log_set(tracker: Tracker, ood_dir: Path, name: str, fingerprint: Mapping[str, Any]) -> None:

@@ -70,9 +70,14 @@ class MLflow:
         self._client.log_dict(self._run, content, f"{_name(group, tag)}.json")
 
     def compare(self, parameters: Mapping[str, Value], metrics: Mapping[str, float]) -> None:
-        """Parameters and metrics."""
+        """Parameters and metrics; MLflow fixes parameters, so a changed one becomes a tag."""
+        fixed = self._client.get_run(self._run).data.params
         for name, parameter in parameters.items():
-            self._client.log_param(self._run, _name("", name), parameter)
+            key, text = _name("", name), str(parameter)
+            if fixed.get(key, text) == text:
+                self._client.log_param(self._run, key, text)
+            else:
+                self._client.set_tag(self._run, key, text)
         for tag, value in metrics.items():
             self.scalar("", tag, value)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -120,17 +121,24 @@ def _cost(name: str, images: int, facts: dict[str, Any], work: list[dict[str, An
     )
 
 
+def training_options(config: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """The options of a training by their names, without where it ran.
+
+    Args:
+        config: the content of its `config.json`.
+    """
+    return {
+        name: _shown(value)
+        for group, options in config.items()
+        if group not in ("RunOptions", "LoadingOptions", "versions")
+        for name, value in options.items()
+        if value is not None
+    }
+
+
 def _training(path: Path) -> dict[str, str]:
-    """The options of the training in a `config.json`, without where it ran."""
     try:
-        groups = json.loads(path.read_text(encoding="utf-8"))
-        return {
-            name: _shown(value)
-            for group, options in groups.items()
-            if group not in ("RunOptions", "LoadingOptions", "versions")
-            for name, value in options.items()
-            if value is not None
-        }
+        return training_options(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, AttributeError):  # it is worth a mention, not a failure
         return {}
 

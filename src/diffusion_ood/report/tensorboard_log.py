@@ -27,11 +27,14 @@ class TensorBoard:
     Args:
         folder: of all groups, such as `output_dir/model_name/ood/tensorboard`.
         command: whose files these are.
-        goes_on: whether earlier files of the command stay; else they are replaced.
+        trial: the name of the row in the table of hyperparameters.
+        goes_on: whether earlier points of the command stay; else its files are replaced. Of the run
+            itself the last word counts, either way.
     """
 
-    def __init__(self, folder: Path, command: str, *, goes_on: bool = False) -> None:
+    def __init__(self, folder: Path, command: str, trial: str, *, goes_on: bool = False) -> None:
         self._folder = folder
+        self._trial = trial
         self._suffix = f".{command}"
         self._goes_on = goes_on
         self._writers: dict[str, Any] = {}
@@ -63,8 +66,7 @@ class TensorBoard:
     def compare(self, parameters: Mapping[str, Value], metrics: Mapping[str, float]) -> None:
         """A row of TensorBoard's table of hyperparameters."""
         # Without a list of all parameters and metrics TensorBoard makes it itself, of all runs.
-        trial = "/".join(self._folder.absolute().parts[-4:-2])  # output_dir/model_name
-        self._add_summary("", 0, hparams.hparams_pb(dict(parameters), trial))
+        self._add_summary("", 0, hparams.hparams_pb(dict(parameters), self._trial))
         for tag, value in metrics.items():
             self.scalar("", tag, value)
 
@@ -85,7 +87,7 @@ class TensorBoard:
         if group not in self._writers:
             folder = self._folder / group
             earlier = folder.glob(f"events.out.tfevents.*{self._suffix}")
-            for old in () if self._goes_on else earlier:
+            for old in () if self._goes_on and group else earlier:
                 old.unlink()
             self._writers[group] = EventFileWriter(str(folder), filename_suffix=self._suffix)
         event = Event(wall_time=time.time(), step=step, summary=summary)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor
 from torchvision.utils import make_grid
 
+from diffusion_ood.report.provenance import training_options
 from diffusion_ood.report.tracker import Tracker
 
 
@@ -19,6 +21,11 @@ class TrainingLogs:
 
     def __init__(self, tracker: Tracker) -> None:
         self._tracker = tracker
+
+    def begin(self, config: Mapping[str, Mapping[str, Any]]) -> None:
+        """The options of the training, as in its `config.json`."""
+        self._tracker.compare(training_options(config), {})
+        self._tracker.flush()
 
     def training(self, epoch: int, loss: float, lr: float, images_per_second: float) -> None:
         """The mean training loss of an epoch, its last learning rate and its throughput."""
