@@ -33,6 +33,6 @@ def on_page_content(content: str, **_: Any) -> str:  # noqa: ANN401 - MkDocs pas
             written = written.replace(wrong, right)
         if "\\" in written:
             raise PluginError(f"latex2mathml does not know a command of {found['tex']}")
-        return written
+        return f'<div class="formula">{written}</div>' if display == "block" else written
 
     return FORMULA.sub(mathml, content)
