@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from diffusion_ood.errors import UserError
 from diffusion_ood.networks.backend import diffusion_unet, own_names
+from diffusion_ood.networks.group_norm import normalise_by_channel
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def build_unet(
             f"--model_type {model_type}: found images of {' × '.join(map(str, sides))} pixels, "
             f"expected sides that are multiples of {size.stride}; give --image_size or --image_roi"
         )
-    return diffusion_unet(
+    network = diffusion_unet(
         channels=size.channels,
         spatial_dims=len(sides),
         in_channels=channels,
@@ -70,6 +71,8 @@ def build_unet(
         attention_projection=size.attention_projection,
         num_class_embeds=num_labels,
     )
+    normalise_by_channel(network)
+    return network
 
 
 def add_dropout(network: nn.Module, share: float) -> None:

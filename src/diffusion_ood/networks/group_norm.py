@@ -1,0 +1,57 @@
+"""Group normalisation in a form that torch's compiler makes vector instructions of on a CPU."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class ChannelwiseGroupNorm(nn.GroupNorm):
+    """y = γ·(x − μ)/√(σ² + ε) + β, with μ and σ² of an image over a group of channels.
+
+    Where a compiled program for a CPU runs it, the moments are first taken of each channel. torch's
+    compiler takes those of a group in one loop over the group's channels, which lie next to each
+    other; with 32 groups these are 1 to 8, and the rest of a vector of 16 is idle. Everywhere else
+    torch's own kernels run.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, C, *S)`, normalised."""
+        if torch.compiler.is_compiling() and x.device.type == "cpu":
+            with torch.autocast("cpu", enabled=False):
+                return self._by_channels(x)
+        return super().forward(x)
+
+    def _by_channels(self, x: Tensor) -> Tensor:
+        batch, channels, *sides = x.shape
+        pixels = tuple(range(2, x.ndim))
+        spread = (batch, channels, *[1] * len(sides))
+        grouped = (batch, self.num_groups, -1)
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        # Sums of squares cancel where the mean is large: a pixel's value, near it, is taken off.
+        pivot = wide.flatten(2)[:, :, :1].detach().view(spread)
+        centred = wide - pivot
+        offset = centred.mean(pixels)
+        variances = (centred.square().mean(pixels) - offset.square()).view(grouped)
+        means = (offset + pivot.view(batch, channels)).view(grouped)
+        mean = means.mean(-1)
+        between = (means - mean.unsqueeze(-1)).square()
+        deviation = ((variances + between).mean(-1).clamp_min(0) + self.eps).rsqrt()
+        # Matrix products lay scale and shift out by channel. The compiler would put a broadcast,
+        # with its division of indices, into the loop over all pixels, at several times its cost.
+        groups = torch.eye(self.num_groups, dtype=wide.dtype)
+        weight, bias = self.weight.to(wide), self.bias.to(wide)
+        weights = (groups.unsqueeze(-1) * weight.view(self.num_groups, -1)).flatten(1)
+        scale = deviation @ weights
+        shift = torch.addmm(bias, -mean * deviation, weights)
+        return (wide * scale.view(spread) + shift.view(spread)).to(x.dtype)
+
+
+def normalise_by_channel(network: nn.Module) -> None:
+    """Let a network's group normalisation, of fresh weights, be `ChannelwiseGroupNorm`."""
+    for name, child in network.named_children():
+        if isinstance(child, nn.GroupNorm):
+            groups, channels = child.num_groups, child.num_channels
+            setattr(network, name, ChannelwiseGroupNorm(groups, channels, child.eps))
+        else:
+            normalise_by_channel(child)
