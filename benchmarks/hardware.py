@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from timing import interleaved
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from diffusion_ood.diffusion.model import DiffusionModel
 
@@ -27,29 +28,22 @@ def machine() -> dict[str, Any]:
     return {"cpu": model, "threads": torch.get_num_threads(), "torch": torch.__version__}
 
 
-def peak_gflops() -> dict[str, float]:
-    """The best that this machine does, in GFLOP/s: a large matrix product and a convolution."""
-    single = torch.randn(4096, 4096)
-    matrix = single.bfloat16()
-    x = torch.randn(128, 256, 28, 28).bfloat16().to(memory_format=torch.channels_last)
-    convolution = torch.nn.Conv2d(256, 256, 3, padding=1).bfloat16()
-    convolution = convolution.to(memory_format=torch.channels_last)
-    with torch.inference_mode():
-        times = interleaved(
-            {
-                "matrix_product_fp32": lambda: single @ single,
-                "matrix_product_bf16": lambda: matrix @ matrix,
-                "convolution_bf16": lambda: convolution(x),
-            },
-            runs=7,
-        )
-    product, convolved = 2 * 4096**3, 2 * 128 * 28 * 28 * 256 * 256 * 9
-    work = {
-        "matrix_product_fp32": product,
-        "matrix_product_bf16": product,
-        "convolution_bf16": convolved,
+def peaks(model: DiffusionModel, batch: int) -> dict[str, tuple[Callable[[], Tensor], float]]:
+    """What a machine computes fastest in bf16, and the floating-point operations of each.
+
+    A large matrix product, and the heaviest convolution of a network call on a batch.
+    """
+    matrix = torch.randn(4096, 4096).bfloat16()
+    inputs = _inputs(model, batch)
+    convolution = max(
+        (layer for layer in inputs if isinstance(layer, nn.Conv2d)),
+        key=lambda layer: _flops(layer, inputs[layer]),
+    )
+    x = inputs[convolution]
+    return {
+        "matrix_product": (lambda: matrix @ matrix, 2 * 4096**3),
+        "heaviest_convolution": (_alone(convolution, x), _flops(convolution, x)),
     }
-    return {name: work[name] / min(t.seconds) / 1e9 for name, t in times.items()}
 
 
 @torch.inference_mode()
@@ -59,17 +53,30 @@ def seconds_in_products(model: DiffusionModel, batch: int) -> float:
     Nothing between them is counted: no normalisation, activation, attention, addition or copy. So a
     network call would take this long if all of that were free.
     """
+    layers = _inputs(model, batch).items()
+    runs = {str(k): _alone(layer, x) for k, (layer, x) in enumerate(layers)}
+    return sum(min(times.seconds) for times in interleaved(runs, runs=5).values())
+
+
+def _inputs(model: DiffusionModel, batch: int) -> dict[nn.Module, Tensor]:
+    """What a network call on a batch gives to each of its convolutions and linear layers."""
     inputs: dict[nn.Module, Tensor] = {}
     layers = [layer for layer in model.network.modules() if isinstance(layer, PRODUCTS)]
     hooks = [
         layer.register_forward_pre_hook(lambda layer, given: inputs.update({layer: given[0]}))
         for layer in layers
     ]
-    model.network(torch.zeros(batch, *model.image_shape), torch.zeros(batch))
+    with torch.no_grad():
+        model.network(torch.zeros(batch, *model.image_shape), torch.zeros(batch))
     for hook in hooks:
         hook.remove()
-    runs = {str(k): _alone(layer, x) for k, (layer, x) in enumerate(inputs.items())}
-    return sum(min(times.seconds) for times in interleaved(runs, runs=5).values())
+    return inputs
+
+
+def _flops(layer: nn.Module, x: Tensor) -> float:
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        layer(x)
+    return float(counter.get_total_flops())
 
 
 def _alone(layer: nn.Module, x: Tensor) -> Callable[[], Tensor]:
@@ -79,4 +86,4 @@ def _alone(layer: nn.Module, x: Tensor) -> Callable[[], Tensor]:
     if x.ndim == 4:
         copy.to(memory_format=torch.channels_last)
         x = x.contiguous(memory_format=torch.channels_last)
-    return lambda: copy(x)
+    return torch.inference_mode()(lambda: copy(x))

@@ -6,9 +6,11 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
+from hardware import peaks
 from models import flops_per_call, lpips_package
 from ours import OurScorer
 from reference import ReferenceScorer
@@ -35,10 +37,23 @@ def exact(
     ours(pixels, keys)
     first_s = time.perf_counter() - begin
     expected, in_fp32, in_bf16 = theirs(pixels, keys, SEED), plain(pixels, keys), ours(pixels, keys)
+    best = peaks(model, ours.width)
     times = interleaved(
-        {"reference": lambda: theirs(pixels, keys, SEED), "ours": lambda: ours(pixels, keys)},
+        {
+            "reference": lambda: theirs(pixels, keys, SEED),
+            "ours": lambda: ours(pixels, keys),
+            **{name: run for name, (run, _) in best.items()},
+        },
         repeats,
     )
+    work = flops_per_call(model) * calls(grid) * count
+    rates = {name: gflops(flops, times[name]) for name, (_, flops) in best.items()}
+    shares = [
+        own / max(peak)
+        for own, peak in zip(
+            gflops(work, times["ours"]), zip(*rates.values(), strict=True), strict=True
+        )
+    ]
     return {
         "speedup": ratio(times, "reference", "ours"),
         "reference": str(times["reference"]),
@@ -46,10 +61,18 @@ def exact(
         "compile_s": first_s - times["ours"].median,
         "images": count,
         "calls_per_image": calls(grid),
-        "gflops": flops_per_call(model) * calls(grid) * count / times["ours"].median / 1e9,
+        "rows_a_call": ours.width,
+        "gflops": median(gflops(work, times["ours"])),
+        "peak_gflops": {name: median(values) for name, values in rates.items()},
+        "peak_share": median(shares),
         "fp32_largest_relative_difference": ((in_fp32 - expected) / expected).abs().max().item(),
         "bf16_smallest_spearman": smallest_spearman(in_bf16, expected),
     }
+
+
+def gflops(work: float, times: Times) -> list[float]:
+    """Floating-point operations a nanosecond of each run of this work."""
+    return [work / seconds / 1e9 for seconds in times.seconds]
 
 
 def smallest_spearman(found: Tensor, expected: Tensor) -> float:
