@@ -129,4 +129,4 @@ SOAK_MINUTES := 20
 
 .PHONY: soak
 soak: venv  ## kill, stop and tear training and scoring for SOAK_MINUTES
-	OMP_NUM_THREADS=1 $(RUN) -W ignore tests/faults/soak.py --minutes=$(SOAK_MINUTES)
+	OMP_NUM_THREADS=1 $(RUN) tests/faults/soak.py --minutes=$(SOAK_MINUTES)
