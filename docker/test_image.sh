@@ -19,6 +19,7 @@ fail() {
 
 missing=()
 for tool in podman runc mmdebstrap; do command -v $tool >/dev/null || missing+=("$tool"); done
+[ -e /usr/lib/cni/bridge ] || missing+=(containernetworking-plugins)
 if [ ${#missing[@]} -gt 0 ]; then
     say "installing ${missing[*]}"
     apt-get update -qq
@@ -27,6 +28,7 @@ fi
 
 scratch=$(mktemp -d --tmpdir=/var/tmp diffusion-ood-image.XXXXXX)
 cleanup() {
+    podman stop --all --time 1 >/dev/null 2>&1 || true
     podman rmi --all --force >/dev/null 2>&1 || true
     umount "$scratch/storage/overlay" 2>/dev/null || true
     rm -rf "$scratch"
@@ -170,8 +172,32 @@ inside sh -c '! touch /app/x 2>/dev/null' || fail "/app is writable"
 say "without --user it runs as $(podman run --rm --pull=never --network none localhost/diffusion-ood:cpu id -un)"
 [ "$(podman run --rm --pull=never --network none localhost/diffusion-ood:cpu id -u)" = 1000 ] || fail "runs as root"
 
+say "docker/compose.yaml: a training, and TensorBoard beside it"
+python3 -m venv "$scratch/compose"
+"$scratch/compose/bin/pip" install --quiet --disable-pip-version-check podman-compose==1.6.0
+compose() {
+    DATA=$scratch/data OUTPUTS=$scratch/outputs ME=$me NAME=composed SET=few EPOCHS=1 \
+        "$scratch/compose/bin/podman-compose" -p composed -f docker/compose.yaml "$@" >>"$scratch/compose.log" 2>&1
+}
+for part in train val; do
+    head -17 "$scratch/data/data_splits/MNIST5k_$part.csv" >"$scratch/data/data_splits/few_$part.csv"
+done
+compose up -d || { tail -40 "$scratch/compose.log"; fail "compose did not start"; }
+code=$(podman wait composed_train_1)
+[ "$code" = 0 ] || { podman logs composed_train_1; fail "the training under compose ended with $code"; }
+[ -s "$scratch/outputs/composed/checkpoint.pth" ] || fail "the training under compose left no checkpoint"
+shown() { python3 -c "import urllib.request as u; print(u.urlopen('http://127.0.0.1:6006/data/runs', timeout=5).read().decode())" 2>/dev/null; }
+for _ in $(seq 60); do
+    runs=$(shown || true)
+    [[ $runs == *composed* ]] && break
+    sleep 1
+done
+[[ $runs == *composed* ]] || { podman logs composed_tensorboard_1; fail "TensorBoard does not show the training: ${runs:-no answer}"; }
+say "TensorBoard shows $runs"
+compose down
+
 cat <<END
 docker-test: passed in $((SECONDS - begin)) s; size $((size / 1000000)) MB, CUDA's libraries $((cuda / 1000000)) MB of it.
-Not tested: the official base image and any image registry; CUDA; docker/compose.yaml beyond its
-flags; Docker itself, in whose place podman ran. Torch came from $torch_from.
+Not tested: the official base image and any image registry; CUDA; Docker itself and its compose, in
+whose place podman and podman-compose ran. Torch came from $torch_from.
 END
