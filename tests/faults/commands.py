@@ -3,9 +3,9 @@
     commands.py NAME FLAGS…
 
 FAULT=signal@step in the environment sends this process a signal after so many training steps, or
-so many saved batches of images, or of samples; FAULT=raise@step and FAULT=mistake@step raise an
-error there. With FAULT_RANK and FAULT_ATTEMPT only in that process of a group, and after so many of
-torchrun's restarts.
+so many saved batches of images, or of samples, or, with FAULT_AT=log, after so many logged epochs;
+FAULT=raise@step and FAULT=mistake@step raise an error there. With FAULT_RANK and FAULT_ATTEMPT only
+in that process of a group, and after so many of torchrun's restarts.
 SAVE_EVERY=N saves after every N-th step, without a clock. GATHER=N lets finished images wait for so
 many seconds. With FLOAT64 everything is computed in double precision, which the commands have no
 flag for. MEMORY=N lets the process have so many MiB more than it has.
@@ -38,6 +38,7 @@ from diffusion_ood.commands.drawing import Drawing
 from diffusion_ood.data.loaders import ImageSet
 from diffusion_ood.detection.parts import TableWriter
 from diffusion_ood.errors import UserError
+from diffusion_ood.training.logs import TrainingLogs
 from diffusion_ood.training.trainer import Trainer
 
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
@@ -75,6 +76,7 @@ def fault_after(times: int, name: str) -> None:
     """Let this process get a signal, or raise, after so many steps or batches."""
     left = iter(range(times - 1, -1, -1))
     learn, append, draw = Trainer._learn, TableWriter.append, Drawing.run
+    log = TrainingLogs.training
 
     def learning(self: Trainer, n: int, *tensors: Tensor) -> Tensor:
         loss = learn(self, n, *tensors)
@@ -90,13 +92,20 @@ def fault_after(times: int, name: str) -> None:
             yield drawn
             strike()
 
+    def logging(self: TrainingLogs, *values: Any) -> None:
+        log(self, *values)
+        strike()
+
     def strike() -> None:
         if next(left, None) == 0:
             if name in ERRORS:
                 raise ERRORS[name]("asked for")
             os.kill(os.getpid(), signal.Signals[name])
 
-    Trainer._learn = learning  # type: ignore[method-assign] # in a process of its own
+    if os.environ.get("FAULT_AT") == "log":
+        TrainingLogs.training = logging  # type: ignore[method-assign] # in a process of its own
+        return
+    Trainer._learn = learning  # type: ignore[method-assign]
     TableWriter.append = appending  # type: ignore[method-assign]
     Drawing.run = drawing  # type: ignore[method-assign]
 

@@ -85,6 +85,18 @@ def test_a_signal_saves_the_step_and_ends_with_its_own_code(
     assert losses(stopped.text + again.text) == losses((uninterrupted / "log").read_text())
 
 
+def test_a_signal_at_the_end_of_an_epoch_is_told_too(
+    nursery: Any, flags: Any, run_dir: Path
+) -> None:
+    """It comes when the epoch is saved and logged, and before the next one begins."""
+    argv = [*flags(run_dir), "--eval_freq=4"]
+    stopped = nursery.start(*argv, FAULT="SIGTERM@2", FAULT_AT="log")
+    assert stopped.wait() == -signal.SIGTERM
+    assert "stopped after epoch 2, which is saved" in stopped.text
+    content = load_checkpoint(run_dir / "checkpoint.pth")
+    assert (content["epoch"], len(content["losses"])) == (2, 0)
+
+
 def test_kills_lose_no_step_before_the_last_save(
     nursery: Any, flags: Any, run_dir: Path, uninterrupted: Path
 ) -> None:

@@ -196,6 +196,8 @@ class TrainingRun:
                 self.checkpoints.save(self.progress)  # what ends the validation loses no step
             else:
                 self._end_epoch(logs, mean, rate)
+                if signals.asked:  # since the last step; it takes effect at the end of this block
+                    self._say_stopped()
         if validates:
             self._end_epoch(logs, mean, rate, self._validate(logs))
 
@@ -218,11 +220,14 @@ class TrainingRun:
             elif len(losses) % CHECK_EVERY == 0:
                 self.checkpoints.refuse_infinite(self.progress)
             if stopping:
-                distributed.print_once(
-                    f"stopped after {self.progress}, which is saved; the same command goes on"
-                )
+                self._say_stopped()
                 signals.deliver()
         return sum(map(len, order)) / (time.perf_counter() - begin)
+
+    def _say_stopped(self) -> None:
+        distributed.print_once(
+            f"stopped after {self.progress}, which is saved; the same command goes on"
+        )
 
     def _end_epoch(
         self,
