@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from models import flops
 from timing import interleaved
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from diffusion_ood.diffusion.model import DiffusionModel
 
@@ -37,12 +37,12 @@ def peaks(model: DiffusionModel, batch: int) -> dict[str, tuple[Callable[[], Ten
     inputs = _inputs(model, batch)
     convolution = max(
         (layer for layer in inputs if isinstance(layer, nn.Conv2d)),
-        key=lambda layer: _flops(layer, inputs[layer]),
+        key=lambda layer: flops(layer, inputs[layer]),
     )
     x = inputs[convolution]
     return {
         "matrix_product": (lambda: matrix @ matrix, 2 * 4096**3),
-        "heaviest_convolution": (_alone(convolution, x), _flops(convolution, x)),
+        "heaviest_convolution": (_alone(convolution, x), flops(convolution, x)),
     }
 
 
@@ -71,12 +71,6 @@ def _inputs(model: DiffusionModel, batch: int) -> dict[nn.Module, Tensor]:
     for hook in hooks:
         hook.remove()
     return inputs
-
-
-def _flops(layer: nn.Module, x: Tensor) -> float:
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        layer(x)
-    return float(counter.get_total_flops())
 
 
 def _alone(layer: nn.Module, x: Tensor) -> Callable[[], Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import lpips
 import torch
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from diffusion_ood.diffusion.model import DiffusionModel
@@ -30,8 +31,13 @@ def fresh_model(model_type: str) -> DiffusionModel:
 
 def flops_per_call(model: DiffusionModel) -> float:
     """Floating-point operations of one network call on one image."""
+    return flops(model.network, torch.zeros(1, *model.image_shape), torch.zeros(1))
+
+
+def flops(module: nn.Module, *inputs: Tensor) -> float:
+    """Floating-point operations of one call of a module."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model.network(torch.zeros(1, *model.image_shape), torch.zeros(1))
+        module(*inputs)
     return float(counter.get_total_flops())
 
 

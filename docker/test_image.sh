@@ -30,6 +30,7 @@ scratch=$(mktemp -d --tmpdir=/var/tmp diffusion-ood-image.XXXXXX)
 cleanup() {
     podman stop --all --time 1 >/dev/null 2>&1 || true
     podman rmi --all --force >/dev/null 2>&1 || true
+    podman network rm --force composed_default >/dev/null 2>&1 || true
     umount "$scratch/storage/overlay" 2>/dev/null || true
     rm -rf "$scratch"
 }
@@ -194,7 +195,7 @@ for _ in $(seq 60); do
 done
 [[ $runs == *composed* ]] || { podman logs composed_tensorboard_1; fail "TensorBoard does not show the training: ${runs:-no answer}"; }
 say "TensorBoard shows $runs"
-compose down
+compose down || { tail -40 "$scratch/compose.log"; fail "compose did not stop"; }
 
 cat <<END
 docker-test: passed in $((SECONDS - begin)) s; size $((size / 1000000)) MB, CUDA's libraries $((cuda / 1000000)) MB of it.
