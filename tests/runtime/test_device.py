@@ -48,6 +48,18 @@ def test_processes_spread_over_the_cuda_devices(
     assert pick_device("cuda:2", local_rank) == torch.device("cuda:2")
 
 
+def test_on_cuda_fp32_is_fp32_and_the_same_every_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)  # put back by monkeypatch
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
+    pick_device("cpu")
+    assert torch.backends.cudnn.allow_tf32
+    assert not torch.backends.cudnn.deterministic
+    monkeypatch.setattr(torch, "zeros", lambda *_, device: None)
+    pick_device("cuda:0")
+    assert not torch.backends.cudnn.allow_tf32
+    assert torch.backends.cudnn.deterministic
+
+
 @pytest.mark.parametrize(
     ("precision", "dtype"),
     [("fp32", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)],
