@@ -10,7 +10,7 @@ DEMO_IMAGES := 250
 
 .DEFAULT_GOAL := help
 
-.PHONY: help venv demo test test-slow test-browser newcomer lint docs dist docker-test clean
+.PHONY: help venv demo test test-slow test-browser test-cuda newcomer lint docs dist docker-test clean
 
 help:  ## list the targets
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ {printf "make %-14s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ docs: venv  ## build the site into build/site, without a warning
 docker-test:  ## build the container image and run the main job inside; as root on Debian
 	docker/test_image.sh
 
+test-cuda: venv  ## compare a GPU's results with the CPU's
+	$(RUN) -m pytest -m cuda -rs tests/cuda
+
 newcomer:  ## walk a newcomer's path in a fresh clone: demo, own folder, report
 	tests/newcomer.sh
 
@@ -72,30 +75,37 @@ clean:  ## remove the environment, the demo and what was built
 
 # Speed beside the reference loops; trains FashionMNIST first and scores it down the whole grid, an
 # hour or two on two cores. FASHION_MNIST: the IDX files, where they are on disk. `frontier` goes on
-# with more budgets on the same images.
+# with more budgets on the same images, and `frontier-of` does so for any model that is there.
 BENCH := bench
 FASHION_MNIST := /usr/share/datasets/fashion-mnist
 BENCH_SPLITS := $(BENCH)/data/data_splits
 BENCH_IMAGES := 100
+PAIR := fashionmnist
+CHECKPOINT = $(BENCH)/runs/$(PAIR)/checkpoint_best.pth
+VALIDATION_IDS := $(BENCH_SPLITS)/FashionMNIST_val.csv
+IN_IDS := $(BENCH_SPLITS)/FashionMNIST_test.csv
+OUT_IDS := $(BENCH_SPLITS)/MNIST5k_test.csv,$(BENCH_SPLITS)/FashionMNIST_vflip_test.csv,$(BENCH_SPLITS)/FashionMNIST_hflip_test.csv
 BENCH_SCORE = $(RUN) reconstruct.py --output_dir=$(BENCH)/runs --precision=bf16 \
-	--eval_checkpoint=$(BENCH)/runs/fashionmnist/checkpoint_best.pth \
-	--validation_ids=$(BENCH_SPLITS)/FashionMNIST_val.csv \
-	--in_ids=$(BENCH_SPLITS)/FashionMNIST_test.csv \
-	--out_ids=$(BENCH_SPLITS)/MNIST5k_test.csv,$(BENCH_SPLITS)/FashionMNIST_vflip_test.csv,$(BENCH_SPLITS)/FashionMNIST_hflip_test.csv \
+	--eval_checkpoint=$(CHECKPOINT) --validation_ids=$(VALIDATION_IDS) --in_ids=$(IN_IDS) --out_ids=$(OUT_IDS) \
 	--first_n=$(BENCH_IMAGES) --first_n_val=$(BENCH_IMAGES) --report_images=0
 BENCH_DETECT = $(RUN) ood_detection.py --output_dir=$(BENCH)/runs
-FRONTIER := full grid16 budget7 budget10 budget13 budget25 budget50 budget100
+BUDGETS := 7 10 13 25 50 100
+FRONTIER := full grid16 $(BUDGETS:%=budget%)
 
-.PHONY: bench bench-runs frontier
+.PHONY: bench bench-runs frontier frontier-of
 bench: bench-runs  ## measure speed beside the reference loops
 	$(RUN) benchmarks/bench.py --runs=$(BENCH)/runs --data=$(BENCH)/data
 
 frontier: bench-runs  ## draw AUROC against network calls
-	for budget in 7 13 25 100; do \
-		$(BENCH_SCORE) --model_name=fashionmnist_budget$$budget --budget=$$budget --run_patched || exit; done
-	$(BENCH_SCORE) --model_name=fashionmnist_grid16 --inference_skip_factor=16 --run_patched
-	$(RUN) benchmarks/frontier.py --title="FashionMNIST in distribution" --output=$(BENCH)/frontier.png \
-		$(FRONTIER:%=$(BENCH)/runs/fashionmnist_%)
+	$(MAKE) frontier-of
+
+frontier-of: venv  ## the same for PAIR, CHECKPOINT, VALIDATION_IDS, IN_IDS and OUT_IDS
+	$(BENCH_SCORE) --model_name=$(PAIR)_full --inference_skip_factor=4
+	$(BENCH_SCORE) --model_name=$(PAIR)_grid16 --inference_skip_factor=16
+	for budget in $(BUDGETS); do \
+		$(BENCH_SCORE) --model_name=$(PAIR)_budget$$budget --budget=$$budget --run_patched || exit; done
+	$(RUN) benchmarks/frontier.py --title="$(PAIR) in distribution" --output=$(BENCH)/frontier_$(PAIR).png \
+		$(FRONTIER:%=$(BENCH)/runs/$(PAIR)_%)
 
 bench-runs: venv  ## train and score what is measured
 	$(RUN) get_datasets.py --data_root=$(BENCH)/data --datasets=MNIST5k,FashionMNIST \

@@ -30,7 +30,7 @@ mpl.use("Agg")  # draws files, and needs no window
 import matplotlib.pyplot as plt
 
 RESAMPLES, SEED = 2000, 0
-Weights = Literal["equal", "patched"]
+Weights = Literal["equal", "highest", "patched"]
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,8 @@ def main() -> None:
 
 def weightings(run_dir: Path) -> tuple[Weights, ...]:
     """The ways that the run's tables allow."""
-    return ("equal", "patched") if table_path(run_dir / "ood", PATCHED).exists() else ("equal",)
+    patched = table_path(run_dir / "ood", PATCHED).exists()
+    return ("equal", "highest", "patched") if patched else ("equal", "highest")
 
 
 def read_point(run_dir: Path, weights: Weights, first_n: int | None) -> Point:

@@ -55,6 +55,21 @@ def test_levels_at_which_patches_show_get_the_weight(arguments: list[str], tmp_p
     assert set(metrics["num_images"]) == {"val", "in", "far"}
 
 
+def test_an_image_may_be_judged_by_its_most_unusual_levels(
+    arguments: list[str], tmp_path: Path
+) -> None:
+    """What is reconstructed unusually well at other levels takes nothing from them."""
+    path = tmp_path / "model" / "ood" / "results_far.csv"
+    table = pd.read_csv(path)
+    highest = [*arguments, "--level_weights=highest"]
+    before = auroc(arguments, tmp_path), auroc(highest, tmp_path)
+    table.loc[table["t"].isin(NOISY), "mse"] -= 2
+    table.to_csv(path, index=False)
+    after = auroc(arguments, tmp_path), auroc(highest, tmp_path)
+    assert after[0] < before[0] - 0.3
+    assert after[1] > before[1] - 0.1
+
+
 def test_without_patched_images_they_are_asked_for(arguments: list[str], tmp_path: Path) -> None:
     (tmp_path / "model" / "ood" / "results_val_patched.csv").unlink()
     with pytest.raises(UserError, match=r"val_patched\.csv: no such score table.*--run_patched"):

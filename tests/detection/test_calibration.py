@@ -40,6 +40,34 @@ def test_both_is_the_sum_and_worse_reconstructions_score_higher() -> None:
     assert scores.loc["bad"].to_dict() == {"mse": 1.5, "perceptual_difference": 1.0, "both": 2.5}
 
 
+def test_only_the_most_unusual_start_points_count_where_that_is_asked_for() -> None:
+    """Of five, two: a quarter, rounded up; what is unusually good elsewhere takes nothing away."""
+    columns, mse, lpips = (
+        "filename t mse perceptual_difference",
+        (1, -3, 5, 2, -9),
+        (0, 4, -4, 0, 0),
+    )
+    val = frame(*((f"{x}", 10 * k, x, x) for x in (-1, 0, 1) for k in range(5)), columns=columns)
+    image = frame(*(("x", 10 * k, mse[k], lpips[k]) for k in range(5)), columns=columns)
+    calibration = fit(val, ["mse", "perceptual_difference"])
+    equal, highest = (c.image_scores(image) for c in (calibration, calibration.of_the_highest()))
+    assert equal.loc["x"].to_dict() == pytest.approx(
+        {"mse": -4 / 5, "perceptual_difference": 0, "both": -4 / 5}
+    )
+    assert highest.loc["x"].to_dict() == pytest.approx(
+        {"mse": (5 + 2) / 2, "perceptual_difference": (4 + 0) / 2, "both": (2 + 1) / 2}
+    )
+    assert list(highest.columns) == list(equal.columns)
+
+
+def test_the_highest_of_one_start_point_is_that_one() -> None:
+    calibration, image = fit(VAL, ["mse"]), frame(("x", 10, 7.0), ("x", 20, 0.0))
+    assert calibration.of_the_highest().image_scores(image).loc["x", "mse"] == 5
+    one = fit(VAL[VAL["t"] == 10], ["mse"])
+    rest = image[image["t"] == 10]
+    pd.testing.assert_frame_equal(one.of_the_highest().image_scores(rest), one.image_scores(rest))
+
+
 def test_repeats_are_averaged_before_the_deviation_is_taken() -> None:
     val = frame(("u", 5, 0, 0.0), ("u", 5, 1, 2.0), ("v", 5, 0, 5.0), ("v", 5, 1, 1.0),
                 columns="filename t repeat mse")  # fmt: skip

@@ -112,6 +112,8 @@ def measure(
     if PATCHED in kept:
         with _naming(table_path(ood_dir, PATCHED)):
             calibrated = calibrated.separating(val, kept.pop(PATCHED))
+    if options.level_weights == "highest":
+        calibrated = calibrated.of_the_highest()
     scores: Frames = {}
     for name, table in kept.items():
         with _naming(table_path(ood_dir, name)):

@@ -9,13 +9,18 @@ with the mean and the standard deviation of level t over the validation images (
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from diffusion_ood.detection import weighting
 from diffusion_ood.errors import UserError
+
+HIGHEST = 0.25
+"""Share of the start points that `of_the_highest` counts."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +30,13 @@ class Calibration:
     Attributes:
         mean, std: of each score over the validation images, ddof = 1: index t, columns scores.
         weights: of z-scores in what is reported: index (score, t), columns targets.
+        counted: share of an image's start points that count, the most unusual ones of each target.
     """
 
     mean: pd.DataFrame
     std: pd.DataFrame
     weights: pd.DataFrame
+    counted: float = 1.0
 
     def z_scores(self, table: pd.DataFrame) -> pd.DataFrame:
         """The z-scores of each image at each t, indexed by (filename, t).
@@ -45,13 +52,34 @@ class Calibration:
     def image_scores(self, table: pd.DataFrame) -> pd.DataFrame:
         """The targets of each image: weighted sums of its z-scores; higher is more OOD.
 
+        Where only some start points count, these are the highest of the image, for each target of
+        its own, and as many times as heavy.
+
         Returns:
             Index: filename, in the order in which the table first names it. Columns: the targets.
 
         Raises:
             UserError: as `z_scores`.
         """
-        return self._z_by_image(table) @ self.weights
+        z = self._z_by_image(table)
+        if self.counted == 1:
+            return z @ self.weights
+        return pd.DataFrame({name: self._highest(z * w) for name, w in self.weights.items()})
+
+    def _highest(self, weighted: pd.DataFrame) -> pd.Series:
+        """The sum over the start points that count, scaled as if all of them were like these.
+
+        Args:
+            weighted: z-scores times their weights: index filename, columns (score, t).
+        """
+        by_t = weighted.T.groupby(level="t").sum().T
+        num_counted = math.ceil(self.counted * by_t.shape[1])
+        highest = np.sort(by_t, axis=1)[:, -num_counted:]
+        return pd.Series(by_t.shape[1] * highest.mean(1), index=by_t.index)
+
+    def of_the_highest(self) -> Calibration:
+        """The same by the `HIGHEST` share of each image's start points."""
+        return dataclasses.replace(self, counted=HIGHEST)
 
     def separating(self, val: pd.DataFrame, patched: pd.DataFrame) -> Calibration:
         """The same with the weights of `weighting.separation`.

@@ -23,10 +23,10 @@ class DetectOptions:
         "are",
         default=True,
     )
-    level_weights: Literal["equal", "patched"] = option(
-        "how much the z-score of each score and start point counts: all the same, or so that "
-        "validation images are best told from the same with foreign patches (reconstruct.py "
-        "--run_patched)",
+    level_weights: Literal["equal", "highest", "patched"] = option(
+        "how much the z-score of each score and start point counts: all the same; of each image "
+        "only the quarter of its start points that are most unusual; or so that validation images "
+        "are best told from the same with foreign patches (reconstruct.py --run_patched)",
         default="equal",
     )
     headline: str | None = option(

@@ -34,7 +34,10 @@ POLL_S = 0.05
 
 @contextlib.contextmanager
 def process_group(device: str) -> Iterator[torch.device]:
-    """Join torchrun's processes, NCCL on CUDA and gloo elsewhere; gives this process's device.
+    """Join torchrun's processes; gives this process's device.
+
+    They talk by NCCL where each has a CUDA device of its own, and by gloo elsewhere: NCCL refuses
+    two processes on one device.
 
     After an error the group is left as it is: leaving it could wait for the others for ever.
     """
@@ -44,8 +47,9 @@ def process_group(device: str) -> Iterator[torch.device]:
     chosen = pick_device(device, int(os.environ["LOCAL_RANK"]))
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
-    backend = "cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo"
-    _join(backend)
+    here = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("WORLD_SIZE", 1))
+    alone = chosen.type == "cuda" and here <= torch.cuda.device_count()
+    _join("cpu:gloo,cuda:nccl" if alone else "gloo")
     yield chosen
     distributed.destroy_process_group()
 
