@@ -29,6 +29,7 @@ EXCEPTIONS = {
     "make demo": "trains for minutes; tests/newcomer.sh runs it, shortened",
     "make venv": "downloads gigabytes; tests/newcomer.sh runs it",
     "make test-browser": "needs a browser",
+    "make test-cuda": "needs a GPU",
     "make test": "would run this test",
     "make lint test": "would run this test",
     "pip install": "downloads gigabytes",
