@@ -37,23 +37,25 @@ def tick(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("remaining_s", "precision", "word"),
+    ("remaining_s", "precision", "device", "word"),
     [
-        (0, "bf16", "off"),
-        (119, "bf16", "off"),
-        (121, "bf16", "on"),
-        (599, "fp32", "off"),
-        (601, "fp32", "on"),
+        (0, "bf16", "cpu", "off"),
+        (119, "bf16", "cpu", "off"),
+        (121, "bf16", "cpu", "on"),
+        (599, "fp32", "cpu", "off"),
+        (601, "fp32", "cpu", "on"),
+        (799, "bf16", "cuda", "off"),
+        (801, "fp16", "cuda:1", "on"),
     ],
 )
 def test_compiling_has_to_save_more_than_it_costs(
-    remaining_s: float, precision: str, word: str
+    remaining_s: float, precision: str, device: str, word: str
 ) -> None:
-    assert verdict(remaining_s, precision).startswith(f"{word}: ")
+    assert verdict(remaining_s, precision, torch.device(device)).startswith(f"{word}: ")
 
 
 def test_the_verdict_says_its_numbers() -> None:
-    found = verdict(1000, "bf16")
+    found = verdict(1000, "bf16", CPU)
     assert found == "on: it would save about 500 s of 1000 s and costs about 60 s"
 
 

@@ -112,7 +112,7 @@ class MaybeCompiled:
 
     def _decide(self, seconds_a_row: float) -> None:
         self._open = False
-        found = verdict(seconds_a_row * max(0, self._rows_left), self._precision)
+        found = verdict(seconds_a_row * max(0, self._rows_left), self._precision, self._device)
         self._sentence = f"compile {found}"
         if found.startswith("on"):
             self._compile()

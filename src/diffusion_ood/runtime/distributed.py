@@ -47,7 +47,7 @@ def process_group(device: str) -> Iterator[torch.device]:
     chosen = pick_device(device, int(os.environ["LOCAL_RANK"]))
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
-    here = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("WORLD_SIZE", 1))
+    here = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("WORLD_SIZE", "1"))
     alone = chosen.type == "cuda" and here <= torch.cuda.device_count()
     _join("cpu:gloo,cuda:nccl" if alone else "gloo")
     yield chosen
