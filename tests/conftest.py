@@ -15,7 +15,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch import Tensor
 
 import diffusion_ood
 
@@ -129,6 +131,25 @@ def score(score_flags: Callable[[Path], list[str]], monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(reconstruct, "find_alexnet_features", lambda path=None: None)
     return run
+
+
+@pytest.fixture(scope="session")
+def random_features() -> dict[str, Tensor]:
+    """Random weights of AlexNet's shapes, for LPIPS."""
+    shapes = {
+        0: (64, 3, 11),
+        3: (192, 64, 5),
+        6: (384, 192, 3),
+        8: (256, 384, 3),
+        10: (256, 256, 3),
+    }
+    generator = torch.Generator().manual_seed(0)
+    weights: dict[str, Tensor] = {}
+    for layer, (out, into, side) in shapes.items():
+        weight = torch.randn(out, into, side, side, generator=generator)
+        weights[f"features.{layer}.weight"] = weight / (into * side * side) ** 0.5
+        weights[f"features.{layer}.bias"] = torch.zeros(out)
+    return weights
 
 
 @pytest.fixture(scope="session")

@@ -67,22 +67,11 @@ def reference(
 
 
 @pytest.fixture
-def random_alexnet(score: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def random_alexnet(
+    score: Command, random_features: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Weights of AlexNet's shapes in the place of the trained ones."""
-    shapes = {
-        0: (64, 3, 11),
-        3: (192, 64, 5),
-        6: (384, 192, 3),
-        8: (256, 384, 3),
-        10: (256, 256, 3),
-    }
-    generator = torch.Generator().manual_seed(0)
-    weights: dict[str, Tensor] = {}
-    for layer, (out, into, side) in shapes.items():
-        weight = torch.randn(out, into, side, side, generator=generator)
-        weights[f"features.{layer}.weight"] = weight / (into * side * side) ** 0.5
-        weights[f"features.{layer}.bias"] = torch.zeros(out)
-    monkeypatch.setattr(reconstruct, "find_alexnet_features", lambda path=None: weights)
+    monkeypatch.setattr(reconstruct, "find_alexnet_features", lambda path=None: random_features)
 
 
 def test_every_set_has_its_table_with_a_row_an_image_and_level(

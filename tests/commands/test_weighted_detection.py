@@ -47,9 +47,13 @@ def auroc(arguments: list[str], tmp_path: Path) -> float:
     return metrics["targets"]["mse"]["far"]["auroc"]["value"]
 
 
-def test_levels_at_which_patches_show_get_the_weight(arguments: list[str], tmp_path: Path) -> None:
+def test_levels_at_which_patches_show_get_the_weight(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     equal = auroc(arguments, tmp_path)
+    assert "from t = 10 to 60\n" in capsys.readouterr().out
     weighted = auroc([*arguments, "--level_weights=patched"], tmp_path)
+    assert "from t = 10 to 60, weighted: patched\n" in capsys.readouterr().out
     assert weighted > equal + 0.03
     metrics = json.loads((tmp_path / "model" / "ood" / "metrics.json").read_text())
     assert set(metrics["num_images"]) == {"val", "in", "far"}

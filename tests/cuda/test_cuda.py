@@ -109,25 +109,13 @@ def test_scores_in_bf16_keep_their_order(
         assert spearmanr(rows["mse"], rows["found"]).statistic > 0.99
 
 
-def test_lpips_is_that_of_the_cpu() -> None:
-    shapes = {
-        0: (64, 3, 11),
-        3: (192, 64, 5),
-        6: (384, 192, 3),
-        8: (256, 384, 3),
-        10: (256, 256, 3),
-    }
+def test_lpips_is_that_of_the_cpu(random_features: dict[str, Tensor]) -> None:
     generator = torch.Generator().manual_seed(0)
-    features = {}
-    for layer, (out, into, side) in shapes.items():
-        weight = torch.randn(out, into, side, side, generator=generator)
-        features[f"features.{layer}.weight"] = weight / (into * side * side) ** 0.5
-        features[f"features.{layer}.bias"] = torch.zeros(out)
     images, others = torch.rand(2, 5, 1, 40, 40, generator=generator)
     found = []
     for name in ("cpu", "cuda"):
         device = pick_device(name)
-        score = PerceptualDifference(features, device)
+        score = PerceptualDifference(random_features, device)
         with torch.inference_mode():
             reference = score.reference(images.to(device))
             found.append(score(reference, others.to(device)).cpu())

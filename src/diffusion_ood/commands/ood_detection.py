@@ -73,10 +73,11 @@ def _counts(results: Assessment) -> dict[str, str]:
 
 def _report(model_name: str, results: Assessment, options: DetectOptions) -> Iterator[str]:
     """The paragraphs that the command prints."""
-    t, images = results.start_points, _counts(results)
+    t, images, weights = results.start_points, _counts(results), options.level_weights
     yield (
         f"{model_name}: {images['val']} validation and {images['in']} in-distribution test "
-        f"images; {len(t)} start points from t = {t[0]} to {t[-1]}\n"
+        f"images; {len(t)} start points from t = {t[0]} to {t[-1]}"
+        f"{'' if weights == 'equal' else f', weighted: {weights}'}\n"
         "In percent, with 95 % intervals; out of distribution (OOD) is the positive class.\n"
     )
     for target, sets in results.metrics.items():
