@@ -82,9 +82,15 @@ BENCH_SPLITS := $(BENCH)/data/data_splits
 BENCH_IMAGES := 100
 PAIR := fashionmnist
 CHECKPOINT = $(BENCH)/runs/$(PAIR)/checkpoint_best.pth
+ifeq ($(PAIR),fashionmnist)
 VALIDATION_IDS := $(BENCH_SPLITS)/FashionMNIST_val.csv
 IN_IDS := $(BENCH_SPLITS)/FashionMNIST_test.csv
 OUT_IDS := $(BENCH_SPLITS)/MNIST5k_test.csv,$(BENCH_SPLITS)/FashionMNIST_vflip_test.csv,$(BENCH_SPLITS)/FashionMNIST_hflip_test.csv
+else
+VALIDATION_IDS = $(error VALIDATION_IDS: missing, expected the validation split of PAIR=$(PAIR))
+IN_IDS = $(error IN_IDS: missing, expected the test split of PAIR=$(PAIR))
+OUT_IDS = $(error OUT_IDS: missing, expected the splits of OOD images for PAIR=$(PAIR))
+endif
 BENCH_SCORE = $(RUN) reconstruct.py --output_dir=$(BENCH)/runs --precision=bf16 \
 	--eval_checkpoint=$(CHECKPOINT) --validation_ids=$(VALIDATION_IDS) --in_ids=$(IN_IDS) --out_ids=$(OUT_IDS) \
 	--first_n=$(BENCH_IMAGES) --first_n_val=$(BENCH_IMAGES) --report_images=0

@@ -39,25 +39,28 @@ def test_a_single_process_is_the_first_of_one() -> None:
     ("device", "processes", "devices", "backend"),
     [
         ("cpu", 2, 0, "gloo"),
-        ("cuda:1", 2, 2, "cpu:gloo,cuda:nccl"),
-        ("cuda:1", 2, 8, "cpu:gloo,cuda:nccl"),
-        ("cuda:0", 2, 1, "gloo"),
+        ("cuda", 2, 2, "cpu:gloo,cuda:nccl"),
+        ("auto", 2, 8, "cpu:gloo,cuda:nccl"),
+        ("cuda", 2, 1, "gloo"),
+        ("cuda:1", 2, 8, "gloo"),
+        ("cuda:1", 1, 8, "cpu:gloo,cuda:nccl"),
     ],
 )
 def test_nccl_is_for_processes_with_a_device_each(
     device: str, processes: int, devices: int, backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     joined: list[str] = []
+    chosen = torch.device("cpu" if device == "cpu" else "cuda:1")
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
     monkeypatch.setenv("WORLD_SIZE", "16")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: devices)
     monkeypatch.setattr(torch.cuda, "set_device", lambda _: None)
-    monkeypatch.setattr(distributed, "pick_device", lambda name, rank: torch.device(name))
+    monkeypatch.setattr(distributed, "pick_device", lambda name, rank: chosen)
     monkeypatch.setattr(distributed, "_join", joined.append)
     monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: None)
     with distributed.process_group(device) as found:
-        assert found == torch.device(device)
+        assert found == chosen
     assert joined == [backend]
 
 

@@ -37,7 +37,7 @@ def process_group(device: str) -> Iterator[torch.device]:
     """Join torchrun's processes; gives this process's device.
 
     They talk by NCCL where each has a CUDA device of its own, and by gloo elsewhere: NCCL refuses
-    two processes on one device.
+    two processes on one device, as where there are fewer devices or the name has a number.
 
     After an error the group is left as it is: leaving it could wait for the others for ever.
     """
@@ -48,8 +48,9 @@ def process_group(device: str) -> Iterator[torch.device]:
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
     here = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("WORLD_SIZE", "1"))
-    alone = chosen.type == "cuda" and here <= torch.cuda.device_count()
-    _join("cpu:gloo,cuda:nccl" if alone else "gloo")
+    spread = device == "auto" or torch.device(device).index is None
+    alone = here == 1 or (spread and here <= torch.cuda.device_count())
+    _join("cpu:gloo,cuda:nccl" if chosen.type == "cuda" and alone else "gloo")
     yield chosen
     distributed.destroy_process_group()
 
