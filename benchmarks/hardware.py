@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -28,17 +30,18 @@ def machine() -> dict[str, Any]:
     return {"cpu": model, "threads": torch.get_num_threads(), "torch": torch.__version__}
 
 
-def peaks(model: DiffusionModel, batch: int) -> dict[str, tuple[Callable[[], Tensor], float]]:
-    """What a machine computes fastest in bf16, and the floating-point operations of each.
+Work = tuple[Callable[[], Tensor], float]
+"""Something to compute, and its floating-point operations."""
+
+
+def peaks(model: DiffusionModel, batch: int) -> dict[str, Work]:
+    """What a machine computes fastest in bf16.
 
     A large matrix product, and the heaviest convolution of a network call on a batch.
     """
     matrix = torch.randn(4096, 4096).bfloat16()
     inputs = _inputs(model, batch)
-    convolution = max(
-        (layer for layer in inputs if isinstance(layer, nn.Conv2d)),
-        key=lambda layer: flops(layer, inputs[layer]),
-    )
+    convolution = _heaviest_convolution(inputs)
     x = inputs[convolution]
     return {
         "matrix_product": (lambda: matrix @ matrix, 2 * 4096**3),
@@ -46,16 +49,73 @@ def peaks(model: DiffusionModel, batch: int) -> dict[str, tuple[Callable[[], Ten
     }
 
 
-@torch.inference_mode()
-def seconds_in_products(model: DiffusionModel, batch: int) -> float:
-    """Seconds of a network call's convolutions and linear layers, each timed by itself in bf16.
+class PeakBesideCalls:
+    """A network that computes the machine's best after each of its calls.
 
-    Nothing between them is counted: no normalisation, activation, attention, addition or copy. So a
-    network call would take this long if all of that were free.
+    The speed of a shared machine may be a third of what it was a second before. Between the calls
+    the best is measured at the speed that the calls had.
+
+    Args:
+        network: the network.
+        best: from `peaks`.
     """
-    layers = _inputs(model, batch).items()
-    runs = {str(k): _alone(layer, x) for k, (layer, x) in enumerate(layers)}
-    return sum(min(times.seconds) for times in interleaved(runs, runs=5).values())
+
+    def __init__(self, network: Callable[..., Tensor], best: Mapping[str, Work]) -> None:
+        self._network = network
+        self._best = best
+        self._calls = 0
+        self._seconds = dict.fromkeys(best, 0.0)
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        """The network's output."""
+        output = self._network(x, t)
+        self._calls += 1
+        for name, (run, _) in self._best.items():
+            begin = time.perf_counter()
+            run()
+            self._seconds[name] += time.perf_counter() - begin
+        return output
+
+    @property
+    def seconds(self) -> float:
+        """Seconds in all that were not the network's."""
+        return sum(self._seconds.values())
+
+    @property
+    def gflops(self) -> dict[str, float]:
+        """Floating-point operations a nanosecond of each of the best."""
+        return {
+            name: self._calls * work / self._seconds[name] / 1e9
+            for name, (_, work) in self._best.items()
+        }
+
+
+@torch.inference_mode()
+def share_of_products_alone(model: DiffusionModel, batch: int) -> float:
+    """The share of the heaviest convolution's speed that a network call would have at best.
+
+    Its convolutions and linear layers are timed each by itself in bf16, and nothing between them is
+    counted: no normalisation, activation, attention, addition or copy. The median of rounds over
+    all layers, the heaviest convolution among them.
+    """
+    inputs = _inputs(model, batch)
+    convolution = _heaviest_convolution(inputs)
+    times = interleaved({layer: _alone(layer, x) for layer, x in inputs.items()}, runs=21)
+    rounds = zip(*(times[layer].seconds for layer in inputs), strict=True)
+    work = sum(flops(layer, x) for layer, x in inputs.items())
+    heaviest = flops(convolution, inputs[convolution])
+    return median(
+        work / sum(seconds) / (heaviest / own)
+        for seconds, own in zip(rounds, times[convolution].seconds, strict=True)
+    )
+
+
+def _heaviest_convolution(inputs: Mapping[nn.Module, Tensor]) -> nn.Module:
+    """The convolution with the most floating-point operations."""
+    return max(
+        (layer for layer in inputs if isinstance(layer, nn.Conv2d)),
+        key=lambda layer: flops(layer, inputs[layer]),
+    )
 
 
 def _inputs(model: DiffusionModel, batch: int) -> dict[nn.Module, Tensor]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
+
+Name = TypeVar("Name", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -24,11 +27,11 @@ class Times:
         return f"{self.median:.3g} s ({low:.3g} to {high:.3g}, {len(self.seconds)} runs)"
 
 
-def interleaved(things: Mapping[str, Callable[[], object]], runs: int) -> dict[str, Times]:
+def interleaved(things: Mapping[Name, Callable[[], object]], runs: int) -> dict[Name, Times]:
     """Time every thing `runs` times in turn, A B A B …, each once unmeasured before."""
     for run in things.values():
         run()
-    seconds: dict[str, list[float]] = {name: [] for name in things}
+    seconds: dict[Name, list[float]] = {name: [] for name in things}
     for _ in range(runs):
         for name, run in things.items():
             begin = time.perf_counter()
