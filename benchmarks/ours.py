@@ -12,7 +12,7 @@ from diffusion_ood.diffusion.model import DiffusionModel
 from diffusion_ood.diffusion.samplers import SAMPLERS
 from diffusion_ood.networks.alexnet import find_alexnet_features
 from diffusion_ood.runtime.batching import CompiledForFullBatches
-from diffusion_ood.runtime.device import autocast, prepare
+from diffusion_ood.runtime.device import autocast, best_rows, prepare
 from diffusion_ood.scores.base import Score
 from diffusion_ood.scores.mse import MeanSquaredError
 from diffusion_ood.scores.perceptual import PerceptualDifference
@@ -24,7 +24,6 @@ from diffusion_ood.trajectories.reconstruct import reconstruct
 
 CPU = torch.device("cpu")
 SEED = 2
-MAX_BATCH = 256
 
 
 class OurScorer:
@@ -42,7 +41,8 @@ class OurScorer:
         self, model: DiffusionModel, grid: Grid, images: int, *, compiled: bool, precision: str
     ) -> None:
         self.model, self.grid, self.precision = model, grid, precision
-        self.width = batch_width(grid, images, MAX_BATCH)
+        rows = best_rows(model.activation_values, CPU, precision)
+        self.width = batch_width(grid, images, rows)
         network: Any = prepare(model.network, CPU)
         self.network = CompiledForFullBatches(network, self.width) if compiled else network
         features = find_alexnet_features()

@@ -9,7 +9,16 @@ import torch
 from torch import nn
 
 from diffusion_ood.errors import UserError
-from diffusion_ood.runtime.device import autocast, compiler_is_there, describe, pick_device, prepare
+from diffusion_ood.runtime.device import (
+    LEAST_ROWS,
+    MOST_ROWS,
+    autocast,
+    best_rows,
+    compiler_is_there,
+    describe,
+    pick_device,
+    prepare,
+)
 
 CPU = torch.device("cpu")
 
@@ -94,3 +103,22 @@ def test_the_cpu_needs_a_compiler_on_the_path(
 
 def test_mps_is_never_compiled_for() -> None:
     assert not compiler_is_there(torch.device("mps"))
+
+
+@pytest.mark.parametrize(
+    ("values", "precision", "threads", "rows"),
+    [
+        (32 * 28 * 28, "bf16", 2, 125),  # tiny, and in all others small
+        (128 * 28 * 28, "bf16", 2, 31),
+        (128 * 28 * 28, "bf16", 1, 15),
+        (128 * 28 * 28, "fp32", 2, 15),
+        (128 * 28 * 28, "bf16", 64, MOST_ROWS),
+        (128 * 64**3, "fp32", 1, LEAST_ROWS),  # a volume
+    ],
+)
+def test_a_cpu_takes_as_many_rows_as_its_caches_hold(
+    values: int, precision: str, threads: int, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    assert best_rows(values, CPU, precision) == rows
+    assert best_rows(values, torch.device("cuda"), precision) == MOST_ROWS

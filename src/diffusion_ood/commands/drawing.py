@@ -15,7 +15,7 @@ from diffusion_ood.diffusion.samplers import SAMPLERS
 from diffusion_ood.options import ComputeOptions
 from diffusion_ood.runtime import distributed
 from diffusion_ood.runtime.batching import MaybeCompiled
-from diffusion_ood.runtime.device import autocast, prepare
+from diffusion_ood.runtime.device import autocast, best_rows, prepare
 from diffusion_ood.runtime.files import atomic_write
 from diffusion_ood.trajectories.engine import Trajectory, run_trajectories
 
@@ -28,7 +28,7 @@ class Drawing:
         sampler: a key of `SAMPLERS`.
         compute: how to compute.
         device: where to compute.
-        max_batch: rows in one network call.
+        max_batch: rows in one network call; without, as many as it is fastest with.
         guidance: strength β of the guidance; above 0 a trajectory is two rows.
         clip: whether predictions x̂_0 are clipped to the range of images.
     """
@@ -40,13 +40,14 @@ class Drawing:
         compute: ComputeOptions,
         device: torch.device,
         *,
-        max_batch: int,
+        max_batch: int | None,
         guidance: float = 0.0,
         clip: bool = False,
     ) -> None:
         self.model, self.image_options, self.content = run_files.load_model(path)
         self._rows = 2 if guidance else 1
-        self._width = max(1, max_batch // self._rows)
+        most = max_batch or best_rows(self.model.activation_values, device, compute.precision)
+        self._width = max(1, most // self._rows)
         self._sampler = SAMPLERS[sampler]
         self._compute = compute
         self._device = device

@@ -40,7 +40,7 @@ from diffusion_ood.options import (
 from diffusion_ood.report.logs import log_set, open_tracker
 from diffusion_ood.runtime import distributed
 from diffusion_ood.runtime.batching import MaybeCompiled
-from diffusion_ood.runtime.device import describe, prepare
+from diffusion_ood.runtime.device import best_rows, describe, prepare
 from diffusion_ood.runtime.lock import locked
 from diffusion_ood.trajectories.grid import SparseGrid, batch_width, network_calls
 
@@ -102,15 +102,15 @@ class _Run:
         repeats, rows = self.options.repeats, self.options.rows_per_call
         self.slots = [(start, k) for start in self.grid.starts for k in range(repeats)]
         self.calls = network_calls(self.grid, SAMPLERS[self.options.solver]) * repeats * rows
-        self.width = batch_width(
-            self.grid, self.options.batch_size * repeats, max(1, self.options.max_batch // rows)
-        )
+        precision = line[ComputeOptions].precision
+        most = self.options.max_batch or best_rows(self.model.activation_values, device, precision)
+        self.width = batch_width(self.grid, self.options.batch_size * repeats, max(1, most // rows))
         self.network = MaybeCompiled(
             prepare(self.model.network, device),
             rows * self.width,
             line[ComputeOptions].compile,
             device,
-            line[ComputeOptions].precision,
+            precision,
         )
         self.measuring = Measuring(
             self.options,
@@ -131,13 +131,14 @@ class _Run:
             "budget_steps": self.options.budget_steps,
             "scores": self.measuring.columns,
             "seed": self.options.seed,
-            "precision": line[ComputeOptions].precision,
+            "precision": precision,
             **self.measuring.settings,
         }
         distributed.print_once(
             f"{path} after epoch {content['epoch']}, on {distributed.world_size()} × "
             f"{describe(device)}; {len(self.grid.starts)} start points, {self.calls} network "
-            f"calls an image, {self.options.way_down}; --batch_size is "
+            f"calls an image, {self.options.way_down}, {self.width} trajectories in a call; "
+            f"--batch_size is "
             f"{self.options.batch_size} images a process, "
             f"{self.options.batch_size * distributed.world_size()} in all"
         )

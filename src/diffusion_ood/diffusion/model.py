@@ -10,7 +10,7 @@ from diffusion_ood.diffusion.clipping import ClippedDenoiser
 from diffusion_ood.diffusion.denoiser import Denoiser, NetworkDenoiser
 from diffusion_ood.diffusion.guidance import GuidedDenoiser
 from diffusion_ood.diffusion.schedule import NoiseSchedule, build_schedule
-from diffusion_ood.networks.unet import build_unet
+from diffusion_ood.networks.unet import activation_values, build_unet
 from diffusion_ood.options import DiffusionOptions
 
 
@@ -36,6 +36,11 @@ class DiffusionModel:
         self.schedule: NoiseSchedule = build_schedule(
             options.beta_schedule, options.beta_start, options.beta_end, options.snr_shift
         )
+
+    @property
+    def activation_values(self) -> int:
+        """Numbers in the network's activation of one image at its full size."""
+        return activation_values(self.options.model_type, self.image_shape)
 
     def denoiser(self, network: Callable[..., Tensor]) -> NetworkDenoiser:
         """ε̂ by `network`: the model's own, compiled or wrapped."""

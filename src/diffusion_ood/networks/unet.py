@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +38,11 @@ SIZES = {
     "big": UNetSize((256, 512, 768), (True, True, True), 2, 256),
     "ddim32": UNetSize((128, 256, 256, 256), (False, True, False, False), 2, 256, True),
 }
+
+
+def activation_values(model_type: str, image_shape: tuple[int, ...]) -> int:
+    """Numbers in the activation of one image `(C, *S)` at its full size."""
+    return SIZES[model_type].channels[0] * math.prod(image_shape[1:])
 
 
 def build_unet(

@@ -77,7 +77,11 @@ class ReconstructOptions:
         default=0.0,
     )
     batch_size: int = option("images that a process reads and saves at a time", default=64)
-    max_batch: int = option("trajectories in one network call; bounds the memory", default=256)
+    max_batch: int | None = option(
+        "trajectories in one network call; bounds the memory (default: 256; on a CPU as many as "
+        "its caches hold)",
+        default=None,
+    )
     drop_last: bool = option("leave out the images of an incomplete last batch", default=False)
     eval_checkpoint: str = option("best, last, or the path of a checkpoint", default="best")
     ddpm_checkpoint_epoch: int | None = option("score with checkpoint_<epoch>.pth", default=None)
@@ -98,8 +102,9 @@ class ReconstructOptions:
         any_seed(self.seed)
         for name in ("num_inference_steps", "inference_skip_factor"):
             positive(name, getattr(self, name))
-        for name in ("batch_size", "max_batch"):
-            count(name, getattr(self, name), MAX_BATCH)
+        count("batch_size", self.batch_size, MAX_BATCH)
+        if self.max_batch is not None:
+            count("max_batch", self.max_batch, MAX_BATCH)
         for name in ("first_n", "first_n_val", "budget"):
             if getattr(self, name) is not None:
                 positive(name, getattr(self, name))

@@ -63,14 +63,19 @@ class SampleOptions:
     lpips_weights: Path | None = option(
         "file of AlexNet's convolution weights for --features alexnet", default=None
     )
-    max_batch: int = option("samples in one network call; bounds the memory", default=256)
+    max_batch: int | None = option(
+        "samples in one network call; bounds the memory (default: 256; on a CPU as many as its "
+        "caches hold)",
+        default=None,
+    )
     seed: int = option("seed of the samples", default=2)
 
     def __post_init__(self) -> None:
         any_seed(self.seed)
         positive("num_inference_steps", self.num_inference_steps)
         count("num_samples", self.num_samples, MAX_SAMPLES)
-        count("max_batch", self.max_batch, MAX_BATCH)
+        if self.max_batch is not None:
+            count("max_batch", self.max_batch, MAX_BATCH)
         at_least("guidance", self.guidance, 0)
 
 
@@ -86,9 +91,14 @@ class InterpolationOptions:
     sampler: Literal["ddim", "pndm2", "pndm4"] = option(
         "how a trajectory steps up and down the grid", default="ddim"
     )
-    max_batch: int = option("rows in one network call; bounds the memory", default=256)
+    max_batch: int | None = option(
+        "rows in one network call; bounds the memory (default: 256; on a CPU as many as its "
+        "caches hold)",
+        default=None,
+    )
 
     def __post_init__(self) -> None:
         for name in ("num_pairs", "num_inference_steps"):
             positive(name, getattr(self, name))
-        count("max_batch", self.max_batch, MAX_BATCH)
+        if self.max_batch is not None:
+            count("max_batch", self.max_batch, MAX_BATCH)

@@ -11,7 +11,13 @@ from torch import nn
 
 from diffusion_ood.errors import UserError
 
-_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+LEAST_ROWS, MOST_ROWS = 2, 256
+CACHED_BYTES = 3 * 2**20
+"""What one activation may take on each thread of a CPU. On cores with 2 MiB of second-level cache
+network calls were fastest, for their rows, from about half to twice of it; see docs/performance.md.
+"""
 
 
 def pick_device(name: str = "auto", local_rank: int = 0) -> torch.device:
@@ -76,6 +82,22 @@ def prepare(network: nn.Module, device: torch.device) -> nn.Module:
     if any(isinstance(module, nn.Conv2d) for module in network.modules()):
         network.to(memory_format=torch.channels_last)
     return network
+
+
+def best_rows(values: int, device: torch.device, precision: str) -> int:
+    """Rows that a network call is fastest with, for each row.
+
+    On a CPU these are few enough for activations to stay in its caches.
+
+    Args:
+        values: numbers in one row's activation at the full size.
+        device: where the network runs.
+        precision: that of its autocast.
+    """
+    if device.type != "cpu":
+        return MOST_ROWS
+    cached = torch.get_num_threads() * CACHED_BYTES // (values * _DTYPES[precision].itemsize)
+    return max(LEAST_ROWS, min(MOST_ROWS, cached))
 
 
 def synchronize(device: torch.device) -> None:
