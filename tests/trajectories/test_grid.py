@@ -101,8 +101,9 @@ def test_the_batch_is_as_wide_as_the_work_can_fill():
     grid = TimeGrid(1000, 6, 2)
     assert calls(grid) == 1 + 3 + 5
     assert batch_width(grid, images=10, max_batch=256) == 10 * 9 // 5
-    assert batch_width(grid, images=1000, max_batch=256) == 256
+    assert batch_width(grid, images=1000, max_batch=256) == 250  # 36 times 250 are 9000
     assert batch_width(BudgetGrid(SCHEDULE, 7), images=3, max_batch=256) == 21
+    assert batch_width(BudgetGrid(SCHEDULE, 10), images=16, max_batch=125) == 80
     assert batch_width(TimeGrid(1000, 100, 64), images=1, max_batch=256) == 1
 
 

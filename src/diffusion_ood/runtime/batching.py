@@ -24,8 +24,8 @@ class CompiledForFullBatches:
 
     The weights, too, must stay as they are, and no gradient can be taken.
 
-    Batches of more than half of it are padded to it; smaller ones, of which there are few, go
-    through the network as it is.
+    Batches of more than a quarter of it are padded to it; smaller ones, of which there are few, go
+    through the network as it is. In bf16 on a CPU a row then takes four to eight times as long.
 
     Args:
         network: maps `(B, C, *S)`, times (B,) and perhaps `class_labels` (B,) to `(B, C, *S)`, row
@@ -40,9 +40,9 @@ class CompiledForFullBatches:
 
     def __call__(self, x: Tensor, t: Tensor, **labels: Tensor) -> Tensor:
         """The network's output for `(B, C, *S)` and times (B,), B at most `batch`."""
-        missing = self._batch - len(x)
-        if missing > self._batch // 2:
+        if 4 * len(x) <= self._batch:
             return self._plain(x, t, **labels)
+        missing = self._batch - len(x)
         padding = [0, 0] * (x.ndim - 1) + [0, missing]
         padded = {name: functional.pad(label, [0, missing]) for name, label in labels.items()}
         # As constants the weights are cast and laid out for the matrix unit once, not every call.

@@ -36,11 +36,16 @@ def network_calls(grid: Grid, sampler: Sampler) -> int:
 def batch_width(grid: Grid, images: int, max_batch: int) -> int:
     """Rows a network call that keep the batch full to the end, at most `max_batch`.
 
-    With all the steps of all trajectories spread evenly over the steps of the longest one, nothing
-    is left to run in small batches after the others have ended.
+    All the steps of all trajectories are spread evenly over the fewest calls, which are no fewer
+    than the longest trajectory has steps. So little is left to run in small batches after the
+    others have ended.
     """
     longest = max(len(grid.times(start)) - 1 for start in grid.starts)
-    return max(1, min(max_batch, images * calls(grid) // longest))
+    steps = images * calls(grid)
+    if steps < max_batch * longest:
+        return max(1, steps // longest)
+    fewest = -(-steps // max_batch)
+    return -(-steps // fewest)
 
 
 @dataclass(frozen=True)
