@@ -62,10 +62,10 @@ def measure(runs: Path, splits: Path, repeats: int) -> dict[str, Any]:
     small = fresh_model("small")
     results: dict[str, Any] = {"machine": machine()}
     # small is sixteen times the work of tiny: fewer of its calls are as well measured. Over fewer
-    # images of tiny the rank correlations would hang on the places of single neighbours.
+    # images of tiny the rank correlations would hang on the places of a few neighbours.
     scoring = {
-        "tiny": exact(tiny, images, TimeGrid(1000, 100, 16), 64, repeats),
-        "small": exact(small, images, TimeGrid(1000, 20, 5), 16, repeats),
+        "tiny": exact(tiny, images, TimeGrid(1000, 100, 16), repeats, count=32, compared=128),
+        "small": exact(small, images, TimeGrid(1000, 20, 5), repeats, count=16, compared=16),
     }
     results["exact"] = scoring
     results["exact_speedup"] = {name: figures["speedup"] for name, figures in scoring.items()}

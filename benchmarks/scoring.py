@@ -25,17 +25,33 @@ SEED = 2
 
 
 def exact(
-    model: DiffusionModel, images: ImageSet, grid: TimeGrid, count: int, repeats: int
+    model: DiffusionModel,
+    images: ImageSet,
+    grid: TimeGrid,
+    repeats: int,
+    *,
+    count: int,
+    compared: int,
 ) -> dict[str, Any]:
-    """The same trajectories as the reference loop's, in full batches, bf16 and compiled."""
-    pixels, keys = images.batch(range(count)), list(images.split.images[:count])
+    """The same trajectories as the reference loop's, in full batches, bf16 and compiled.
+
+    Args:
+        model: the diffusion model.
+        images: some of them are scored.
+        grid: the trajectories.
+        repeats: interleaved runs.
+        count: images of a timed run.
+        compared: images whose scores are compared.
+    """
+    pixels, keys = images.batch(range(compared)), list(images.split.images[:compared])
     theirs = ReferenceScorer(model, grid.starts, grid.stride, lpips_package())
     plain = OurScorer(model, grid, count, compiled=False, precision="fp32")
     ours = OurScorer(model, grid, count, compiled=True, precision="bf16")
     begin = time.perf_counter()
-    ours(pixels, keys)
+    ours(pixels[:count], keys[:count])
     first_s = time.perf_counter() - begin
     expected, in_fp32, in_bf16 = theirs(pixels, keys, SEED), plain(pixels, keys), ours(pixels, keys)
+    pixels, keys = pixels[:count], keys[:count]
     times = interleaved(
         {"reference": lambda: theirs(pixels, keys, SEED), "ours": lambda: ours(pixels, keys)},
         repeats,
@@ -50,6 +66,7 @@ def exact(
         "rows_a_call": ours.width,
         **peak_share(model, ours, pixels, keys, repeats),
         "peak_share_of_products_alone": share_of_products_alone(model, ours.width),
+        "images_compared": compared,
         "fp32_largest_relative_difference": ((in_fp32 - expected) / expected).abs().max().item(),
         "bf16_smallest_spearman": smallest_spearman(in_bf16, expected),
     }
