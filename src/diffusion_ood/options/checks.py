@@ -43,6 +43,12 @@ def count(name: str, value: int, most: int) -> None:
     at_most(name, value, most)
 
 
+def batch_bound(value: int | None) -> None:
+    """Refuse a bound on the rows of a network call that is not between 1 and `MAX_BATCH`."""
+    if value is not None:
+        count("max_batch", value, MAX_BATCH)
+
+
 def at_least(name: str, value: float, least: float) -> None:
     """Refuse what is not a finite number of `least` or more."""
     if not least <= value < math.inf:

@@ -13,6 +13,7 @@ from diffusion_ood.options.checks import (
     MAX_REPEATS,
     any_seed,
     at_least,
+    batch_bound,
     count,
     positive,
 )
@@ -103,8 +104,7 @@ class ReconstructOptions:
         for name in ("num_inference_steps", "inference_skip_factor"):
             positive(name, getattr(self, name))
         count("batch_size", self.batch_size, MAX_BATCH)
-        if self.max_batch is not None:
-            count("max_batch", self.max_batch, MAX_BATCH)
+        batch_bound(self.max_batch)
         for name in ("first_n", "first_n_val", "budget"):
             if getattr(self, name) is not None:
                 positive(name, getattr(self, name))

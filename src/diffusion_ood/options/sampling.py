@@ -8,10 +8,10 @@ from typing import Literal
 
 from diffusion_ood.cli import option
 from diffusion_ood.options.checks import (
-    MAX_BATCH,
     MAX_SAMPLES,
     any_seed,
     at_least,
+    batch_bound,
     count,
     positive,
 )
@@ -74,8 +74,7 @@ class SampleOptions:
         any_seed(self.seed)
         positive("num_inference_steps", self.num_inference_steps)
         count("num_samples", self.num_samples, MAX_SAMPLES)
-        if self.max_batch is not None:
-            count("max_batch", self.max_batch, MAX_BATCH)
+        batch_bound(self.max_batch)
         at_least("guidance", self.guidance, 0)
 
 
@@ -100,5 +99,4 @@ class InterpolationOptions:
     def __post_init__(self) -> None:
         for name in ("num_pairs", "num_inference_steps"):
             positive(name, getattr(self, name))
-        if self.max_batch is not None:
-            count("max_batch", self.max_batch, MAX_BATCH)
+        batch_bound(self.max_batch)

@@ -25,7 +25,7 @@ class CompiledForFullBatches:
     The weights, too, must stay as they are, and no gradient can be taken.
 
     Batches of more than a quarter of it are padded to it; smaller ones, of which there are few, go
-    through the network as it is. In bf16 on a CPU a row then takes four to eight times as long.
+    through the network as it is. In bf16 on a CPU a row then takes two to nine times as long.
 
     Args:
         network: maps `(B, C, *S)`, times (B,) and perhaps `class_labels` (B,) to `(B, C, *S)`, row
