@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from diffusion_ood.networks.replacing import replace_modules
 from diffusion_ood.runtime import distributed
 
 
@@ -59,8 +60,8 @@ class GlobalBatchNorm(_BatchNorm):
 
 def normalise_globally(network: nn.Module) -> None:
     """Let a network's batch normalisation, of fresh weights, be that over all processes."""
-    for name, child in network.named_children():
-        if isinstance(child, _BatchNorm):
-            setattr(network, name, GlobalBatchNorm(child.num_features, child.eps, child.momentum))
-        else:
-            normalise_globally(child)
+    replace_modules(
+        network,
+        _BatchNorm,
+        lambda norm: GlobalBatchNorm(norm.num_features, norm.eps, norm.momentum),
+    )

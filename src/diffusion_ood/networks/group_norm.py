@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from diffusion_ood.networks.replacing import replace_modules
+
 
 class ChannelwiseGroupNorm(nn.GroupNorm):
     """y = γ·(x − μ)/√(σ² + ε) + β, with μ and σ² of an image over a group of channels.
@@ -49,9 +51,8 @@ class ChannelwiseGroupNorm(nn.GroupNorm):
 
 def normalise_by_channel(network: nn.Module) -> None:
     """Let a network's group normalisation, of fresh weights, be `ChannelwiseGroupNorm`."""
-    for name, child in network.named_children():
-        if isinstance(child, nn.GroupNorm):
-            groups, channels = child.num_groups, child.num_channels
-            setattr(network, name, ChannelwiseGroupNorm(groups, channels, child.eps))
-        else:
-            normalise_by_channel(child)
+    replace_modules(
+        network,
+        nn.GroupNorm,
+        lambda norm: ChannelwiseGroupNorm(norm.num_groups, norm.num_channels, norm.eps),
+    )

@@ -12,6 +12,7 @@ from torch.nn import functional
 from diffusion_ood.errors import UserError
 from diffusion_ood.networks.backend import diffusion_unet, own_names
 from diffusion_ood.networks.group_norm import normalise_by_channel
+from diffusion_ood.networks.silu import activate_in_bf16
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ def build_unet(
         num_class_embeds=num_labels,
     )
     normalise_by_channel(network)
+    activate_in_bf16(network)
     return network
 
 
