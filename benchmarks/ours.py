@@ -19,7 +19,8 @@ from diffusion_ood.scores.perceptual import PerceptualDifference
 from diffusion_ood.scores.reconstruction import score_each
 from diffusion_ood.training.objective import DiffusionObjective
 from diffusion_ood.training.trainer import Plan, Trainer
-from diffusion_ood.trajectories.grid import Grid, batch_width
+from diffusion_ood.trajectories.grid import Grid
+from diffusion_ood.trajectories.order import batch_width
 from diffusion_ood.trajectories.reconstruct import reconstruct
 
 CPU = torch.device("cpu")

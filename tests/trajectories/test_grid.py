@@ -6,7 +6,7 @@ import torch
 
 from diffusion_ood.diffusion.schedule import CLEAN, build_schedule
 from diffusion_ood.errors import UserError
-from diffusion_ood.trajectories.grid import BudgetGrid, SparseGrid, TimeGrid, batch_width, calls
+from diffusion_ood.trajectories.grid import BudgetGrid, SparseGrid, TimeGrid, calls
 
 SCHEDULE = build_schedule("scaled_linear_beta", 0.0015, 0.0195)
 
@@ -94,17 +94,6 @@ def test_a_low_level_has_as_many_steps_as_there_are_times_below_it():
 def test_an_impossible_budget_is_refused(levels):
     with pytest.raises(UserError, match="budget"):
         BudgetGrid(SCHEDULE, levels)
-
-
-def test_the_batch_is_as_wide_as_the_work_can_fill():
-    # 2 images × (2 + 4 + 6) steps over the 6 steps of the longest
-    grid = TimeGrid(1000, 6, 2)
-    assert calls(grid) == 1 + 3 + 5
-    assert batch_width(grid, images=10, max_batch=256) == 10 * 9 // 5
-    assert batch_width(grid, images=1000, max_batch=256) == 250  # 36 times 250 are 9000
-    assert batch_width(BudgetGrid(SCHEDULE, 7), images=3, max_batch=256) == 21
-    assert batch_width(BudgetGrid(SCHEDULE, 10), images=16, max_batch=125) == 80
-    assert batch_width(TimeGrid(1000, 100, 64), images=1, max_batch=256) == 1
 
 
 @pytest.mark.parametrize(

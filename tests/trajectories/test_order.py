@@ -11,7 +11,8 @@ from torch import Tensor
 from diffusion_ood.diffusion.model import DiffusionModel
 from diffusion_ood.diffusion.samplers import SAMPLERS
 from diffusion_ood.options import DiffusionOptions
-from diffusion_ood.trajectories.grid import BudgetGrid, Grid, TimeGrid, batch_width
+from diffusion_ood.trajectories.grid import BudgetGrid, Grid, TimeGrid
+from diffusion_ood.trajectories.order import batch_width
 from diffusion_ood.trajectories.reconstruct import reconstruct
 
 SHAPE = (1, 4, 4)
@@ -65,3 +66,23 @@ def test_images_end_in_turn_and_the_batch_stays_full(grid: Grid, most: float) ->
 def test_where_all_fits_into_one_call_there_are_no_more_than_the_longest_takes() -> None:
     grid = TimeGrid(1000, 100, 4)
     assert ends(grid, 3, 1000)[1] == max(len(grid.times(start)) - 1 for start in grid.starts)
+
+
+@pytest.mark.parametrize(
+    ("grid", "images", "max_batch", "width"),
+    [
+        (TimeGrid(1000, 6, 2), 10, 256, 20),  # 5 calls, as many as the longest has steps
+        (TimeGrid(1000, 6, 2), 1000, 256, 250),  # 36 times 250 are all of the 9,000 steps
+        (TimeGrid(1000, 20, 5), 16, 31, 25),  # 22 calls either way; with 31, 3 rows in the last 4
+        (BudgetGrid(MODEL.schedule, 7), 3, 256, 21),
+        (BudgetGrid(MODEL.schedule, 10), 16, 125, 80),
+        (TimeGrid(1000, 100, 4), 1, 4, 4),
+    ],
+)
+def test_a_call_has_the_fewest_rows_that_need_no_more_calls(
+    grid: Grid, images: int, max_batch: int, width: int
+) -> None:
+    assert batch_width(grid, images, max_batch) == width
+    fewest = ends(grid, images, max_batch)[1]
+    assert ends(grid, images, width)[1] == fewest
+    assert ends(grid, images, width - 1)[1] > fewest

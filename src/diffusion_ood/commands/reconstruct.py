@@ -42,7 +42,8 @@ from diffusion_ood.runtime import distributed
 from diffusion_ood.runtime.batching import MaybeCompiled
 from diffusion_ood.runtime.device import best_rows, describe, prepare
 from diffusion_ood.runtime.lock import locked
-from diffusion_ood.trajectories.grid import SparseGrid, batch_width, network_calls
+from diffusion_ood.trajectories.grid import SparseGrid, network_calls
+from diffusion_ood.trajectories.order import batch_width
 
 GROUPS = (
     RunOptions,

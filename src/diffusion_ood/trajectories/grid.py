@@ -33,21 +33,6 @@ def network_calls(grid: Grid, sampler: Sampler) -> int:
     return sum(sampler.calls(len(grid.times(start)) - 1) for start in grid.starts)
 
 
-def batch_width(grid: Grid, images: int, max_batch: int) -> int:
-    """Rows a network call that keep the batch full to the end, at most `max_batch`.
-
-    All the steps of all trajectories are spread evenly over the fewest calls, which are no fewer
-    than the longest trajectory has steps. So little is left to run in small batches after the
-    others have ended.
-    """
-    longest = max(len(grid.times(start)) - 1 for start in grid.starts)
-    steps = images * calls(grid)
-    if steps < max_batch * longest:
-        return max(1, steps // longest)
-    fewest = -(-steps // max_batch)
-    return -(-steps // fewest)
-
-
 @dataclass(frozen=True)
 class TimeGrid:
     """The grid of `--num_inference_steps` on T training times, and every N-th start point of it.

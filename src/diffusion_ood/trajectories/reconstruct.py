@@ -15,6 +15,7 @@ from diffusion_ood.diffusion.schedule import CLEAN
 from diffusion_ood.trajectories.engine import Trajectory, run_trajectories
 from diffusion_ood.trajectories.grid import Grid
 from diffusion_ood.trajectories.noise import image_noise
+from diffusion_ood.trajectories.order import in_order
 
 
 @torch.inference_mode()
@@ -67,7 +68,7 @@ def reconstruct(
             partial(noisy, image, starts[k], repeat),
             classes[image],
         )
-        for image, k in _order(len(images), [len(passed) - 1 for passed in times], max_batch)
+        for image, k in in_order(len(images), [len(passed) - 1 for passed in times], max_batch)
         for repeat in range(repeats)
     )
     for rows, x in run_trajectories(
@@ -75,23 +76,3 @@ def reconstruct(
     ):
         number = torch.tensor(rows)
         yield number // slots, number % slots, model.from_model(x)
-
-
-def _order(images: int, steps: Sequence[int], max_batch: int) -> Iterator[tuple[int, int]]:
-    """Every (image, start point), so that images end one after the other and the batch stays full.
-
-    Image by image, and within one the longest trajectory first. Only of the last images, as many
-    as fill the batch twice for as long as the longest trajectory takes, all of the longest come
-    first, so that none is left to run in small batches at the end.
-
-    Args:
-        images: their number.
-        steps: from each start point, rising with it.
-        max_batch: trajectories in one network call.
-    """
-    longest_first = range(len(steps))[::-1]
-    last = min(images, 2 * -(-max_batch * max(steps) // sum(steps)))
-    for image in range(images - last):
-        yield from ((image, k) for k in longest_first)
-    for k in longest_first:
-        yield from ((image, k) for image in range(images - last, images))
