@@ -7,23 +7,15 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch._inductor import config as inductor
 from torch.nn import functional
 
 from diffusion_ood.errors import UserError
 from diffusion_ood.runtime.compiling import verdict
-from diffusion_ood.runtime.device import compiler_is_there, synchronize
+from diffusion_ood.runtime.device import compiler_is_there, inductor_settings, synchronize
 
 Network = Callable[..., Tensor]
 
 TIMED_CALL = 3  # the first ones warm up
-
-AS_FAST_AS_CAN_BE = {
-    # As constants the weights are cast and laid out for the matrix unit once, not every call.
-    "freezing": True,
-    # Multiply and add in one instruction, rounded once.
-    "cpp.enable_floating_point_contract_flag": "fast",
-}
 
 
 class CompiledForFullBatches:
@@ -52,8 +44,7 @@ class CompiledForFullBatches:
         missing = self._batch - len(x)
         padding = [0, 0] * (x.ndim - 1) + [0, missing]
         padded = {name: functional.pad(label, [0, missing]) for name, label in labels.items()}
-        # torch.compile's own options are read too late for the first of these.
-        with inductor.patch(AS_FAST_AS_CAN_BE):
+        with inductor_settings(x.device):
             whole = self._compiled(
                 functional.pad(x, padding), functional.pad(t, [0, missing]), **padded
             )

@@ -113,3 +113,19 @@ def compiler_is_there(device: torch.device) -> bool:
     if device.type == "cpu":
         return any(shutil.which(name) for name in ("g++", "clang++", "c++", "cl"))
     return device.type == "cuda" and platform.system() == "Linux"
+
+
+def inductor_settings(device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """Compiling and calling a network whose weights stay as they are, without gradients.
+
+    `torch.compile` takes these settings as options, too, but reads them too late for `freezing`.
+    """
+    from torch._inductor import config as inductor  # a second, which other commands need not wait
+
+    # As constants the weights are cast and laid out for the matrix unit once, not every call.
+    settings: dict[str, object] = {"freezing": True}
+    if device.type == "cpu":
+        # Products and sums are one instruction, rounded once; and kernels are called from C++.
+        settings |= {"cpp.enable_floating_point_contract_flag": "fast", "cpp_wrapper": True}
+    patched: contextlib.AbstractContextManager[object] = inductor.patch(settings)
+    return patched
