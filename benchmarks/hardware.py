@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from pathlib import Path
 from statistics import median
@@ -91,23 +91,33 @@ class PeakBesideCalls:
 
 
 @torch.inference_mode()
-def share_of_products_alone(model: DiffusionModel, batch: int) -> float:
-    """The share of the heaviest convolution's speed that a network call would have at best.
+def shares_at_best(model: DiffusionModel, batch: int) -> dict[str, float]:
+    """The shares of the heaviest convolution's speed that a network call could have at best.
 
-    Its convolutions and linear layers are timed each by itself in bf16, and nothing between them is
-    counted: no normalisation, activation, attention, addition or copy. The median of rounds over
+    Of products alone: its convolutions and linear layers are timed each by itself in bf16, and
+    nothing between them is counted. Of products and copies: where there is a normalisation, the
+    time of reading its input and writing as much is added, without any arithmetic; less is not
+    possible where normalising is no part of a convolution's own program. Medians of rounds over
     all layers, the heaviest convolution among them.
     """
     inputs = _inputs(model, batch)
     convolution = _heaviest_convolution(inputs)
-    times = interleaved({layer: _alone(layer, x) for layer, x in inputs.items()}, runs=21)
-    rounds = zip(*(times[layer].seconds for layer in inputs), strict=True)
-    work = sum(flops(layer, x) for layer, x in inputs.items())
+    products = [layer for layer in inputs if isinstance(layer, PRODUCTS)]
+    work = sum(flops(layer, inputs[layer]) for layer in products)
     heaviest = flops(convolution, inputs[convolution])
-    return median(
-        work / sum(seconds) / (heaviest / own)
-        for seconds, own in zip(rounds, times[convolution].seconds, strict=True)
-    )
+    times = interleaved({layer: _alone(layer, x) for layer, x in inputs.items()}, runs=21)
+
+    def share(layers: Iterable[nn.Module]) -> float:
+        rounds = zip(*(times[layer].seconds for layer in layers), strict=True)
+        return median(
+            work / sum(seconds) / (heaviest / own)
+            for seconds, own in zip(rounds, times[convolution].seconds, strict=True)
+        )
+
+    return {
+        "peak_share_of_products_alone": share(products),
+        "peak_share_of_products_and_copies": share(inputs),
+    }
 
 
 def _heaviest_convolution(inputs: Mapping[nn.Module, Tensor]) -> nn.Module:
@@ -119,9 +129,10 @@ def _heaviest_convolution(inputs: Mapping[nn.Module, Tensor]) -> nn.Module:
 
 
 def _inputs(model: DiffusionModel, batch: int) -> dict[nn.Module, Tensor]:
-    """What a network call on a batch gives to each of its convolutions and linear layers."""
+    """What a network call on a batch gives to each of its products and normalisations."""
     inputs: dict[nn.Module, Tensor] = {}
-    layers = [layer for layer in model.network.modules() if isinstance(layer, PRODUCTS)]
+    kinds = (*PRODUCTS, nn.GroupNorm)
+    layers = [layer for layer in model.network.modules() if isinstance(layer, kinds)]
     hooks = [
         layer.register_forward_pre_hook(lambda layer, given: inputs.update({layer: given[0]}))
         for layer in layers
@@ -134,10 +145,17 @@ def _inputs(model: DiffusionModel, batch: int) -> dict[nn.Module, Tensor]:
 
 
 def _alone(layer: nn.Module, x: Tensor) -> Callable[[], Tensor]:
-    """A call of a copy of this layer on its input, both in bf16 and in the fastest layout."""
-    copy = deepcopy(layer).bfloat16()
+    """A call of this layer on its input, both in bf16 and in the fastest layout; or a copy of it.
+
+    The input of a normalisation is copied, which is the least that can be done with it.
+    """
     x = x.bfloat16()
     if x.ndim == 4:
-        copy.to(memory_format=torch.channels_last)
         x = x.contiguous(memory_format=torch.channels_last)
+    if isinstance(layer, nn.GroupNorm):
+        written = torch.empty_like(x)
+        return lambda: written.copy_(x)
+    copy = deepcopy(layer).bfloat16()
+    if x.ndim == 4:
+        copy.to(memory_format=torch.channels_last)
     return torch.inference_mode()(lambda: copy(x))
