@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch._inductor import config as inductor
 
 from diffusion_ood.errors import UserError
 from diffusion_ood.runtime.device import (
@@ -16,6 +17,7 @@ from diffusion_ood.runtime.device import (
     best_rows,
     compiler_is_there,
     describe,
+    inductor_settings,
     pick_device,
     prepare,
 )
@@ -122,3 +124,15 @@ def test_a_cpu_takes_as_many_rows_as_its_caches_hold(
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     assert best_rows(values, CPU, precision) == rows
     assert best_rows(values, torch.device("cuda"), precision) == MOST_ROWS
+
+
+def test_the_compilers_settings_are_those_of_the_device_and_hold_inside_alone() -> None:
+    before = inductor.freezing, inductor.cpp_wrapper
+    assert before == (False, False)
+    with inductor_settings(CPU):
+        assert inductor.freezing
+        assert inductor.cpp.enable_floating_point_contract_flag == "fast"
+    with inductor_settings(torch.device("cuda")):
+        assert (inductor.freezing, inductor.cpp_wrapper) == (True, False)
+        assert inductor.cpp.enable_floating_point_contract_flag == "off"
+    assert (inductor.freezing, inductor.cpp_wrapper) == before
