@@ -91,14 +91,14 @@ class PeakBesideCalls:
 
 
 @torch.inference_mode()
-def shares_at_best(model: DiffusionModel, batch: int) -> dict[str, float]:
-    """The shares of the heaviest convolution's speed that a network call could have at best.
+def shares_alone(model: DiffusionModel, batch: int) -> dict[str, float]:
+    """The shares of the heaviest convolution's speed of a network call's parts, each timed alone.
 
     Of products alone: its convolutions and linear layers are timed each by itself in bf16, and
     nothing between them is counted. Of products and copies: where there is a normalisation, the
-    time of reading its input and writing as much is added, without any arithmetic; less is not
-    possible where normalising is no part of a convolution's own program. Medians of rounds over
-    all layers, the heaviest convolution among them.
+    time of reading its input and writing as much is added, without any arithmetic. A call may do
+    a little better, where a cache still holds what the layer before has written. Medians of rounds
+    over all layers, the heaviest convolution among them.
     """
     inputs = _inputs(model, batch)
     convolution = _heaviest_convolution(inputs)

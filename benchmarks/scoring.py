@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hardware import PeakBesideCalls, peaks, shares_at_best
+from hardware import PeakBesideCalls, peaks, shares_alone
 from models import flops_per_call, lpips_package
 from ours import OurScorer
 from reference import ReferenceScorer
@@ -65,7 +65,7 @@ def exact(
         "calls_per_image": calls(grid),
         "rows_a_call": ours.width,
         **peak_share(model, ours, pixels, keys, repeats),
-        **shares_at_best(model, ours.width),
+        **shares_alone(model, ours.width),
         "images_compared": compared,
         "fp32_largest_relative_difference": ((in_fp32 - expected) / expected).abs().max().item(),
         "bf16_smallest_spearman": smallest_spearman(in_bf16, expected),
