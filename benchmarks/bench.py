@@ -69,9 +69,7 @@ def measure(runs: Path, splits: Path, repeats: int) -> dict[str, Any]:
     }
     results["exact"] = scoring
     results["exact_speedup"] = {name: figures["speedup"] for name, figures in scoring.items()}
-    alone = "peak_share_of_products_alone", "peak_share_of_products_and_copies"
-    for key in ("peak_share", *alone):
-        results[key] = {name: figures.pop(key) for name, figures in scoring.items()}
+    results["peak_share"] = {name: figures.pop("peak_share") for name, figures in scoring.items()}
     results |= few_calls(tiny, images, (50, 10), runs, repeats)
     training = {name: train_speed(name, images, repeats) for name in ("tiny", "small")}
     results["training"] = training

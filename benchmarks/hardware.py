@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import torch
 from models import flops
-from timing import interleaved
 from torch import Tensor, nn
 
 from diffusion_ood.diffusion.model import DiffusionModel
-
-PRODUCTS = (nn.Conv2d, nn.Linear)  # where nearly all of a network's operations are
+from diffusion_ood.runtime.device import inductor_settings
 
 
 def machine() -> dict[str, Any]:
@@ -35,17 +32,16 @@ Work = tuple[Callable[[], Tensor], float]
 
 
 def peaks(model: DiffusionModel, batch: int) -> dict[str, Work]:
-    """What a machine computes fastest in bf16.
+    """What a machine computes fastest in bf16 by torch's own libraries.
 
-    A large matrix product, and the heaviest convolution of a network call on a batch.
+    A large matrix product, and the heaviest convolution of a network call on a batch, its weights
+    laid out once.
     """
     matrix = torch.randn(4096, 4096).bfloat16()
-    inputs = _inputs(model, batch)
-    convolution = _heaviest_convolution(inputs)
-    x = inputs[convolution]
+    convolution, x = _heaviest_convolution(model, batch)
     return {
         "matrix_product": (lambda: matrix @ matrix, 2 * 4096**3),
-        "heaviest_convolution": (_alone(convolution, x), flops(convolution, x)),
+        "heaviest_convolution": (_compiled(convolution, x), flops(convolution, x)),
     }
 
 
@@ -90,49 +86,10 @@ class PeakBesideCalls:
         }
 
 
-@torch.inference_mode()
-def shares_alone(model: DiffusionModel, batch: int) -> dict[str, float]:
-    """The shares of the heaviest convolution's speed of a network call's parts, each timed alone.
-
-    Of products alone: its convolutions and linear layers are timed each by itself in bf16, and
-    nothing between them is counted. Of products and copies: where there is a normalisation, the
-    time of reading its input and writing as much is added, without any arithmetic. A call may do
-    a little better, where a cache still holds what the layer before has written. Medians of rounds
-    over all layers, the heaviest convolution among them.
-    """
-    inputs = _inputs(model, batch)
-    convolution = _heaviest_convolution(inputs)
-    products = [layer for layer in inputs if isinstance(layer, PRODUCTS)]
-    work = sum(flops(layer, inputs[layer]) for layer in products)
-    heaviest = flops(convolution, inputs[convolution])
-    times = interleaved({layer: _alone(layer, x) for layer, x in inputs.items()}, runs=21)
-
-    def share(layers: Iterable[nn.Module]) -> float:
-        rounds = zip(*(times[layer].seconds for layer in layers), strict=True)
-        return median(
-            work / sum(seconds) / (heaviest / own)
-            for seconds, own in zip(rounds, times[convolution].seconds, strict=True)
-        )
-
-    return {
-        "peak_share_of_products_alone": share(products),
-        "peak_share_of_products_and_copies": share(inputs),
-    }
-
-
-def _heaviest_convolution(inputs: Mapping[nn.Module, Tensor]) -> nn.Module:
-    """The convolution with the most floating-point operations."""
-    return max(
-        (layer for layer in inputs if isinstance(layer, nn.Conv2d)),
-        key=lambda layer: flops(layer, inputs[layer]),
-    )
-
-
-def _inputs(model: DiffusionModel, batch: int) -> dict[nn.Module, Tensor]:
-    """What a network call on a batch gives to each of its products and normalisations."""
+def _heaviest_convolution(model: DiffusionModel, batch: int) -> tuple[nn.Module, Tensor]:
+    """The convolution with the most floating-point operations, and its input."""
     inputs: dict[nn.Module, Tensor] = {}
-    kinds = (*PRODUCTS, nn.GroupNorm)
-    layers = [layer for layer in model.network.modules() if isinstance(layer, kinds)]
+    layers = [layer for layer in model.network.modules() if isinstance(layer, nn.Conv2d)]
     hooks = [
         layer.register_forward_pre_hook(lambda layer, given: inputs.update({layer: given[0]}))
         for layer in layers
@@ -141,21 +98,20 @@ def _inputs(model: DiffusionModel, batch: int) -> dict[nn.Module, Tensor]:
         model.network(torch.zeros(batch, *model.image_shape), torch.zeros(batch))
     for hook in hooks:
         hook.remove()
-    return inputs
+    return max(inputs.items(), key=lambda item: flops(*item))
 
 
-def _alone(layer: nn.Module, x: Tensor) -> Callable[[], Tensor]:
-    """A call of this layer on its input, both in bf16 and in the fastest layout; or a copy of it.
+def _compiled(layer: nn.Module, x: Tensor) -> Callable[[], Tensor]:
+    """A call of this layer on its input, both in bf16 and in the fastest layout."""
+    x = x.bfloat16().contiguous(memory_format=torch.channels_last)
+    copy = deepcopy(layer).bfloat16().to(memory_format=torch.channels_last)
+    compiled = torch.compile(copy, dynamic=False)
 
-    The input of a normalisation is copied, which is the least that can be done with it.
-    """
-    x = x.bfloat16()
-    if x.ndim == 4:
-        x = x.contiguous(memory_format=torch.channels_last)
-    if isinstance(layer, nn.GroupNorm):
-        written = torch.empty_like(x)
-        return lambda: written.copy_(x)
-    copy = deepcopy(layer).bfloat16()
-    if x.ndim == 4:
-        copy.to(memory_format=torch.channels_last)
-    return torch.inference_mode()(lambda: copy(x))
+    def call() -> Tensor:
+        # The layer is bf16's as it is; autocast, on or off, would have it compiled once more.
+        plain = torch.autocast("cpu", enabled=False)
+        with torch.inference_mode(), plain, inductor_settings(x.device):
+            return compiled(x)
+
+    call()
+    return call

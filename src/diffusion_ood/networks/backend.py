@@ -20,20 +20,37 @@ from diffusion_ood.runtime.imports import without_deprecation_notices
 
 with without_deprecation_notices():
     from monai.networks.nets import DiffusionModelUNet as CoreUNet
+    from monai.networks.nets import diffusion_model_unet as core
     from monai.networks.nets.resnet import ResNet
 
     try:
         from generative.networks.nets import DiffusionModelUNet
+        from generative.networks.nets.diffusion_model_unet import ResnetBlock, Upsample
         from generative.networks.schedulers import DDPMScheduler
 
         BACKEND = "monai-generative"
     except ImportError:  # not installed, or a MONAI whose parts it no longer finds
         DiffusionModelUNet = CoreUNet
+        ResnetBlock, Upsample = core.DiffusionUNetResnetBlock, core.WrappedUpsample
         from monai.networks.schedulers import DDPMScheduler
 
         BACKEND = "monai"
 
-__all__ = ["BACKEND", "DDPMScheduler", "ResNet", "diffusion_unet", "own_names"]
+__all__ = [
+    "BACKEND",
+    "RESIDUAL_BLOCKS",
+    "UPSAMPLINGS",
+    "DDPMScheduler",
+    "ResNet",
+    "diffusion_unet",
+    "own_names",
+]
+
+RESIDUAL_BLOCKS: tuple[type[nn.Module], ...] = (core.DiffusionUNetResnetBlock, ResnetBlock)
+"""The residual blocks of a `diffusion_unet`, alike in the names of their parts."""
+
+UPSAMPLINGS: tuple[type[nn.Module], ...] = (core.WrappedUpsample, Upsample)
+"""Its modules that enlarge an image twofold and convolve it."""
 
 # (monai-generative's part of a weight's name, MONAI core's part)
 _RENAMED = (

@@ -20,11 +20,14 @@ class ChannelwiseGroupNorm(nn.GroupNorm):
     def forward(self, x: Tensor) -> Tensor:
         """`(B, C, *S)`, normalised."""
         if torch.compiler.is_compiling() and x.device.type == "cpu":
-            with torch.autocast("cpu", enabled=False):
-                return self._by_channels(x)
+            scale, shift = self.scale_and_shift(x)
+            spread = (*scale.shape, *[1] * (x.ndim - 2))
+            return (x.to(scale) * scale.view(spread) + shift.view(spread)).to(x.dtype)
         return super().forward(x)
 
-    def _by_channels(self, x: Tensor) -> Tensor:
+    @torch.autocast("cpu", enabled=False)  # type: ignore[untyped-decorator] # torch's
+    def scale_and_shift(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What every channel of `(B, C, *S)` is to be multiplied by and what added, (B, C) each."""
         batch, channels, *sides = x.shape
         pixels = tuple(range(2, x.ndim))
         spread = (batch, channels, *[1] * len(sides))
@@ -46,7 +49,7 @@ class ChannelwiseGroupNorm(nn.GroupNorm):
         weights = (groups.unsqueeze(-1) * weight.view(self.num_groups, -1)).flatten(1)
         scale = deviation @ weights
         shift = torch.addmm(bias, -mean * deviation, weights)
-        return (wide * scale.view(spread) + shift.view(spread)).to(x.dtype)
+        return scale, shift
 
 
 def normalise_by_channel(network: nn.Module) -> None:
