@@ -90,6 +90,14 @@ def test_sums_of_weights_see_repeated_pixels_as_the_kernel_does() -> None:
         torch.testing.assert_close(found, expected[:, :, row::2, column::2])
 
 
+def test_sums_of_weights_are_not_rounded_before_they_are_added_up() -> None:
+    weight = weights(32, 32)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(amx.phases(weight)[3, ..., 3], weight[..., 2, 2])
+        found = amx.phases(weight)[0, ..., 3]
+    torch.testing.assert_close(found, weight[..., 1:, 1:].sum((-1, -2)), rtol=1e-6, atol=1e-8)
+
+
 @needs_unit
 def test_silu_is_right_where_the_exponential_overflows() -> None:
     x = torch.tensor([-1e30, -200.0, -5.0, 0.0, 5.0, 200.0, 1e30]).bfloat16()

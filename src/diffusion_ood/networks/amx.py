@@ -1,4 +1,8 @@
-"""A 3 × 3 convolution that normalises and activates its input itself, on an Intel CPU with AMX."""
+"""3 × 3 convolutions that normalise or enlarge their input themselves, on an Intel CPU with AMX.
+
+AMX is the matrix unit of Intel's server CPUs since 2023. `amx_convolution.cpp` beside this says how
+it is used.
+"""
 
 from __future__ import annotations
 
@@ -130,7 +134,8 @@ def phases(weight: Tensor) -> Tensor:
     twice and the next once; and so the columns.
     """
     sums = weight.new_tensor([[[1, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]])
-    found = torch.einsum("pay,qbx,kcyx->pqkcab", sums, sums, weight)
+    with torch.autocast("cpu", enabled=False):  # rounded once, when they are added up
+        found = torch.einsum("pay,qbx,kcyx->pqkcab", sums, sums, weight)
     return found.flatten(4).flatten(0, 1)
 
 
