@@ -183,9 +183,9 @@ def predict(network: nn.Module, *, precision: torch.dtype, gradient: bool = Fals
     return found.detach().float()
 
 
-def small_unet() -> nn.Module:
-    """A `tiny` U-Net of which every layer does something; MONAI's fresh ones give zero."""
-    network = build_unet("tiny", (1, 8, 8)).eval()
+def unet(model_type: str = "tiny") -> nn.Module:
+    """A U-Net of which every layer does something; MONAI's fresh ones give zero."""
+    network = build_unet(model_type, (1, 8, 8)).eval()
     generator = torch.Generator().manual_seed(7)
     for weight in network.parameters():
         if weight.ndim > 1:
@@ -194,21 +194,30 @@ def small_unet() -> nn.Module:
 
 
 @needs_unit
-def test_a_compiled_unet_uses_it_in_bf16_without_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls, network = CountedCalls(monkeypatch), small_unet()
+@pytest.mark.parametrize(
+    ("model_type", "count"),
+    [
+        ("tiny", 24),  # eleven residual blocks of two, two enlargements
+        pytest.param("ddim32", 47, marks=pytest.mark.slow),  # MONAI core's; 22 and three
+    ],
+)
+def test_a_compiled_unet_uses_it_in_bf16_without_gradient(
+    model_type: str, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls, network = CountedCalls(monkeypatch), unet(model_type)
     expected = predict(network, precision=torch.float32)
     predict(network, precision=torch.bfloat16, gradient=True)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         eager = network(normal(2, 1, 8, 8, seed=1), torch.tensor([10.0, 900.0])).float()
     assert calls.count == 0
     found = predict(network, precision=torch.bfloat16)
-    assert calls.count == 24, "two of each of eleven residual blocks, and two enlargements"
+    assert calls.count == count
     assert relative_error(found, expected) < 1.2 * relative_error(eager, expected) < 0.03
 
 
 @needs_unit
 def test_without_the_unit_monais_own_layers_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls, network = CountedCalls(monkeypatch), small_unet()
+    calls, network = CountedCalls(monkeypatch), unet()
     expected = predict(network, precision=torch.float32)
     monkeypatch.setattr(amx, "_found", lambda: False)
     found = predict(network, precision=torch.bfloat16)
