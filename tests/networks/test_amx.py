@@ -226,6 +226,27 @@ def test_without_the_unit_monais_own_layers_run(monkeypatch: pytest.MonkeyPatch)
 
 
 @needs_unit
+@pytest.mark.parametrize("name", ["_init_amx", "_is_amx_tile_supported"])
+def test_a_torch_without_its_private_parts_has_no_unit(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(torch.cpu, name)
+    assert amx._found.__wrapped__() is False
+
+
+@needs_unit
+@pytest.mark.parametrize("error", [OSError, RuntimeError])
+def test_without_a_compiler_there_is_no_unit(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise error("no compiler")
+
+    monkeypatch.setattr(amx, "_compiled", fail)
+    assert amx._found.__wrapped__() is False
+
+
+@needs_unit
 def test_memory_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(amx, "_compiled", lambda: lambda *arguments: 0)
     with pytest.raises(MemoryError, match=r"no memory to convolve \(2, 1, 7, 64\)"):

@@ -36,12 +36,14 @@ def is_there() -> bool:
 def _found() -> bool:
     if platform.system() != "Linux" or platform.machine() != "x86_64":
         return False
-    has_unit = torch.cpu._is_amx_tile_supported() and torch.cpu._is_avx512_bf16_supported()
-    if not (has_unit and torch.cpu._init_amx()):
-        return False
     try:
+        has_unit = torch.cpu._is_amx_tile_supported() and torch.cpu._is_avx512_bf16_supported()
+        if not (has_unit and torch.cpu._init_amx()):
+            return False
         _compiled()
     except (OSError, RuntimeError):  # no compiler, or one that does not know the unit
+        return False
+    except (AttributeError, ImportError, TypeError):  # a torch whose private parts are others
         return False
     return True
 
