@@ -185,11 +185,12 @@ def predict(network: nn.Module, *, precision: torch.dtype, gradient: bool = Fals
 
 def unet(model_type: str = "tiny") -> nn.Module:
     """A U-Net of which every layer does something; MONAI's fresh ones give zero."""
-    network = build_unet(model_type, (1, 8, 8)).eval()
-    generator = torch.Generator().manual_seed(7)
-    for weight in network.parameters():
-        if weight.ndim > 1:
-            nn.init.normal_(weight, std=(2 / weight[0].numel()) ** 0.5, generator=generator)
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        network = build_unet(model_type, (1, 8, 8)).eval()
+        for weight in network.parameters():
+            if weight.ndim > 1:
+                nn.init.normal_(weight, std=(2 / weight[0].numel()) ** 0.5)
     return network
 
 
@@ -212,7 +213,7 @@ def test_a_compiled_unet_uses_it_in_bf16_without_gradient(
     assert calls.count == 0
     found = predict(network, precision=torch.bfloat16)
     assert calls.count == count
-    assert relative_error(found, expected) < 1.2 * relative_error(eager, expected) < 0.03
+    assert relative_error(found, expected) < 1.2 * relative_error(eager, expected) < 0.05
 
 
 @needs_unit
