@@ -51,7 +51,7 @@ def _found() -> bool:
 @lru_cache(maxsize=1)
 def _compiled() -> Any:  # noqa: ANN401 - a function of ctypes has no type of its own
     """The function of `amx_convolution.cpp`, which is compiled once a machine."""
-    # A second or more to import, which a program that does not compile need not wait.
+    # Here, so that a torch that has it no more is caught by `_found`.
     from torch._inductor.codecache import CppCodeCache
 
     library = CppCodeCache.load(SOURCE.read_text(), extra_flags=FLAGS)
