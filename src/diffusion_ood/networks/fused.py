@@ -1,7 +1,8 @@
 """The U-Net's residual blocks and enlargements, several layers in one where that is faster.
 
 That is where a compiled program for a CPU with AMX runs them on images in bf16 and takes no
-gradient: there the convolutions are those of `networks/amx.py`. Everywhere else MONAI's own run.
+gradient: there the convolutions are those of `networks/amx.py`. Everywhere else MONAI's own run,
+except that an enlargement is a view where it is compiled.
 """
 
 from __future__ import annotations
@@ -45,16 +46,31 @@ class FusedResidualBlock(nn.Module):
 class FusedUpsampling(nn.Module):
     """An image enlarged twofold, its pixels repeated, and a convolution of it.
 
-    It is mixed into a module of MONAI's.
+    It is mixed into a module of MONAI's. Where it is compiled, the pixels are repeated by a view,
+    since the compiler makes a scatter of single numbers of an interpolation's gradient.
     """
 
     def forward(self, x: Tensor, emb: Tensor | None = None) -> Tensor:
-        """`(B, C, *S)` to `(B, K, 2·S)`; the embedding of times is not used."""
-        convolutions = [layer for layer in self.modules() if isinstance(layer, nn.Conv2d)]
-        if len(convolutions) != 1 or not _is_faster(x, *convolutions):
+        """`(B, C, *S)` to `(B, K, *2·S)`; the embedding of times is not used."""
+        kinds = (nn.Conv2d, nn.Conv3d)
+        convolutions = [layer for layer in self.modules() if isinstance(layer, kinds)]
+        if not torch.compiler.is_compiling() or len(convolutions) != 1:
             output: Tensor = super().forward(x, emb)
-            return output
-        return amx.enlarged_convolution(x, convolutions[0].weight, _bias(convolutions[0]))
+        elif _is_faster(x, *convolutions):
+            output = amx.enlarged_convolution(x, convolutions[0].weight, _bias(convolutions[0]))
+        else:
+            output = convolutions[0](enlarged(x))
+        return output
+
+
+def enlarged(x: Tensor) -> Tensor:
+    """Every pixel of `(B, C, *S)` twice along every side: `(B, C, *2·S)`, channels last."""
+    batch, channels, *sides = x.shape
+    rows = x.movedim(1, -1).reshape(
+        batch, *[part for side in sides for part in (side, 1)], channels
+    )
+    repeated = rows.expand(batch, *[part for side in sides for part in (side, 2)], channels)
+    return repeated.reshape(batch, *[2 * side for side in sides], channels).movedim(-1, 1)
 
 
 def _is_faster(x: Tensor, *convolutions: nn.Module) -> bool:
@@ -81,7 +97,7 @@ def _convolve(
     return amx.silu_convolution(x, scale, shift, convolution.weight, biases, residual)
 
 
-def _bias(convolution: nn.Conv2d) -> Tensor:
+def _bias(convolution: nn.Conv2d | nn.Conv3d) -> Tensor:
     assert convolution.bias is not None  # by amx.fits
     return convolution.bias
 
