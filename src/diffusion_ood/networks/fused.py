@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from diffusion_ood.networks import amx
 from diffusion_ood.networks.backend import RESIDUAL_BLOCKS, UPSAMPLINGS
+from diffusion_ood.networks.replacing import mixed_in
 
 
 class FusedResidualBlock(nn.Module):
@@ -102,11 +103,7 @@ def _bias(convolution: nn.Conv2d | nn.Conv3d) -> Tensor:
     return convolution.bias
 
 
-def _mixed_in(own: type[nn.Module], kinds: tuple[type[nn.Module], ...]) -> dict[type, type]:
-    return {kind: type(f"Fused{kind.__name__}", (own, kind), {}) for kind in kinds}
-
-
-_FUSED = _mixed_in(FusedResidualBlock, RESIDUAL_BLOCKS) | _mixed_in(FusedUpsampling, UPSAMPLINGS)
+_FUSED = mixed_in(FusedResidualBlock, RESIDUAL_BLOCKS) | mixed_in(FusedUpsampling, UPSAMPLINGS)
 
 
 def fuse(network: nn.Module) -> None:

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from diffusion_ood.errors import UserError
 from diffusion_ood.networks.backend import diffusion_unet, own_names
+from diffusion_ood.networks.ends import exact_ends
 from diffusion_ood.networks.fused import fuse
 from diffusion_ood.networks.group_norm import normalise_by_channel
 from diffusion_ood.networks.silu import activate_in_bf16
@@ -82,6 +83,7 @@ def build_unet(
     normalise_by_channel(network)
     activate_in_bf16(network)
     fuse(network)
+    exact_ends(network)
     return network
 
 
