@@ -28,6 +28,7 @@ from diffusion_ood.networks.unet import load_weights
 from diffusion_ood.options import DiffusionOptions
 from diffusion_ood.runtime.checkpoint import load_checkpoint
 from diffusion_ood.runtime.files import sha256
+from diffusion_ood.trajectories import rounding
 from diffusion_ood.trajectories.noise import image_noise
 
 Command = Callable[..., Path]
@@ -464,3 +465,21 @@ if __name__ == "__main__":
     if PROCESSES_DIE_AFTER in os.environ:
         die_after(int(os.environ[PROCESSES_DIE_AFTER]))
     reconstruct.main(sys.argv[1:])
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_bf16_alone_has_steps_that_are_computed_in_fp32(
+    precision: str,
+    score: Command,
+    run_dir: Path,
+    reference: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(rounding, "exact_below", lambda schedule, sampler, start: 1000)
+    monkeypatch.setattr("diffusion_ood.trajectories.reconstruct.exact_below", rounding.exact_below)
+    found = mse(score(run_dir, *IN_ALONE, f"--precision={precision}"))
+    difference = (found / mse(reference) - 1).abs().max()
+    said = "10 network calls an image, 10 of them in fp32, by plms" in capsys.readouterr().out
+    assert said == (precision == "bf16")
+    assert (difference < 1e-5) == said

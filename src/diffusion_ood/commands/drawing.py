@@ -15,7 +15,7 @@ from diffusion_ood.diffusion.samplers import SAMPLERS
 from diffusion_ood.options import ComputeOptions
 from diffusion_ood.runtime import distributed
 from diffusion_ood.runtime.batching import MaybeCompiled
-from diffusion_ood.runtime.device import autocast, best_rows, prepare
+from diffusion_ood.runtime.device import best_rows, prepare
 from diffusion_ood.runtime.files import atomic_write
 from diffusion_ood.trajectories.engine import Trajectory, run_trajectories
 
@@ -49,7 +49,6 @@ class Drawing:
         most = max_batch or best_rows(self.model.activation_values, device, compute.precision)
         self._width = max(1, most // self._rows)
         self._sampler = SAMPLERS[sampler]
-        self._compute = compute
         self._device = device
         self._network = MaybeCompiled(
             prepare(self.model.network, device),
@@ -58,7 +57,7 @@ class Drawing:
             device,
             compute.precision,
         )
-        guided = self.model.guided(self._forward, guidance)
+        guided = self.model.guided(self._network, guidance)
         self._denoiser = self.model.clipped(guided) if clip else guided
 
     def expect(self, trajectories: int, steps: int) -> None:
@@ -83,11 +82,6 @@ class Drawing:
     def _at_trained_times(self, x: Tensor, t: Tensor, labels: Tensor | None = None, /) -> Tensor:
         """ε̂, at t = 0 where a trajectory goes up from the clean image, which has no time."""
         return self._denoiser(x, t.clamp(min=0), labels)
-
-    def _forward(self, x: Tensor, t: Tensor, **labels: Tensor) -> Tensor:
-        with autocast(self._device, self._compute.precision):
-            output: Tensor = self._network(x, t, **labels)
-        return output
 
 
 def write_png(path: Path, image: Tensor) -> None:

@@ -25,7 +25,6 @@ from diffusion_ood.commands.tasks import Task, choose_grid, read_tasks
 from diffusion_ood.data.loaders import ImageSet, image_batches, open_images
 from diffusion_ood.detection.history import add_work
 from diffusion_ood.detection.parts import TableWriter, merge_parts
-from diffusion_ood.diffusion.samplers import SAMPLERS
 from diffusion_ood.errors import UserError
 from diffusion_ood.networks.alexnet import find_alexnet_features
 from diffusion_ood.options import (
@@ -39,11 +38,9 @@ from diffusion_ood.options import (
 )
 from diffusion_ood.report.logs import log_set, open_tracker
 from diffusion_ood.runtime import distributed
-from diffusion_ood.runtime.batching import MaybeCompiled
-from diffusion_ood.runtime.device import best_rows, describe, prepare
+from diffusion_ood.runtime.device import describe
 from diffusion_ood.runtime.lock import locked
-from diffusion_ood.trajectories.grid import SparseGrid, network_calls
-from diffusion_ood.trajectories.order import batch_width
+from diffusion_ood.trajectories.grid import SparseGrid
 
 GROUPS = (
     RunOptions,
@@ -100,19 +97,7 @@ class _Run:
             stored = run_files.stored_options(cls, content, path)
             run_files.refuse_contradiction(asked, stored, names, path)
         self.grid = choose_grid(line, self.model.schedule)
-        repeats, rows = self.options.repeats, self.options.rows_per_call
-        self.slots = [(start, k) for start in self.grid.starts for k in range(repeats)]
-        self.calls = network_calls(self.grid, SAMPLERS[self.options.solver]) * repeats * rows
-        precision = line[ComputeOptions].precision
-        most = self.options.max_batch or best_rows(self.model.activation_values, device, precision)
-        self.width = batch_width(self.grid, self.options.batch_size * repeats, max(1, most // rows))
-        self.network = MaybeCompiled(
-            prepare(self.model.network, device),
-            rows * self.width,
-            line[ComputeOptions].compile,
-            device,
-            precision,
-        )
+        self.slots = [(t, k) for t in self.grid.starts for k in range(self.options.repeats)]
         self.measuring = Measuring(
             self.options,
             _alexnet_features(self.options),
@@ -120,9 +105,7 @@ class _Run:
             tuple(content.get("classes", ())),
             device,
         )
-        self.reconstructor = Reconstructor(
-            line, self.model, self.network, self.measuring, self.width, device
-        )
+        self.reconstructor = Reconstructor(line, self.model, self.grid, self.measuring, device)
         self.fingerprint = {
             "checkpoint": content["digest"],
             "sampler": self.options.solver,
@@ -132,16 +115,14 @@ class _Run:
             "budget_steps": self.options.budget_steps,
             "scores": self.measuring.columns,
             "seed": self.options.seed,
-            "precision": precision,
+            "precision": line[ComputeOptions].precision,
             **self.measuring.settings,
         }
+        processes, batch = distributed.world_size(), self.options.batch_size
         distributed.print_once(
-            f"{path} after epoch {content['epoch']}, on {distributed.world_size()} × "
-            f"{describe(device)}; {len(self.grid.starts)} start points, {self.calls} network "
-            f"calls an image, {self.options.way_down}, {self.width} trajectories in a call; "
-            f"--batch_size is "
-            f"{self.options.batch_size} images a process, "
-            f"{self.options.batch_size * distributed.world_size()} in all"
+            f"{path} after epoch {content['epoch']}, on {processes} × {describe(device)}; "
+            f"{len(self.grid.starts)} start points, {self.reconstructor}; "
+            f"--batch_size is {batch} images a process, {batch * processes} in all"
         )
 
     def score(self, task: Task, images_after: int) -> None:
@@ -158,7 +139,7 @@ class _Run:
                 "flip": task.split.flip,
                 "skipped": len(images.skipped),
                 "native_size": [list(size) for size in images.native_sizes],
-                "calls_per_image": self.calls,
+                "calls_per_image": self.reconstructor.calls,
             },
             rank=distributed.rank(),
         ) as writer:
@@ -221,7 +202,7 @@ class _Run:
         size = self.options.batch_size
         batches = [indices[k : k + size] for k in range(0, len(indices), size)]
         loaded = image_batches(images, batches, self.line[LoadingOptions].num_workers)
-        self.network.expect((len(indices) + images_after) * self.calls)
+        self.reconstructor.expect(len(indices) + images_after)
         begin, done = time.perf_counter(), 0
         try:
             with tqdm(
@@ -236,7 +217,7 @@ class _Run:
                         writer.append(self.measuring.table(task.type, keys, self.slots, values))
                         bar.update(len(rows))
                         done += len(rows)
-                    if sentence := self.network.decision():
+                    if sentence := self.reconstructor.network.decision():
                         distributed.print_once(sentence)
         finally:  # what an interrupted run has done counts too
             self._remember(task, done, time.perf_counter() - begin)

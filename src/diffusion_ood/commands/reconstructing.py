@@ -15,11 +15,13 @@ from diffusion_ood.diffusion.denoiser import Denoiser
 from diffusion_ood.diffusion.model import DiffusionModel
 from diffusion_ood.diffusion.samplers import SAMPLERS
 from diffusion_ood.options import ComputeOptions, ReconstructOptions
-from diffusion_ood.runtime.batching import Network
-from diffusion_ood.runtime.device import autocast
+from diffusion_ood.runtime.batching import MaybeCompiled
+from diffusion_ood.runtime.device import best_rows, prepare
 from diffusion_ood.scores.classifier import Watch
-from diffusion_ood.trajectories.grid import Grid
+from diffusion_ood.trajectories.grid import Grid, network_calls
+from diffusion_ood.trajectories.order import batch_width
 from diffusion_ood.trajectories.reconstruct import reconstruct
+from diffusion_ood.trajectories.rounding import exact_calls
 
 
 class Reconstructor:
@@ -27,10 +29,9 @@ class Reconstructor:
 
     Args:
         line: the command line, with the seed, the sampler, the guidance and the precision.
-        model: the diffusion model.
-        network: that of the model, perhaps compiled.
+        model: the diffusion model, whose network is moved to the device.
+        grid: the trajectories that most of the work is in.
         measuring: knows the classes of images, if they have any.
-        width: trajectories in one network call.
         device: where to compute.
     """
 
@@ -38,18 +39,45 @@ class Reconstructor:
         self,
         line: cli.CommandLine,
         model: DiffusionModel,
-        network: Network,
+        grid: Grid,
         measuring: Measuring,
-        width: int,
         device: torch.device,
     ) -> None:
-        self.options = line[ReconstructOptions]
-        self.precision = line[ComputeOptions].precision
+        self.options = options = line[ReconstructOptions]
         self.model = model
-        self.network = network
         self.measuring = measuring
-        self.width = width
         self.device = device
+        self.sampler = SAMPLERS[options.solver]
+        repeats, rows = options.repeats, options.rows_per_call
+        precision = line[ComputeOptions].precision
+        most = options.max_batch or best_rows(model.activation_values, device, precision)
+        self.width = batch_width(grid, options.batch_size * repeats, max(1, most // rows))
+        self.network = MaybeCompiled(
+            prepare(model.network, device),
+            rows * self.width,
+            line[ComputeOptions].compile,
+            device,
+            precision,
+        )
+        self._denoiser = model.guided(self.network, options.guidance)
+        self.calls = network_calls(grid, self.sampler) * repeats * rows
+        self.exact_calls = 0
+        self._exact: Denoiser | None = None
+        if precision == "bf16":
+            self.exact_calls = exact_calls(grid, model.schedule, self.sampler) * repeats * rows
+            self._exact = model.guided(model.network, options.guidance)
+
+    def __str__(self) -> str:
+        """What reconstructing an image takes."""
+        in_fp32 = f", {self.exact_calls} of them in fp32" if self.exact_calls else ""
+        return (
+            f"{self.calls} network calls an image{in_fp32}, {self.options.way_down}, "
+            f"{self.width} trajectories in a call"
+        )
+
+    def expect(self, images: int) -> None:
+        """Say how many images are to come, by which it is decided whether to compile."""
+        self.network.expect(images * (self.calls - self.exact_calls))
 
     def run(
         self,
@@ -63,13 +91,14 @@ class Reconstructor:
         """The reconstructions of images `(B, C, *S)` in [0, 1], the split's at these indices."""
         return reconstruct(
             self.model,
-            self._denoiser(),
-            SAMPLERS[self.options.solver],
+            self._denoiser,
+            self.sampler,
             grid,
             pixels.to(self.device),
             [split.images[index] for index in batch],
             self.options.seed,
             self.width,
+            exact=self._exact,
             repeats=repeats,
             shared_noise=bool(self.options.levels),
             labels=self.measuring.labels(split, batch, watch),
@@ -84,12 +113,3 @@ class Reconstructor:
         for image, slot, found in self.run(images.split, indices, pixels, watch, grid, repeats):
             cells[image, 1 + slot] = found.cpu()
         return cells
-
-    def _denoiser(self) -> Denoiser:
-        """ε̂ by the network as it is now, plain or compiled, at the precision asked for."""
-
-        def network(x: Tensor, t: Tensor, **labels: Tensor) -> Tensor:
-            with autocast(self.device, self.precision):
-                return self.network(x, t, **labels)
-
-        return self.model.guided(network, self.options.guidance)

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from diffusion_ood.errors import UserError
 from diffusion_ood.runtime.compiling import verdict
-from diffusion_ood.runtime.device import compiler_is_there, inductor_settings, synchronize
+from diffusion_ood.runtime.device import autocast, compiler_is_there, inductor_settings, synchronize
 
 Network = Callable[..., Tensor]
 
@@ -52,7 +52,7 @@ class CompiledForFullBatches:
 
 
 class MaybeCompiled:
-    """A network that is compiled at once, never, or once the rest of the work repays it.
+    """A network at a precision, compiled at once, never, or once the rest of the work repays it.
 
     On `auto` one of the first calls is timed: in mixed precision a CPU is several times as slow
     without compiling, and a whole batch of images would be too long to wait for the decision.
@@ -91,10 +91,11 @@ class MaybeCompiled:
 
     def __call__(self, x: Tensor, t: Tensor, **labels: Tensor) -> Tensor:
         """The network's output for `(B, C, *S)` and times (B,), B at most `batch`."""
-        if not self._open:
-            return self._network(x, t, **labels)
         begin = time.perf_counter()
-        output = self._network(x, t, **labels)
+        with autocast(self._device, self._precision):
+            output = self._network(x, t, **labels)
+        if not self._open:
+            return output
         synchronize(self._device)
         self._rows_left -= len(x)
         self._calls += 1

@@ -16,6 +16,7 @@ from diffusion_ood.trajectories.engine import Trajectory, run_trajectories
 from diffusion_ood.trajectories.grid import Grid
 from diffusion_ood.trajectories.noise import image_noise
 from diffusion_ood.trajectories.order import in_order
+from diffusion_ood.trajectories.rounding import exact_below
 
 
 @torch.inference_mode()
@@ -29,6 +30,7 @@ def reconstruct(
     seed: int,
     max_batch: int,
     *,
+    exact: Denoiser | None = None,
     repeats: int = 1,
     shared_noise: bool = False,
     labels: Tensor | None = None,
@@ -44,6 +46,8 @@ def reconstruct(
         keys: each image's path as written in its split; its noise depends on it.
         seed: of the noise.
         max_batch: trajectories in one network call.
+        exact: gives ε̂ without the rounding of bf16, where `denoiser` does not and a trajectory
+            needs it; see `trajectories.rounding`.
         repeats: draws of noise at each start point.
         shared_noise: whether a repeat's noise is the same at all start points of an image.
         labels: the class that each image is taken for, shape (B,), if any.
@@ -60,6 +64,7 @@ def reconstruct(
 
     starts, slots = grid.starts, len(grid.starts) * repeats
     times = [grid.times(start) for start in starts]  # once, not for every image
+    below = [exact_below(model.schedule, sampler, start) for start in starts]
     classes: list[int | None] = [None] * len(images) if labels is None else labels.tolist()
     waiting = (
         Trajectory(
@@ -67,12 +72,13 @@ def reconstruct(
             times[k],
             partial(noisy, image, starts[k], repeat),
             classes[image],
+            below[k],
         )
         for image, k in in_order(len(images), [len(passed) - 1 for passed in times], max_batch)
         for repeat in range(repeats)
     )
     for rows, x in run_trajectories(
-        denoiser, model.schedule, sampler, waiting, images.device, max_batch
+        denoiser, model.schedule, sampler, waiting, images.device, max_batch, exact
     ):
         number = torch.tensor(rows)
         yield number // slots, number % slots, model.from_model(x)
