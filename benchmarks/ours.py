@@ -42,10 +42,12 @@ class OurScorer:
         self, model: DiffusionModel, grid: Grid, images: int, *, compiled: bool, precision: str
     ) -> None:
         self.model, self.grid, self.precision = model, grid, precision
+        self.sampler = SAMPLERS["ddim"]  # that of the reference loop
         rows = best_rows(model.activation_values, CPU, precision)
         self.width = batch_width(grid, images, rows)
         network: Any = prepare(model.network, CPU)
         self.network = CompiledForFullBatches(network, self.width) if compiled else network
+        self.exact = model.denoiser(network) if precision == "bf16" else None
         features = find_alexnet_features()
         assert features is not None, "the bench needs the LPIPS weights"
         self.scores: list[Score] = [MeanSquaredError(), PerceptualDifference(features, CPU)]
@@ -60,7 +62,15 @@ class OurScorer:
 
         denoiser = self.model.denoiser(network)
         stream = reconstruct(
-            self.model, denoiser, SAMPLERS["ddim"], self.grid, images, keys, SEED, self.width
+            self.model,
+            denoiser,
+            self.sampler,
+            self.grid,
+            images,
+            keys,
+            SEED,
+            self.width,
+            exact=self.exact,
         )
         values = torch.empty(len(images), len(self.grid.starts), len(self.scores))
         for _ in score_each(self.scores, images, stream, values):

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from diffusion_ood.data.loaders import ImageSet
 from diffusion_ood.diffusion.model import DiffusionModel
+from diffusion_ood.diffusion.samplers import SAMPLERS
 from diffusion_ood.trajectories.grid import BudgetGrid, TimeGrid, calls
 
 SEED = 2
@@ -51,6 +52,9 @@ def exact(
     ours(pixels[:count], keys[:count])
     first_s = time.perf_counter() - begin
     expected, in_fp32, in_bf16 = theirs(pixels, keys, SEED), plain(pixels, keys), ours(pixels, keys)
+    plain.sampler = ours.sampler = SAMPLERS["plms"]  # the default of reconstruct.py
+    plms_in_fp32, plms_in_bf16 = plain(pixels, keys), ours(pixels, keys)
+    plain.sampler = ours.sampler = SAMPLERS["ddim"]
     pixels, keys = pixels[:count], keys[:count]
     times = interleaved(
         {"reference": lambda: theirs(pixels, keys, SEED), "ours": lambda: ours(pixels, keys)},
@@ -68,6 +72,7 @@ def exact(
         "images_compared": compared,
         "fp32_largest_relative_difference": ((in_fp32 - expected) / expected).abs().max().item(),
         "bf16_smallest_spearman": smallest_spearman(in_bf16, expected),
+        "bf16_smallest_spearman_plms": smallest_spearman(plms_in_bf16, plms_in_fp32),
     }
 
 
