@@ -181,7 +181,7 @@ class ComputeOptions:
 
     device: str = option("auto, cpu, cuda, cuda:1, mps, …", default="auto")
     precision: Literal["fp32", "bf16", "fp16"] = option(
-        "of the network's arithmetic", default="fp32"
+        "of the network's arithmetic; where bf16 would show in scores it stays fp32", default="fp32"
     )
     compile: Literal["auto", "on", "off"] = option(
         "torch.compile the network; auto estimates whether the work repays it", default="auto"
