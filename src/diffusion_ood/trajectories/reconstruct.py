@@ -57,11 +57,6 @@ def reconstruct(
         `(n, C, *S)` in [0, 1]. Slot k · repeats + r is repeat r at the start point number k.
     """
     x_0 = model.to_model(images.cpu())
-
-    def noisy(image: int, t: int, repeat: int) -> Tensor:
-        eps = image_noise(x_0.shape[1:], seed, keys[image], CLEAN if shared_noise else t, repeat)
-        return model.schedule.add_noise(x_0[image][None], eps[None], torch.tensor([t]))[0]
-
     starts, slots = grid.starts, len(grid.starts) * repeats
     times = [grid.times(start) for start in starts]  # once, not for every image
     below = [exact_below(model.schedule, sampler, start) for start in starts]
@@ -70,7 +65,7 @@ def reconstruct(
         Trajectory(
             image * slots + k * repeats + repeat,
             times[k],
-            partial(noisy, image, starts[k], repeat),
+            partial(_noisy, model, x_0[image], keys[image], starts[k], repeat, shared_noise, seed),
             classes[image],
             below[k],
         )
@@ -82,3 +77,17 @@ def reconstruct(
     ):
         number = torch.tensor(rows)
         yield number // slots, number % slots, model.from_model(x)
+
+
+def _noisy(
+    model: DiffusionModel,
+    x_0: Tensor,
+    key: str,
+    t: int,
+    repeat: int,
+    shared_noise: bool,
+    seed: int,
+) -> Tensor:
+    """An image `(C, *S)` in the model's range with its own noise of this start point and repeat."""
+    eps = image_noise(x_0.shape, seed, key, CLEAN if shared_noise else t, repeat)
+    return model.schedule.add_noise(x_0[None], eps[None], torch.tensor([t]))[0]
