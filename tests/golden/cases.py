@@ -133,18 +133,18 @@ _MAIN = (
 _MSE = "--scores=mse"
 
 SCORINGS = (
-    _grey("plms", "--num_inference_steps=10", "--inference_skip_factor=2"),
-    _grey("ddim", "--num_inference_steps=8", "--sampler=ddim", patched=False),
+    _grey("plms", "--num_inference_steps=8", "--inference_skip_factor=2"),
+    _grey("ddim", "--num_inference_steps=4", "--sampler=ddim", _MSE, patched=False),
     *(
         _grey(
             name,
-            *(f"--sampler={name}", "--num_inference_steps=6", "--inference_skip_factor=2"),
+            *(f"--sampler={name}", "--num_inference_steps=5", "--inference_skip_factor=2"),
             *("--seed=5", "--first_n_val=8", _MSE),
             patched=False,
         )
         for name in ("dpmpp_2m", "pndm2", "pndm4")
     ),
-    _grey("budget", "--budget=5"),
+    _grey("budget", "--budget=4"),
     _grey("budget_2", "--budget=6", "--budget_steps=2"),
     _grey(
         "budget_repeats",
@@ -175,7 +175,7 @@ SCORINGS = (
 
 def _detect(name: str, scoring: str, *flags: str) -> Detection:
     where = (f"--output_dir={RUNS}", f"--model_name={scoring}")
-    return Detection(name, scoring, ("detect", *where, "--n_bootstrap=100", *flags))
+    return Detection(name, scoring, ("detect", *where, "--n_bootstrap=50", *flags))
 
 
 _REPORT = ("second-report", "--repeat_size=2", "--id_name=cifar10")
@@ -196,7 +196,6 @@ DETECTIONS = (
     ),
     _detect("equal", "ddim", "--target_fpr=0.1"),
     _detect("equal", "budget_repeats"),
-    _detect("equal", "guided", "--n_bootstrap=0"),
     _detect("one_level", "guided", "--headline=feature_l1_local@120", "--z_score=0"),
     Detection("logit", "second", _REPORT),
     Detection("feature", "second", (*_REPORT, "--space=feature")),

@@ -27,7 +27,7 @@ from golden.cases import DETECTIONS, SCORINGS, Detection, Scoring
 TOLERANCE = 1e-6
 FLOOR = 1e-9  # absolute; the smallest scores are about 1e-3
 KEYS = ("filename", "type", "t", "repeat")
-DONE = [scoring for scoring in SCORINGS if scoring.name in ("plms", "budget_repeats", "second")]
+DONE = [scoring for scoring in SCORINGS if scoring.name in ("plms", "budget_repeats", "guided")]
 
 scorings = pytest.mark.parametrize("scoring", SCORINGS, ids=lambda scoring: scoring.name)
 detections = pytest.mark.parametrize(
