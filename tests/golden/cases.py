@@ -145,7 +145,7 @@ SCORINGS = (
         for name in ("dpmpp_2m", "pndm2", "pndm4")
     ),
     _grey("budget", "--budget=4"),
-    _grey("budget_2", "--budget=6", "--budget_steps=2"),
+    _grey("budget_2", "--budget=6", "--budget_steps=2", _MSE),
     _grey(
         "budget_repeats",
         "--budget=6",

@@ -6,16 +6,24 @@ and every key of a JSON file has to be there; there may be more of both. Command
 console's `main` alone, so that modules may move and be renamed. If numbers are meant to change:
 
     PYTHONPATH=src python tests/golden/freeze.py
+
+On one machine the scores are equal to the bit. Elsewhere, or in other batches, float32 is rounded
+otherwise, and the differences that scores are made of let it show: with one trajectory in a network
+call, and with torch's other convolutions, the mean squared error and LPIPS moved by up to 2e-5 of
+themselves, and the classifier's movements by up to 3e-6 (logits) and 4e-5 (features). The
+tolerances are those, rounded up. GOLDEN_STRICT=1 in the environment asks for 1e-6, which the
+machine that froze the numbers reaches.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pandas as pd
@@ -23,11 +31,15 @@ import pytest
 import torch
 from golden import cases
 from golden.cases import DETECTIONS, SCORINGS, Detection, Scoring
+from matplotlib.figure import Figure
 
-TOLERANCE = 1e-6
+STRICT = os.environ.get("GOLDEN_STRICT") == "1"
+TOLERANCE = 1e-6 if STRICT else 3e-5
 FLOOR = 1e-9  # absolute; the smallest scores are about 1e-3
+FLOORS = {} if STRICT else {"logit_l1": 1e-5, "feature_l1": 1e-4}  # they reach 2√3 and 16
 KEYS = ("filename", "type", "t", "repeat")
 DONE = [scoring for scoring in SCORINGS if scoring.name in ("plms", "budget_repeats", "guided")]
+WHOLE = ("plms", "second")  # runs whose new tables are assessed, too
 
 scorings = pytest.mark.parametrize("scoring", SCORINGS, ids=lambda scoring: scoring.name)
 detections = pytest.mark.parametrize(
@@ -44,15 +56,26 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def _blank_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the report's figures empty, since drawing them takes longer than the numbers."""
+
+    def blank(_: Figure, file: IO[str], **__: object) -> None:
+        file.write('<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1 1"/>')
+
+    monkeypatch.setattr(Figure, "savefig", blank)
+
+
 @scorings
 def test_scores_are_the_frozen_ones(scoring: Scoring, place: Path) -> None:
     ood = place / scoring.ood
     shutil.rmtree(ood, ignore_errors=True)
     cases.call(place, scoring.command)
     compare_tables(ood, scoring.expected)
-    for detection in [d for d in DETECTIONS if d.scoring == scoring.name][:1]:
+    if scoring.name in WHOLE:
+        detection = next(d for d in DETECTIONS if d.scoring == scoring.name)
         cases.call(place, detection.command)
-        compare_results(ood, detection.expected)
+        compare_results(ood, detection.expected, FLOOR if STRICT else 1e-3)  # of z-scores
 
 
 @detections
@@ -120,19 +143,20 @@ def compare_tables(ood: Path, expected: Path) -> None:
         keys = [key for key in KEYS if key in wanted]
         pd.testing.assert_frame_equal(found[keys], wanted[keys])
         for column in wanted.columns.drop(keys):
+            floor = next((FLOORS[name] for name in FLOORS if column.startswith(name)), FLOOR)
             np.testing.assert_allclose(
-                found[column], wanted[column], TOLERANCE, FLOOR, err_msg=f"{path}: {column}"
+                found[column], wanted[column], TOLERANCE, floor, err_msg=f"{path}: {column}"
             )
     for path in frozen(expected, "results_*.json"):
         assert_within(cases.read_json(path), cases.read_json(ood / path.name), str(path))
 
 
-def compare_results(ood: Path, expected: Path) -> None:
+def compare_results(ood: Path, expected: Path, floor: float = FLOOR) -> None:
     """Metrics and decisions are equal, and the scores behind these within the tolerance."""
     for path in frozen(expected, "decisions_*.csv"):
         found, wanted = pd.read_csv(ood / path.name), pd.read_csv(path)
         np.testing.assert_allclose(
-            found.pop("score"), wanted.pop("score"), TOLERANCE, FLOOR, err_msg=str(path)
+            found.pop("score"), wanted.pop("score"), 1e-6, floor, err_msg=str(path)
         )
         pd.testing.assert_frame_equal(found, wanted, check_exact=True)
     (metrics,) = frozen(expected, "metrics.csv")
