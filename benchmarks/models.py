@@ -17,7 +17,7 @@ def fresh_model(model_type: str) -> DiffusionModel:
     """A model of random weights: the time does not depend on them."""
     torch.manual_seed(0)
     options = DiffusionOptions(
-        model_type=model_type,  # type: ignore[arg-type] # one of the literals, by the callers above
+        model_type=model_type,
         beta_schedule="scaled_linear",
         beta_start=0.0015,
         beta_end=0.0195,

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from diffusion_ood.diffusion.model import DiffusionModel
-from diffusion_ood.diffusion.samplers import SAMPLERS
 from diffusion_ood.networks.alexnet import find_alexnet_features
+from diffusion_ood.registries import SAMPLERS
 from diffusion_ood.runtime.batching import CompiledForFullBatches
 from diffusion_ood.runtime.device import autocast, best_rows, prepare
 from diffusion_ood.scores.base import Score

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from diffusion_ood.data.loaders import ImageSet
 from diffusion_ood.diffusion.model import DiffusionModel
-from diffusion_ood.diffusion.samplers import SAMPLERS
+from diffusion_ood.registries import SAMPLERS
 from diffusion_ood.trajectories.grid import BudgetGrid, TimeGrid, calls
 
 SEED = 2

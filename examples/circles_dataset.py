@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from diffusion_ood import cli
 from diffusion_ood.commands import get_datasets
-from diffusion_ood.data.sources import SOURCES
 from diffusion_ood.data.sources.base import Parts, Pixels, Place, RawFiles, Source
+from diffusion_ood.registries import SOURCES
 
 SIDE = 32
 
@@ -47,7 +47,7 @@ SOURCE = Source(
 
 def main(data_root: str) -> None:
     """Write the images and splits to a folder."""
-    SOURCES["Circles"] = SOURCE
+    SOURCES.places["Circles"] = f"{__name__}:SOURCE"
     get_datasets.main([f"--data_root={data_root}", "--datasets=Circles"])
 
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from diffusion_ood.diffusion.samplers import SAMPLERS, BatchDenoiser, Sampler
-from diffusion_ood.diffusion.samplers.base import transfer
+from diffusion_ood.diffusion.samplers.base import BatchDenoiser, Sampler, transfer
 from diffusion_ood.diffusion.schedule import NoiseSchedule
+from diffusion_ood.registries import SAMPLERS
 from diffusion_ood.trajectories.engine import Trajectory, run_trajectories
 
 

@@ -11,29 +11,30 @@ import pytest
 
 from diffusion_ood import cli
 from diffusion_ood.errors import UserError
+from diffusion_ood.options.fields import option
 
 
 @dataclass(frozen=True)
 class Options:
     """One option of every kind."""
 
-    folder: Path = cli.option("a path")
-    on: bool = cli.option("100 % on", default=True)
-    off: bool = cli.option("off", default=False)
-    count: int = cli.option("a number", default=3)
-    share: float = cli.option("a share", default=0.5)
-    limit: int | None = cli.option("a number or None", default=None)
-    sides: tuple[int, ...] | None = cli.option("numbers", default=None)
-    files: tuple[Path, ...] = cli.option("paths", default=())
-    names: tuple[str, ...] = cli.option("names", default=("a", "b"))
-    mode: Literal["fast", "slow"] = cli.option("one of two", default="fast")
+    folder: Path = option("a path")
+    on: bool = option("100 % on", default=True)
+    off: bool = option("off", default=False)
+    count: int = option("a number", default=3)
+    share: float = option("a share", default=0.5)
+    limit: int | None = option("a number or None", default=None)
+    sides: tuple[int, ...] | None = option("numbers", default=None)
+    files: tuple[Path, ...] = option("paths", default=())
+    names: tuple[str, ...] = option("names", default=("a", "b"))
+    mode: Literal["fast", "slow"] = option("one of two", default="fast")
 
 
 @dataclass(frozen=True)
 class Others:
     """Another group."""
 
-    seed: int = cli.option("a seed", default=2)
+    seed: int = option("a seed", default=2)
 
 
 def parse(*argv: str) -> Options:

@@ -22,8 +22,8 @@ from documents import ROOT, Line, blocks, commands, lines
 from PIL import Image
 
 from diffusion_ood.commands import console
-from diffusion_ood.data.sources import SOURCES
 from diffusion_ood.data.sources.base import Part, Pixels, Source
+from diffusion_ood.registries import SOURCES
 
 EXCEPTIONS = {
     "make demo": "trains for minutes; tests/newcomer.sh runs it, shortened",

@@ -79,13 +79,13 @@ def build(cls: str, **values: Any) -> Any:
 
 @pytest.mark.parametrize(("cls", "field", "value"), REFUSED)
 def test_an_impossible_value_is_refused_by_its_flag(cls: str, field: str, value: object) -> None:
-    with pytest.raises(UserError, match=f"--{field}"):
+    with pytest.raises(UserError, match=f"`{field}`"):
         build(cls, **{field: value})
 
 
 @pytest.mark.parametrize("name", ["", "a/b", ".."])
 def test_a_data_set_has_the_name_of_one_folder(name: str) -> None:
-    with pytest.raises(UserError, match="--name"):
+    with pytest.raises(UserError, match="`name`"):
         build("DatasetOptions", image_folder=Path("f"), name=name)
 
 

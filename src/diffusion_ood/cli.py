@@ -1,20 +1,23 @@
 """Command lines made from frozen dataclasses: an option is declared once, for every script.
 
 A field of an options class becomes `--field_name`. Its type says how the text is read, its default
-what happens without it, and `option(help, …)` what `--help` prints. Booleans take `--x`, `--no-x`
-and `--x=0|1|True|False`; tuples take values separated by commas, in round brackets or not.
+what happens without it, and `options.fields.option` what `--help` prints and which names or paths
+are allowed. Booleans take `--x`, `--no-x` and `--x=0|1|True|False`; tuples take values separated by
+commas, in round brackets or not. This module and the commands alone know of flags: everything else
+calls options by their names in backticks, which `as_flags` turns into flags.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import re
 import shlex
 import signal
 import sys
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -29,11 +32,6 @@ Options = TypeVar("Options")
 USER_ERROR_EXIT_CODE = 2
 CONSOLE = "diffusion-ood"
 MACHINE_ERROR_EXIT_CODE = 1
-
-
-def option(help: str, *, default: Any = dataclasses.MISSING) -> Any:  # noqa: ANN401 - any field
-    """A dataclass field and the sentence `--help` prints; without a default it is required."""
-    return dataclasses.field(default=default, metadata={"help": help})
 
 
 class CommandLine:
@@ -58,7 +56,8 @@ def parse(
     """Read `argv` (default: the process's own arguments) into one instance of each options class.
 
     Raises:
-        UserError: an unknown flag, a missing one, or a value outside its type or range.
+        UserError: an unknown flag, a missing one, a value outside its type or range, or a path that
+            does not exist where it has to.
     """
     parser = new_parser(description)
     add_options(parser, classes)
@@ -70,6 +69,8 @@ def parse(
         )
         for cls in classes
     }
+    for cls in classes:
+        _refuse_missing(values[cls])
     return CommandLine(values, frozenset(namespace), words)
 
 
@@ -94,6 +95,11 @@ def add_options(parser: argparse.ArgumentParser, classes: Sequence[type]) -> Non
             _add(group, field, hints[field.name])
 
 
+def as_flags(sentence: str) -> str:
+    """A sentence in which options stand in backticks, as `budget`, with their flags instead."""
+    return re.sub(r"`([a-z][a-z0-9_]*)`", r"--\1", sentence)
+
+
 def in_console() -> bool:
     """Whether this process was started as `diffusion-ood COMMAND`, rather than by a script."""
     return Path(sys.argv[0]).stem == CONSOLE
@@ -109,7 +115,8 @@ def run(main: Callable[[], None]) -> None:
         with failures.raised_sigterm():
             main()
     except UserError as error:
-        failures.leave([_printable(sentence) for sentence in error.args], USER_ERROR_EXIT_CODE)
+        sentences = [_printable(as_flags(sentence)) for sentence in error.args]
+        failures.leave(sentences, USER_ERROR_EXIT_CODE)
     except KeyboardInterrupt:
         failures.leave_by_signal(signal.SIGINT)
     except failures.Terminated:
@@ -198,7 +205,8 @@ class _Boolean(argparse.Action):
 def _add(group: argparse._ArgumentGroup, field: dataclasses.Field[Any], hint: object) -> None:
     """Add a field to the parser; absent flags stay out of the namespace, so "given" is known."""
     required = field.default is dataclasses.MISSING
-    help_text = field.metadata["help"].replace("%", "%%")
+    help_text = as_flags(field.metadata["help"]).replace("%", "%%")
+    choices = field.metadata["choices"] and tuple(field.metadata["choices"])
     if not required and field.default not in (None, ()):
         help_text += f" (default: {_show(field.default)})"
     common: dict[str, Any] = {
@@ -219,10 +227,13 @@ def _add(group: argparse._ArgumentGroup, field: dataclasses.Field[Any], hint: ob
     elif typing.get_origin(hint) is tuple:
         (element, *_) = typing.get_args(hint)
         metavar = f"{element.__name__.upper()},…"
-        group.add_argument(name, type=_tuple_reader(element, optional), metavar=metavar, **common)
+        reader = _tuple_reader(element, choices, optional=optional)
+        group.add_argument(name, type=reader, metavar=metavar, **common)
+    elif choices:
+        group.add_argument(name, choices=choices, **common)
     else:
         assert isinstance(hint, type), f"{field.name}: an option of type {hint}"
-        reader = _none_or(hint) if optional and hint in (int, float) else hint
+        reader = _none_or(hint) if optional and hint in (int, float) else _reader(hint)
         action = group.add_argument(name, type=reader, metavar=hint.__name__.upper(), **common)
         if hint is Path:
             action.complete = shtab.FILE  # type: ignore[attr-defined]  # where shtab looks for it
@@ -242,13 +253,36 @@ def _none_or(element: type) -> Callable[[str], Any]:
     return read
 
 
-def _tuple_reader(element: type, optional: bool) -> Callable[[str], Any]:
+def _tuple_reader(
+    element: type, choices: Collection[str] | None, *, optional: bool
+) -> Callable[[str], Any]:
+    one = _reader(element)
+
     def read(text: str) -> tuple[Any, ...] | None:
         if optional and text == "None":
             return None
-        if not isinstance(element, type) or not issubclass(element, (str, Path)):
+        if not issubclass(element, (str, Path)):
             text = text.strip("()[] ")
-        return tuple(element(part.strip()) for part in text.split(",") if part.strip())
+        parts = [part.strip() for part in text.split(",") if part.strip()]
+        for part in parts if choices else ():
+            if part not in (choices or ()):
+                raise argparse.ArgumentTypeError(
+                    f"found {part!r}, expected some of {', '.join(choices or ())}"
+                )
+        return tuple(map(one, parts))
 
     read.__name__ = f"{element.__name__} list"
     return read
+
+
+def _reader(element: type) -> Callable[[str], Any]:
+    """The function that reads one value; a path's `~` is the user's home."""
+    return (lambda text: Path(text).expanduser()) if element is Path else element
+
+
+def _refuse_missing(options: Any) -> None:  # noqa: ANN401 - any options dataclass
+    """Refuse a path that has to exist and does not."""
+    for field in dataclasses.fields(options):
+        path = getattr(options, field.name)
+        if field.metadata["exists"] and path is not None and not path.exists():
+            raise UserError(f"`{field.name}`: {path}: no such file or folder")

@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from diffusion_ood.data.sources import SOURCES, cifar10
+from diffusion_ood.data.sources import cifar10
 from diffusion_ood.data.sources.base import Place
 from diffusion_ood.errors import UserError
+from diffusion_ood.registries import SOURCES
 
 
 def write_batch(

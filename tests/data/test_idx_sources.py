@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from diffusion_ood.data.sources import SOURCES, base, idx
+from diffusion_ood.data.sources import base, idx
 from diffusion_ood.errors import UserError
+from diffusion_ood.registries import SOURCES
 
 IMAGES = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)
 
@@ -91,5 +92,5 @@ def test_a_failed_download_is_one_sentence(tmp_path: Path, monkeypatch: pytest.M
     message = str(caught.value)
     assert "train-images-idx3-ubyte.gz cannot be downloaded (no route to host); put" in message
     assert f"into {tmp_path / 'raw'} and run again" in message
-    assert "--source_dir=FOLDER" in message
+    assert "`source_dir`=FOLDER" in message
     assert "\n" not in message

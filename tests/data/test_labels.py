@@ -31,7 +31,7 @@ def test_texts_are_numbered_in_sorted_order_of_the_training_split():
     [
         ((), 3, "s.csv: found no labels"),
         (("0", "3"), 3, "s.csv, row 3: found the label '3', expected one of the 3 classes 0, 1, 2"),
-        (("a", "b"), 3, "s.csv: found 2 different labels, expected --num_classes 3"),
+        (("a", "b"), 3, "s.csv: found 2 different labels, expected `num_classes` 3"),
         (("-1", "0"), 3, "found 2 different labels"),
     ],
 )

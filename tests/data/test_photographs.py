@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffusion_ood.data.sources import SOURCES, photographs
+from diffusion_ood.data.sources import photographs
 from diffusion_ood.data.sources.base import Pixels, Place
 from diffusion_ood.data.sources.prepare import prepare
 from diffusion_ood.data.splits import read_split
 from diffusion_ood.errors import UserError
+from diffusion_ood.registries import SOURCES
 
 FILES = {
     "Textures": {

@@ -125,7 +125,9 @@ def test_the_known_range_of_stored_values() -> None:
 
 def test_floats_need_a_range_outside_0_to_1(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.array([[-1000.0, 400.0]]))
-    with pytest.raises(UserError, match=r"a\.npy: found values from -1000 to 400, .*--intensity_r"):
+    with pytest.raises(
+        UserError, match=r"a\.npy: found values from -1000 to 400, .*`intensity_range`"
+    ):
         read_image(tmp_path / "a.npy", GREY)
     ranged = ImageOptions(is_grayscale=True, intensity_range=(-1000.0, 1000.0))
     np.testing.assert_array_equal(read_image(tmp_path / "a.npy", ranged), [[[-1000, 400]]])

@@ -5,8 +5,8 @@ import torch
 
 from diffusion_ood.diffusion.denoiser import NetworkDenoiser
 from diffusion_ood.diffusion.guidance import GuidedDenoiser
-from diffusion_ood.diffusion.samplers import SAMPLERS
 from diffusion_ood.diffusion.schedule import build_schedule
+from diffusion_ood.registries import SAMPLERS
 from diffusion_ood.trajectories.engine import Trajectory, run_trajectories
 
 SCHEDULE = build_schedule("linear_beta", 1e-4, 0.02)

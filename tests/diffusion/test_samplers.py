@@ -10,8 +10,8 @@ import math
 import pytest
 import torch
 
-from diffusion_ood.diffusion.samplers import SAMPLERS
 from diffusion_ood.diffusion.schedule import CLEAN, NoiseSchedule, build_schedule
+from diffusion_ood.registries import SAMPLERS
 from diffusion_ood.trajectories.engine import Trajectory, run_trajectories
 
 SCHEDULE = build_schedule("scaled_linear_beta", 0.0015, 0.0195)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from diffusion_ood.networks.unet import SIZES, activation_values, build_unet
+from diffusion_ood.networks.unet import activation_values, build_unet
+from diffusion_ood.registries import SIZES
 
 
 @pytest.mark.parametrize(

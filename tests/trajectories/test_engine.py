@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 import torch
 
-from diffusion_ood.diffusion.samplers import SAMPLERS
 from diffusion_ood.diffusion.schedule import build_schedule
+from diffusion_ood.registries import SAMPLERS
 from diffusion_ood.trajectories.engine import Trajectory, run_trajectories
 from diffusion_ood.trajectories.grid import TimeGrid, calls
 

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from diffusion_ood.diffusion.samplers import SAMPLERS
 from diffusion_ood.diffusion.schedule import CLEAN, build_schedule
+from diffusion_ood.registries import SAMPLERS
 from diffusion_ood.trajectories.engine import Trajectory, run_trajectories
 from diffusion_ood.trajectories.interpolation import encoding_times, slerp
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from diffusion_ood.diffusion.model import DiffusionModel
-from diffusion_ood.diffusion.samplers import SAMPLERS
 from diffusion_ood.diffusion.schedule import CLEAN
 from diffusion_ood.errors import UserError
 from diffusion_ood.options import DiffusionOptions
+from diffusion_ood.registries import SAMPLERS
 from diffusion_ood.trajectories.grid import LevelGrid, network_calls
 from diffusion_ood.trajectories.reconstruct import reconstruct
 

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from diffusion_ood.diffusion.model import DiffusionModel
-from diffusion_ood.diffusion.samplers import SAMPLERS
 from diffusion_ood.diffusion.schedule import build_schedule
 from diffusion_ood.options import DiffusionOptions
+from diffusion_ood.registries import SAMPLERS
 from diffusion_ood.trajectories.grid import BudgetGrid, Grid, TimeGrid
 from diffusion_ood.trajectories.reconstruct import reconstruct
 from diffusion_ood.trajectories.rounding import exact_below, exact_calls

@@ -11,8 +11,8 @@ from PIL import Image
 from torch import Tensor
 
 from diffusion_ood.commands import run_files
-from diffusion_ood.diffusion.samplers import SAMPLERS
 from diffusion_ood.options import ComputeOptions
+from diffusion_ood.registries import SAMPLERS
 from diffusion_ood.runtime import distributed
 from diffusion_ood.runtime.batching import MaybeCompiled
 from diffusion_ood.runtime.device import best_rows, prepare

@@ -54,9 +54,9 @@ def _prepare_folder(options: DatasetOptions, data_root: Path) -> None:
 
 def _prepare_sets(options: DatasetOptions, data_root: Path) -> None:
     """Prepare every set that can be had, then report those that cannot."""
-    from diffusion_ood.data.sources import SOURCES
     from diffusion_ood.data.sources.base import Place
     from diffusion_ood.data.sources.prepare import prepare
+    from diffusion_ood.registries import SOURCES
 
     unknown = [name for name in options.datasets if name not in SOURCES]
     if unknown or not options.datasets:

@@ -13,8 +13,8 @@ from diffusion_ood.data.loaders import ImageSet
 from diffusion_ood.data.splits import Split
 from diffusion_ood.diffusion.denoiser import Denoiser
 from diffusion_ood.diffusion.model import DiffusionModel
-from diffusion_ood.diffusion.samplers import SAMPLERS
 from diffusion_ood.options import ComputeOptions, ReconstructOptions
+from diffusion_ood.registries import SAMPLERS
 from diffusion_ood.runtime.batching import MaybeCompiled
 from diffusion_ood.runtime.device import best_rows, prepare
 from diffusion_ood.scores.classifier import Watch

@@ -20,7 +20,6 @@ from diffusion_ood.data.labels import class_names, class_numbers
 from diffusion_ood.data.loaders import ImageSet
 from diffusion_ood.data.transforms import augmentation
 from diffusion_ood.diffusion.model import DiffusionModel
-from diffusion_ood.diffusion.samplers import SAMPLERS
 from diffusion_ood.diffusion.schedule import CLEAN
 from diffusion_ood.errors import UserError
 from diffusion_ood.networks.unet import add_dropout
@@ -33,6 +32,7 @@ from diffusion_ood.options import (
     TrackOptions,
     TrainOptions,
 )
+from diffusion_ood.registries import SAMPLERS
 from diffusion_ood.runtime import distributed
 from diffusion_ood.runtime.device import prepare
 from diffusion_ood.training.logs import TrainingLogs

@@ -69,7 +69,7 @@ def size_mismatch(path: Path, found: Sequence[int], first: Path, expected: Seque
     found_text, expected_text = (" x ".join(map(str, sides)) for sides in (found, expected))
     return (
         f"{path}: found {found_text} pixels, expected {expected_text} as in {first}; "
-        "give --image_size or --image_roi to make them equal"
+        "give `image_size` or `image_roi` to make them equal"
     )
 
 

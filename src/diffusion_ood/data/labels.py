@@ -25,7 +25,7 @@ def class_names(split: Split, num_classes: int) -> tuple[str, ...]:
         return names
     if len(found) != num_classes:
         raise UserError(
-            f"{split.path}: found {len(found)} different labels, expected --num_classes "
+            f"{split.path}: found {len(found)} different labels, expected `num_classes` "
             f"{num_classes}"
         )
     return tuple(sorted(found))

@@ -149,7 +149,7 @@ def _read(path: Path, options: ImageOptions) -> Array:
 def _open_picture(path: Path) -> Image.Image:
     """Open a picture without decoding it."""
     if path.name.lower().endswith(VOLUME_SUFFIXES):
-        raise UserError(f"{path}: found a volume, expected an image (see --spatial_dimension=3)")
+        raise UserError(f"{path}: found a volume, expected an image (see `spatial_dimension`=3)")
     try:
         picture = Image.open(path, formats=PICTURE_FORMATS)
     except Image.DecompressionBombError as error:
@@ -262,5 +262,5 @@ def _check_floats(path: Path, array: Array, options: ImageOptions) -> None:
     if options.intensity_range is None and (low < 0 or high > 1):
         raise UserError(
             f"{path}: found values from {low:g} to {high:g}, expected 0 to 1; "
-            "give --intensity_range=LOW,HIGH"
+            "give `intensity_range`=LOW,HIGH"
         )

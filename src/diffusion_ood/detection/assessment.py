@@ -146,18 +146,18 @@ def _read_tables(ood_dir: Path, options: DetectOptions) -> Frames:
     known = {"val", "in", PATCHED}
     out_names = list(dict.fromkeys(options.out_data)) or [n for n in found if n not in known]
     if reserved := known & set(out_names):
-        raise UserError(f"--out_data: found {min(reserved)!r}, expected names of OOD sets")
-    makers = {"val": "--validation_ids", "in": "--in_ids"}
+        raise UserError(f"`out_data`: found {min(reserved)!r}, expected names of OOD sets")
+    makers = {"val": "`validation_ids`", "in": "`in_ids`"}
     if options.level_weights == "patched":
-        makers[PATCHED] = "--run_patched"
+        makers[PATCHED] = "`run_patched`"
     for name in (*makers, *out_names):
         if name not in found:
             raise UserError(
                 f"{table_path(ood_dir, name)}: no such score table, expected one made by "
-                f"reconstruct.py with {makers.get(name, '--out_ids')}"
+                f"reconstruct.py with {makers.get(name, '`out_ids`')}"
             )
     if not out_names:
-        raise UserError(f"{ood_dir}: no OOD set, expected one made by reconstruct.py --out_ids")
+        raise UserError(f"{ood_dir}: no OOD set, expected one made by reconstruct.py `out_ids`")
     tables = {name: read_table(table_path(ood_dir, name)) for name in (*makers, *out_names)}
     expected = score_columns(tables["val"])
     for name, table in tables.items():

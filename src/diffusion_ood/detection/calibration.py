@@ -155,7 +155,7 @@ def select_t(table: pd.DataFrame, min_t: int, max_t: int, t_skip: int) -> pd.Dat
     kept = [t for t in distinct if min_t <= t <= max_t][::t_skip]
     if not kept:
         raise UserError(
-            f"--min_t {min_t}, --max_t {max_t}: none of the start points lies there, "
+            f"`min_t` {min_t}, `max_t` {max_t}: none of the start points lies there, "
             f"expected some of {distinct[0]} to {distinct[-1]}"
         )
     return table[table["t"].isin(kept)]

@@ -72,7 +72,7 @@ def too_few_validation_images(num_val: int, target_fpr: float) -> str | None:
     if 1 / (num_val + 1) <= target_fpr:
         return None
     return (
-        f"{num_val} validation images cannot support --target_fpr {target_fpr:g}: the smallest "
+        f"{num_val} validation images cannot support `target_fpr` {target_fpr:g}: the smallest "
         f"possible p-value is {1 / (num_val + 1):.2g}, so no image is ever called OOD; at least "
         f"{math.ceil(1 / target_fpr) - 1} are needed"
     )

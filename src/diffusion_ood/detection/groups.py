@@ -24,7 +24,7 @@ def read_groups(path: Path) -> dict[str, list[str]]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"--groups: {path}: no such file") from None
+        raise UserError(f"`groups`: {path}: no such file") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not a YAML file: {str(error).splitlines()[0]}") from None
     groups: dict[str, Any] = dict(content) if isinstance(content, Mapping) else {"": None}

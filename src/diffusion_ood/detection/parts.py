@@ -136,7 +136,7 @@ def merge_parts(path: Path, filenames: Sequence[str], rows_per_image: int) -> in
     """Join the finished table and all parts into `path`, ordered by `filenames`, t and repeat.
 
     The table then holds exactly `filenames`. Finished images that are not among them (an earlier
-    run had a larger `--first_n`) move to the spare part, where the next run that wants them finds
+    run had a larger `first_n`) move to the spare part, where the next run that wants them finds
     them. One process calls this, after all writers are closed.
 
     Returns:
@@ -221,7 +221,7 @@ def _claim(path: Path, fingerprint: Mapping[str, object], facts: Mapping[str, ob
     companion = json.loads(json.dumps({"fingerprint": fingerprint, "facts": facts}))
     rows_exist = any(f.exists() and f.stat().st_size for f in (path, *_parts(path)))
     found = read_companion(path)
-    remedy = f"delete {path.stem}.* here and in parts/, or use another --model_name"
+    remedy = f"delete {path.stem}.* here and in parts/, or use another `model_name`"
     if rows_exist and found is None:
         raise UserError(f"{path.with_suffix('.json')}: missing beside its score table; {remedy}")
     if rows_exist and found is not None:

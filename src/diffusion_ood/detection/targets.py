@@ -58,5 +58,5 @@ def _headline(names: Sequence[str], asked: str | None) -> str:
     if asked is None:
         return next((name for name in HEADLINES if name in names), names[0])
     if asked not in names:
-        raise UserError(f"--headline: found {asked!r}, expected one of {', '.join(names)}")
+        raise UserError(f"`headline`: found {asked!r}, expected one of {', '.join(names)}")
     return asked

@@ -84,11 +84,11 @@ def _from_path(path: Path) -> Weights:
     try:
         return _checked(torch.load(path, map_location="cpu", weights_only=True))
     except FileNotFoundError as error:
-        raise UserError(f"--lpips_weights: {path}: found no such file") from error
+        raise UserError(f"`lpips_weights`: {path}: found no such file") from error
     except Exception as error:  # whatever torch.load meets in a file that is something else
         reason = str(error).split("\n")[0]
         raise UserError(
-            f"--lpips_weights: {path}: expected torchvision's AlexNet weights; {reason}"
+            f"`lpips_weights`: {path}: expected torchvision's AlexNet weights; {reason}"
         ) from error
 
 

@@ -72,15 +72,15 @@ def find_inception(path: Path | None = None) -> Path:
     """
     if path is not None:
         if not path.is_file():
-            raise UserError(f"--inception_weights: {path}: no such file")
+            raise UserError(f"`inception_weights`: {path}: no such file")
         return path
     cache = Path(torch.hub.get_dir()) / "checkpoints"
     for name in (FID_FILE, TORCHVISION_FILE):
         if (cache / name).is_file():
             return cache / name
     raise UserError(
-        f"--features inception: found neither {FID_FILE} of pytorch-fid nor torchvision's "
-        f"{TORCHVISION_FILE} in {cache}; put one there, or say where it is with --inception_weights"
+        f"`features` inception: found neither {FID_FILE} of pytorch-fid nor torchvision's "
+        f"{TORCHVISION_FILE} in {cache}; put one there, or say where it is with `inception_weights`"
     )
 
 

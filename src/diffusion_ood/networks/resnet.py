@@ -9,16 +9,17 @@ from torch import Tensor, nn
 
 from diffusion_ood.networks.backend import ResNet
 from diffusion_ood.networks.batch_norm import normalise_globally
+from diffusion_ood.registries import CLASSIFIERS
 
 # resnet18 is OpenOOD's `resnet18_32x32`; narrow has an eighth of its channels, for a CPU.
-CHANNELS = {"resnet18": (64, 128, 256, 512), "narrow": (8, 16, 32, 64)}
+RESNET18, NARROW = (64, 128, 256, 512), (8, 16, 32, 64)
 
 
 class Classifier(nn.Module):
     """A ResNet-18 (He et al. 2016) with a 3 × 3 stem of stride 1, on images in [0, 1].
 
     Args:
-        classifier_type: a key of `CHANNELS`.
+        classifier_type: a key of `registries.CLASSIFIERS`.
         image_shape: `(C, *S)` of one image.
         num_classes: K.
     """
@@ -31,7 +32,7 @@ class Classifier(nn.Module):
     ) -> None:
         super().__init__()
         channels, *sides = image_shape
-        widths = CHANNELS[classifier_type]
+        widths: tuple[int, ...] = CLASSIFIERS[classifier_type]
         self.resnet: Any = ResNet(
             block="basic",
             layers=[2, 2, 2, 2],

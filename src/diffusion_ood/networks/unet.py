@@ -15,6 +15,7 @@ from diffusion_ood.networks.ends import exact_ends
 from diffusion_ood.networks.fused import fuse
 from diffusion_ood.networks.group_norm import normalise_by_channel
 from diffusion_ood.networks.silu import activate_in_bf16
+from diffusion_ood.registries import SIZES
 
 
 @dataclass(frozen=True)
@@ -35,17 +36,16 @@ class UNetSize:
 
 # small and big are those of Graham et al. (2023); tiny has 1.1 million parameters, for a CPU;
 # ddim32 is the U-Net of Ho et al. (2020) and DDIM for CIFAR10, of 35.7 million parameters.
-SIZES = {
-    "tiny": UNetSize((32, 64, 64), (False, False, True), 1, 64),
-    "small": UNetSize((128, 256, 256), (False, False, True), 1, 256),
-    "big": UNetSize((256, 512, 768), (True, True, True), 2, 256),
-    "ddim32": UNetSize((128, 256, 256, 256), (False, True, False, False), 2, 256, True),
-}
+TINY = UNetSize((32, 64, 64), (False, False, True), 1, 64)
+SMALL = UNetSize((128, 256, 256), (False, False, True), 1, 256)
+BIG = UNetSize((256, 512, 768), (True, True, True), 2, 256)
+DDIM32 = UNetSize((128, 256, 256, 256), (False, True, False, False), 2, 256, True)
 
 
 def activation_values(model_type: str, image_shape: tuple[int, ...]) -> int:
     """Numbers in the activation of one image `(C, *S)` at its full size."""
-    return SIZES[model_type].channels[0] * math.prod(image_shape[1:])
+    channels: int = SIZES[model_type].channels[0]
+    return channels * math.prod(image_shape[1:])
 
 
 def build_unet(
@@ -62,12 +62,12 @@ def build_unet(
     Raises:
         UserError: a side that the U-Net's levels cannot halve.
     """
-    size = SIZES[model_type]
+    size: UNetSize = SIZES[model_type]
     channels, *sides = image_shape
     if any(side % size.stride for side in sides):
         raise UserError(
-            f"--model_type {model_type}: found images of {' × '.join(map(str, sides))} pixels, "
-            f"expected sides that are multiples of {size.stride}; give --image_size or --image_roi"
+            f"`model_type` {model_type}: found images of {' × '.join(map(str, sides))} pixels, "
+            f"expected sides that are multiples of {size.stride}; give `image_size` or `image_roi`"
         )
     network = diffusion_unet(
         channels=size.channels,

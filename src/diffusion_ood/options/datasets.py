@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from diffusion_ood.cli import option
 from diffusion_ood.errors import UserError
 from diffusion_ood.options.checks import MAX_WORKERS, at_least, at_most, folder_name, share
+from diffusion_ood.options.fields import option
+from diffusion_ood.registries import SOURCES
 
 
 @dataclass(frozen=True)
@@ -18,24 +19,27 @@ class DatasetOptions:
     datasets: tuple[str, ...] = option(
         "which to prepare; MNIST5k and PhotoPatches need no download",
         default=("MNIST", "FashionMNIST", "CIFAR10", "SVHN", "CelebA"),
+        choices=SOURCES,
     )
     download_celeba: bool = option(
         "download CelebA; without, its files are expected in data_root/CelebA/raw", default=True
     )
     source_dir: Path | None = option(
-        "folder of raw files to take instead of downloading them", default=None
+        "folder of raw files to take instead of downloading them", default=None, exists=True
     )
     image_folder: Path | None = option(
-        "make splits of this folder of images instead; they stay where they are", default=None
+        "make splits of this folder of images instead; they stay where they are",
+        default=None,
+        exists=True,
     )
-    name: str | None = option("name of the data set that --image_folder makes", default=None)
+    name: str | None = option("name of the data set that `image_folder` makes", default=None)
     group_by: str | None = option(
-        "regular expression on a file's path below --image_folder whose first group (or whole "
+        "regular expression on a file's path below `image_folder` whose first group (or whole "
         "match) names the patient; a patient's images share one split",
         default=None,
     )
     test_fraction: float = option(
-        "share of --image_folder that tests; 1 makes a test split alone, as an OOD set needs",
+        "share of `image_folder` that tests; 1 makes a test split alone, as an OOD set needs",
         default=0.2,
     )
     seed: int = option("seed of the division into splits", default=2)
@@ -46,10 +50,10 @@ class DatasetOptions:
         at_most("num_workers", self.num_workers, MAX_WORKERS)
         at_least("seed", self.seed, 0)
         if (self.image_folder is None) != (self.name is None):
-            raise UserError("--image_folder, --name: found one, expected both or neither")
+            raise UserError("`image_folder`, `name`: found one, expected both or neither")
         if self.name is not None:
             folder_name("name", self.name)
         if self.group_by is not None and self.image_folder is None:
-            raise UserError("--group_by: found without --image_folder, expected both")
+            raise UserError("`group_by`: found without `image_folder`, expected both")
         if self.test_fraction != 1:
             share("test_fraction", self.test_fraction)

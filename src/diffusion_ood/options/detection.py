@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from diffusion_ood.cli import option
 from diffusion_ood.errors import UserError
 from diffusion_ood.options.checks import MAX_RESAMPLES, at_least, at_most, positive, share
+from diffusion_ood.options.fields import option
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class DetectOptions:
     level_weights: Literal["equal", "highest", "patched"] = option(
         "how much the z-score of each score and start point counts: all the same; of each image "
         "only the quarter of its start points that are most unusual; or so that validation images "
-        "are best told from the same with foreign patches (reconstruct.py --run_patched)",
+        "are best told from the same with foreign patches (reconstruct.py `run_patched`)",
         default="equal",
     )
     headline: str | None = option(
@@ -37,6 +37,7 @@ class DetectOptions:
     groups: Path | None = option(
         "YAML file of groups of OOD sets, whose means are reported: near: [CIFAR100, TinyImageNet]",
         default=None,
+        exists=True,
     )
     target_fpr: float = option(
         "share of in-distribution images that may be called OOD", default=0.05
@@ -52,5 +53,5 @@ class DetectOptions:
         share("target_fpr", self.target_fpr)
         if self.level_weights != "equal" and not self.z_score:
             raise UserError(
-                "--level_weights: means nothing with --z_score=0; leave one of them out"
+                "`level_weights`: means nothing with `z_score`=0; leave one of them out"
             )

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from diffusion_ood.cli import option
 from diffusion_ood.errors import UserError
 from diffusion_ood.options.checks import MAX_WORKERS, at_least, at_most, folder_name, positive
+from diffusion_ood.options.fields import option
+from diffusion_ood.registries import CLASSIFIERS, SIZES
 
 BetaSchedule = Literal[
     "linear", "scaled_linear", "cosine", "linear_beta", "scaled_linear_beta", "sigmoid_beta"
@@ -20,7 +21,6 @@ PredictionType = Literal["epsilon", "sample", "v_prediction"]
 # Of this process; torch warns of more decoding processes than these.
 CPUS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 MAX_SIDES = {2: 10_000, 3: 1_000}  # of images, of volumes
-ModelType = Literal["tiny", "small", "big", "ddim32"]
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class ImageOptions:
     is_grayscale: bool = option("one channel instead of three", default=False)
     spatial_dimension: int = option("2 for images, 3 for volumes", default=2)
     image_size: int | None = option(
-        "resize every side to this many pixels, after --image_roi", default=None
+        "resize every side to this many pixels, after `image_roi`", default=None
     )
     image_roi: tuple[int, ...] | None = option(
         "crop the centre to these sides, -1 keeps a side: 160,-1", default=None
@@ -64,7 +64,7 @@ class ImageOptions:
 
     def __post_init__(self) -> None:
         if self.spatial_dimension not in (2, 3):
-            raise UserError(f"--spatial_dimension: found {self.spatial_dimension}, expected 2 or 3")
+            raise UserError(f"`spatial_dimension`: found {self.spatial_dimension}, expected 2 or 3")
         if self.image_size is not None:
             positive("image_size", self.image_size)
             at_most("image_size", self.image_size, MAX_SIDES[self.spatial_dimension])
@@ -73,14 +73,14 @@ class ImageOptions:
             len(roi) != self.spatial_dimension or any(s == 0 or s < -1 for s in roi)
         ):
             raise UserError(
-                f"--image_roi: found {roi}, expected {self.spatial_dimension} sides, "
+                f"`image_roi`: found {roi}, expected {self.spatial_dimension} sides, "
                 "each at least 1 or -1"
             )
         limits = self.intensity_range
         if limits is not None and (
             len(limits) != 2 or not -math.inf < limits[0] < limits[1] < math.inf
         ):
-            raise UserError(f"--intensity_range: found {limits}, expected LOW,HIGH with LOW < HIGH")
+            raise UserError(f"`intensity_range`: found {limits}, expected LOW,HIGH with LOW < HIGH")
 
     @property
     def channels(self) -> int:
@@ -114,10 +114,11 @@ class LoadingOptions:
 class DiffusionOptions:
     """The diffusion model: what is stored in the checkpoint and never changes after training."""
 
-    model_type: ModelType = option(
+    model_type: str = option(
         "size of the U-Net; tiny has about a million parameters, ddim32 is the one of DDIM for "
         "images of 32 pixels",
         default="small",
+        choices=SIZES,
     )
     prediction_type: PredictionType = option(
         "what the network predicts: ε, x_0 or v", default="epsilon"
@@ -132,7 +133,7 @@ class DiffusionOptions:
         default=0,
     )
     data_range: Literal["01", "pm1"] = option(
-        "range that the model sees images in, before --b_scale: 0 to 1, or -1 to 1", default="01"
+        "range that the model sees images in, before `b_scale`: 0 to 1, or -1 to 1", default="01"
     )
     b_scale: float = option("factor on the images before noise is added (Chen 2023)", default=1.0)
     snr_shift: float = option(
@@ -146,17 +147,17 @@ class DiffusionOptions:
         object.__setattr__(self, "beta_schedule", name)
         at_least("num_classes", self.num_classes, 0)
         if self.num_classes == 1:
-            raise UserError("--num_classes: found 1, expected at least 2, or 0 for none")
+            raise UserError("`num_classes`: found 1, expected at least 2, or 0 for none")
         positive("b_scale", self.b_scale)
         positive("snr_shift", self.snr_shift)
         if not 0 < self.beta_start <= self.beta_end < 1:
             raise UserError(
-                f"--beta_start, --beta_end: found {self.beta_start}, {self.beta_end}, "
+                f"`beta_start`, `beta_end`: found {self.beta_start}, {self.beta_end}, "
                 "expected 0 < beta_start <= beta_end < 1"
             )
         if self.simplex_noise:
             raise UserError(
-                "--simplex_noise: not available, since every sampler of this package assumes "
+                "`simplex_noise`: not available, since every sampler of this package assumes "
                 "Gaussian noise; leave it out or give 0"
             )
 
@@ -165,9 +166,10 @@ class DiffusionOptions:
 class ClassifierOptions:
     """The classifier: what is stored in its checkpoint and never changes after training."""
 
-    classifier_type: Literal["resnet18", "narrow"] = option(
+    classifier_type: str = option(
         "ResNet-18 for small images, or the same with an eighth of its channels, for a CPU",
         default="resnet18",
+        choices=CLASSIFIERS,
     )
     num_classes: int = option("number of classes in the split's second column", default=10)
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from diffusion_ood.cli import option
 from diffusion_ood.errors import UserError
 from diffusion_ood.options.checks import (
     MAX_BATCH,
@@ -17,6 +16,8 @@ from diffusion_ood.options.checks import (
     count,
     positive,
 )
+from diffusion_ood.options.fields import option
+from diffusion_ood.registries import SAMPLERS
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class ReconstructOptions:
     run_out: bool = option("score the out-of-distribution sets", default=True)
     run_patched: bool = option(
         "score the validation images with a patch of another of them too, for "
-        "ood_detection.py --level_weights=patched",
+        "ood_detection.py `level_weights`=patched",
         default=False,
     )
     first_n_val: int | None = option("score the first N validation images alone", default=None)
@@ -47,12 +48,14 @@ class ReconstructOptions:
         default=None,
     )
     budget_steps: int = option(
-        "spend --budget on fewer noise levels, with so many steps from each, of equal length in "
+        "spend `budget` on fewer noise levels, with so many steps from each, of equal length in "
         "log-SNR",
         default=1,
     )
-    sampler: Literal["plms", "ddim", "dpmpp_2m", "pndm2", "pndm4"] | None = option(
-        "how a trajectory steps down (default: plms; dpmpp_2m with --budget)", default=None
+    sampler: str | None = option(
+        "how a trajectory steps down (default: plms; dpmpp_2m with `budget`)",
+        default=None,
+        choices=SAMPLERS,
     )
     levels: tuple[int, ...] = option(
         "start from these noise levels alone, with the same noise at all of them, and step to the "
@@ -61,12 +64,14 @@ class ReconstructOptions:
     )
     repeats: int = option("draws of noise at each start point", default=1)
     scores: tuple[str, ...] = option(
-        "how to measure: mse, perceptual; with --classifier_checkpoint logit_l1, feature_l1 (how "
+        "how to measure: mse, perceptual; with `classifier_checkpoint` logit_l1, feature_l1 (how "
         "far the classifier's outputs move), msp, maxlogit, energy (of the image alone)",
         default=("mse", "perceptual"),
     )
     classifier_checkpoint: Path | None = option(
-        "checkpoint of train_classifier.py, for scores and for --labels pred", default=None
+        "checkpoint of train_classifier.py, for scores and for `labels` pred",
+        default=None,
+        exists=True,
     )
     labels: Literal["none", "pred", "true"] = option(
         "class that a class-conditional model is told: none, the one that the classifier predicts "
@@ -95,7 +100,7 @@ class ReconstructOptions:
         default=4,
     )
     lpips_weights: Path | None = option(
-        "file of AlexNet's convolution weights for LPIPS", default=None
+        "file of AlexNet's convolution weights for LPIPS", default=None, exists=True
     )
     seed: int = option("seed of the noise", default=2)
 
@@ -114,9 +119,9 @@ class ReconstructOptions:
         positive("budget_steps", self.budget_steps)
         at_least("guidance", self.guidance, 0)
         if self.guidance and self.labels == "none":
-            raise UserError("--guidance: means nothing with --labels none, expected pred or true")
+            raise UserError("`guidance`: means nothing with `labels` none, expected pred or true")
         if self.labels == "pred" and self.classifier_checkpoint is None:
-            raise UserError("--labels pred: found no --classifier_checkpoint, expected one")
+            raise UserError("`labels` pred: found no `classifier_checkpoint`, expected one")
 
     @property
     def solver(self) -> str:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from diffusion_ood.cli import option
 from diffusion_ood.options.checks import (
     MAX_SAMPLES,
     any_seed,
@@ -15,6 +14,8 @@ from diffusion_ood.options.checks import (
     count,
     positive,
 )
+from diffusion_ood.options.fields import option
+from diffusion_ood.registries import SAMPLERS
 
 
 @dataclass(frozen=True)
@@ -41,27 +42,29 @@ class SampleOptions:
         "names of the classes to draw in turn, of a model with classes; default: all", default=()
     )
     num_inference_steps: int = option("steps of the whole time grid", default=50)
-    sampler: Literal["ddim", "plms", "dpmpp_2m", "pndm2", "pndm4"] = option(
-        "how a trajectory steps down the grid", default="ddim"
-    )
+    sampler: str = option("how a trajectory steps down the grid", default="ddim", choices=SAMPLERS)
     eval_checkpoint: str = option("best, last, or the path of a checkpoint", default="best")
     classifier_checkpoint: Path | None = option(
         "checkpoint of train_classifier.py; says how often it sees the class asked for",
         default=None,
+        exists=True,
     )
     reference_ids: Path | None = option(
-        "split CSV of real images; says the Fréchet distance of --features to them", default=None
+        "split CSV of real images; says the Fréchet distance of `features` to them", default=None
     )
     features: Literal["classifier", "alexnet", "inception"] = option(
         "network whose features are compared; the FID is of inception's", default="classifier"
     )
     inception_weights: Path | None = option(
-        "file of Inception's weights for --features inception, pytorch-fid's or torchvision's; "
+        "file of Inception's weights for `features` inception, pytorch-fid's or torchvision's; "
         "default: the one in torch's cache",
         default=None,
+        exists=True,
     )
     lpips_weights: Path | None = option(
-        "file of AlexNet's convolution weights for --features alexnet", default=None
+        "file of AlexNet's convolution weights for `features` alexnet",
+        default=None,
+        exists=True,
     )
     max_batch: int | None = option(
         "samples in one network call; bounds the memory (default: 256; on a CPU as many as its "
@@ -82,13 +85,13 @@ class SampleOptions:
 class InterpolationOptions:
     """Interpolation: between which images, by which steps, and where the pictures go."""
 
-    checkpoint: Path = option("checkpoint of train_ddpm.py")
+    checkpoint: Path = option("checkpoint of train_ddpm.py", exists=True)
     image_ids: Path = option("split CSV of the images; each is paired with the next one")
     num_pairs: int = option("pairs of images, the first ones of the split", default=16)
     image_path: Path = option("folder of the pictures", default=Path("interpolation"))
     num_inference_steps: int = option("steps of the whole time grid", default=50)
-    sampler: Literal["ddim", "pndm2", "pndm4"] = option(
-        "how a trajectory steps up and down the grid", default="ddim"
+    sampler: str = option(
+        "how a trajectory steps up and down the grid", default="ddim", choices=SAMPLERS
     )
     max_batch: int | None = option(
         "rows in one network call; bounds the memory (default: 256; on a CPU as many as its "

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from diffusion_ood.cli import option
 from diffusion_ood.options.checks import MAX_REPEATS, count, folder_name, positive
+from diffusion_ood.options.fields import option
 
 TEMP = Path("temp")
 SCORED = TEMP / "sample_ood"
@@ -41,7 +41,9 @@ class MainOptions:
         "folder of the pictures of base_fid and interpolation", default=TEMP / "sample"
     )
     model_path: Path | None = option(
-        "checkpoint of the diffusion model; default: the best in --train_path", default=None
+        "checkpoint of the diffusion model; default: the best in `train_path`",
+        default=None,
+        exists=True,
     )
     disc_path: Path | None = option(
         "checkpoint of the classifier; default: temp/model/res18_<model_name>.pth", default=None

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Literal
 
-from diffusion_ood.cli import option
 from diffusion_ood.errors import UserError
+from diffusion_ood.options.fields import option
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,6 @@ class TrackOptions:
     def __post_init__(self) -> None:
         if self.tracker == "mlflow" and not all(map(find_spec, ("mlflow", "sqlalchemy"))):
             raise UserError(
-                "--tracker mlflow: MLflow is not installed, expected "
+                "`tracker` mlflow: MLflow is not installed, expected "
                 "pip install mlflow-skinny sqlalchemy alembic"
             )

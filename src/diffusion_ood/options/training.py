@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from diffusion_ood.cli import option
 from diffusion_ood.errors import UserError
 from diffusion_ood.options.checks import MAX_FLOAT, any_seed, at_least, at_most, positive
+from diffusion_ood.options.fields import option
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class TrainOptions(FitOptions):
     """Training."""
 
     lr_schedule: Literal["constant", "cosine"] = option(
-        "cosine falls to zero over --n_epochs", default="constant"
+        "cosine falls to zero over `n_epochs`", default="constant"
     )
     warmup_steps: int = option("steps in which the learning rate rises from 0", default=0)
     grad_clip: float = option(
@@ -61,7 +61,7 @@ class TrainOptions(FitOptions):
         default=False,
     )
     label_dropout: float = option(
-        "share of images whose class is hidden, which guidance needs; with --num_classes",
+        "share of images whose class is hidden, which guidance needs; with `num_classes`",
         default=0.1,
     )
     flip: bool = option(
@@ -85,10 +85,10 @@ class TrainOptions(FitOptions):
         for name in ("ema_decay", "res_dropout"):
             value = getattr(self, name)
             if not 0 <= value < 1:
-                raise UserError(f"--{name}: found {value}, expected 0 <= {name} < 1")
+                raise UserError(f"`{name}`: found {value}, expected 0 <= {name} < 1")
         if not 0 <= self.label_dropout <= 1:
             raise UserError(
-                f"--label_dropout: found {self.label_dropout}, expected a share from 0 to 1"
+                f"`label_dropout`: found {self.label_dropout}, expected a share from 0 to 1"
             )
 
 

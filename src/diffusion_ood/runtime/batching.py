@@ -73,7 +73,7 @@ class MaybeCompiled:
     ) -> None:
         possible = compiler_is_there(device)
         if mode == "on" and not possible:
-            raise UserError(f"--compile on: found no compiler for {device}; use auto or off")
+            raise UserError(f"`compile` on: found no compiler for {device}; use auto or off")
         self._network = network
         self._batch = batch
         self._device = device

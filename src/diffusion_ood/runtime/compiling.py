@@ -36,7 +36,7 @@ class CompileDecision:
     def __init__(self, mode: str, device: torch.device, precision: str) -> None:
         possible = compiler_is_there(device)
         if mode == "on" and not possible:
-            raise UserError(f"--compile on: found no compiler for {device}; use auto or off")
+            raise UserError(f"`compile` on: found no compiler for {device}; use auto or off")
         self.at_once = mode == "on"
         self._device = device
         self._precision = precision

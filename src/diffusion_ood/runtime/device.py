@@ -45,7 +45,7 @@ def pick_device(name: str = "auto", local_rank: int = 0) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).split("\n")[0]
         raise UserError(
-            f"--device: found {name!r}, which this machine cannot use; {reason}"
+            f"`device`: found {name!r}, which this machine cannot use; {reason}"
         ) from error
     if device.type == "cuda":
         _as_exact_as_elsewhere()

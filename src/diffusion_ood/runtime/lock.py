@@ -61,7 +61,7 @@ def _take(folder: Path) -> int:
             os.close(descriptor)
             raise UserError(
                 f"{folder}: {holder or 'another process'} is at work there; wait until it has "
-                "ended, or use another --model_name"
+                "ended, or use another `model_name`"
             ) from None
     script = Path(sys.argv[0]).name
     os.ftruncate(descriptor, 0)

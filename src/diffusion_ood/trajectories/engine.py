@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from diffusion_ood.diffusion.denoiser import Denoiser
-from diffusion_ood.diffusion.samplers import NEVER, BatchDenoiser, Sampler
+from diffusion_ood.diffusion.samplers.base import NEVER, BatchDenoiser, Sampler
 from diffusion_ood.diffusion.schedule import NoiseSchedule
 
 EXACT_SHARE = 8

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import torch
 
-from diffusion_ood.diffusion.samplers import Sampler
+from diffusion_ood.diffusion.samplers.base import Sampler
 from diffusion_ood.diffusion.schedule import CLEAN, NoiseSchedule
 from diffusion_ood.errors import UserError
 
@@ -35,7 +35,7 @@ def network_calls(grid: Grid, sampler: Sampler) -> int:
 
 @dataclass(frozen=True)
 class TimeGrid:
-    """The grid of `--num_inference_steps` on T training times, and every N-th start point of it.
+    """The grid of `num_inference_steps` on T training times, and every N-th start point of it.
 
     The start points are r, 2r, …, with the stride r = T // steps and the last one no later than
     T − 1. A trajectory goes down from its start point through the multiples of r and ends at t = 0,
@@ -49,7 +49,7 @@ class TimeGrid:
     def __post_init__(self) -> None:
         if self.num_inference_steps > self.num_timesteps:
             raise UserError(
-                f"--num_inference_steps: found {self.num_inference_steps}, "
+                f"`num_inference_steps`: found {self.num_inference_steps}, "
                 f"expected at most the model's {self.num_timesteps} training steps"
             )
 
@@ -93,12 +93,12 @@ class BudgetGrid:
     def __post_init__(self) -> None:
         if not 0 < self.num_levels <= self._num_times:
             raise UserError(
-                f"--budget: found calls for {self.num_levels} noise levels, expected 1 to "
+                f"`budget`: found calls for {self.num_levels} noise levels, expected 1 to "
                 f"{self._num_times}, the training steps that leave a tenth of the image"
             )
         if self.num_steps > self.schedule.num_timesteps:
             raise UserError(
-                f"--budget_steps: found {self.num_steps}, "
+                f"`budget_steps`: found {self.num_steps}, "
                 f"expected at most the model's {self.schedule.num_timesteps} training steps"
             )
 
@@ -140,12 +140,12 @@ class LevelGrid:
         last = self.num_timesteps - 1
         if not self.starts or not all(0 <= level <= last for level in self.levels):
             raise UserError(
-                f"--levels: found {','.join(map(str, self.levels))}, expected times from 0 to "
+                f"`levels`: found {','.join(map(str, self.levels))}, expected times from 0 to "
                 f"{last}, at least one of them above 0"
             )
         if self.num_inference_steps > self.num_timesteps:
             raise UserError(
-                f"--num_inference_steps: found {self.num_inference_steps}, "
+                f"`num_inference_steps`: found {self.num_inference_steps}, "
                 f"expected at most the model's {self.num_timesteps} training steps"
             )
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from diffusion_ood.diffusion.denoiser import Denoiser
 from diffusion_ood.diffusion.model import DiffusionModel
-from diffusion_ood.diffusion.samplers import Sampler
+from diffusion_ood.diffusion.samplers.base import Sampler
 from diffusion_ood.diffusion.schedule import CLEAN
 from diffusion_ood.trajectories.engine import Trajectory, run_trajectories
 from diffusion_ood.trajectories.grid import Grid

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import torch
 
-from diffusion_ood.diffusion.samplers import Sampler
+from diffusion_ood.diffusion.samplers.base import Sampler
 from diffusion_ood.diffusion.schedule import NoiseSchedule
 from diffusion_ood.trajectories.grid import Grid
 

@@ -108,7 +108,7 @@ def missing(place: Place, names: Sequence[str], reason: str) -> UserError:
     """The sentence about files that cannot be had: which, where to put them, how to go on."""
     return UserError(
         f"{place.name}: {reason}; put {', '.join(names)} into {place.raw_dir} and run again, "
-        "or give the folder that holds them with --source_dir=FOLDER"
+        "or give the folder that holds them with `source_dir`=FOLDER"
     )
 
 

@@ -107,11 +107,11 @@ def _group(folder: Path, image: str, pattern: str) -> str:
         found = re.search(pattern, image)
     except re.error as error:
         raise UserError(
-            f"--group_by: found {pattern!r}, not a regular expression ({error})"
+            f"`group_by`: found {pattern!r}, not a regular expression ({error})"
         ) from None
     group = found and (found[1] if found.re.groups else found[0])
     if not group:
-        raise UserError(f"{folder / image}: --group_by={pattern} finds no group in {image}")
+        raise UserError(f"{folder / image}: `group_by`={pattern} finds no group in {image}")
     return group
 
 

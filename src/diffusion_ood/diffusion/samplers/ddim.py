@@ -30,3 +30,6 @@ class DDIM:
         """Song et al. (2021), equation 12 with η = 0."""
         eps = denoiser(x_t, t)
         return transfer(schedule, x_t, eps, t, s), eps
+
+
+SAMPLER = DDIM()

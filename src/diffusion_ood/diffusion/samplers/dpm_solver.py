@@ -45,3 +45,6 @@ def _extrapolation(schedule: NoiseSchedule, before: Tensor, t: Tensor, s: Tensor
     lambda_before, lambda_t, lambda_s = map(schedule.half_log_snr, (before, t, s))
     share = (lambda_s - lambda_t) / (lambda_t - lambda_before) / 2
     return torch.where((before != NEVER) & (s != CLEAN), share, 0.0)
+
+
+SAMPLER = DPMSolverPlusPlus()

@@ -59,3 +59,6 @@ class PLMS:
         eps = denoiser(x_t, t)
         slope = extrapolated(ADAMS_BASHFORTH[age(past_t)], eps, past)
         return transfer(schedule, x_t, slope, t, s), eps
+
+
+SAMPLER = PLMS()

@@ -77,3 +77,6 @@ class PNDM:
         third = stage(second, middle)
         fourth = stage(third, end)
         return (eps + 2 * second + 2 * third + fourth) / 6
+
+
+SECOND_ORDER, FOURTH_ORDER = PNDM(order=2), PNDM(order=4)

@@ -1,0 +1,101 @@
+"""What can be chosen by name: one registry a kind, and one line for each of its members.
+
+A member is given by its place, `module:attribute`, and imported when it is first asked for. So a
+command line knows every name before anything heavy is imported, and its choices are these names.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+
+class Registry(Mapping[str, Any]):
+    """The members of one kind by their names.
+
+    Args:
+        places: of each member, `module:attribute`.
+    """
+
+    def __init__(self, places: Mapping[str, str]) -> None:
+        self.places = dict(places)
+
+    def __getitem__(self, name: str) -> Any:  # noqa: ANN401 - the kind says what its members are
+        module, attribute = self.places[name].split(":")
+        return getattr(importlib.import_module(module), attribute)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.places)
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+
+METHODS = Registry(
+    {
+        "reconstruction": "diffusion_ood.methods.reconstruction:Reconstruction",
+        "diffood": "diffusion_ood.methods.diffood:DiffOOD",
+    }
+)
+"""What is measured of an image: classes of `methods.base.Method`."""
+
+HEADS = Registry(
+    {
+        "zscore": "diffusion_ood.calibration.zscore:ZScore",
+        "two_sided": "diffusion_ood.calibration.zscore:TwoSidedZScore",
+        "highest": "diffusion_ood.calibration.levels:TopLevels",
+        "gaussian": "diffusion_ood.calibration.gaussian:LedoitWolfGaussian",
+        "mixture": "diffusion_ood.calibration.mixture:Mixture",
+        "kde": "diffusion_ood.calibration.kde:KernelDensity",
+        "knn": "diffusion_ood.calibration.neighbours:NearestNeighbours",
+        "pca": "diffusion_ood.calibration.pca:PCAResidual",
+    }
+)
+"""How measurements become one score: classes of `calibration.base.Head`."""
+
+SAMPLERS = Registry(
+    {
+        "ddim": "diffusion_ood.diffusion.samplers.ddim:SAMPLER",
+        "dpmpp_2m": "diffusion_ood.diffusion.samplers.dpm_solver:SAMPLER",
+        "plms": "diffusion_ood.diffusion.samplers.plms:SAMPLER",
+        "pndm2": "diffusion_ood.diffusion.samplers.pndm:SECOND_ORDER",
+        "pndm4": "diffusion_ood.diffusion.samplers.pndm:FOURTH_ORDER",
+    }
+)
+"""How a trajectory steps: objects of `diffusion.samplers.base.Sampler`."""
+
+SIZES = Registry(
+    {
+        "tiny": "diffusion_ood.networks.unet:TINY",
+        "small": "diffusion_ood.networks.unet:SMALL",
+        "big": "diffusion_ood.networks.unet:BIG",
+        "ddim32": "diffusion_ood.networks.unet:DDIM32",
+    }
+)
+"""Sizes of the diffusion model's U-Net: objects of `networks.unet.UNetSize`."""
+
+CLASSIFIERS = Registry(
+    {
+        "resnet18": "diffusion_ood.networks.resnet:RESNET18",
+        "narrow": "diffusion_ood.networks.resnet:NARROW",
+    }
+)
+"""Sizes of the classifier: the channels of its four stages."""
+
+SOURCES = Registry(
+    {
+        "MNIST": "diffusion_ood.data.sources.mnist:SOURCE",
+        "FashionMNIST": "diffusion_ood.data.sources.fashion_mnist:SOURCE",
+        "CIFAR10": "diffusion_ood.data.sources.cifar10:SOURCE",
+        "CIFAR100": "diffusion_ood.data.sources.cifar100:SOURCE",
+        "SVHN": "diffusion_ood.data.sources.svhn:SOURCE",
+        "Textures": "diffusion_ood.data.sources.textures:SOURCE",
+        "Places365": "diffusion_ood.data.sources.places365:SOURCE",
+        "TinyImageNet": "diffusion_ood.data.sources.tiny_imagenet:SOURCE",
+        "CelebA": "diffusion_ood.data.sources.celeba:SOURCE",
+        "MNIST5k": "diffusion_ood.data.sources.mnist5k:SOURCE",
+        "PhotoPatches": "diffusion_ood.data.sources.photo_patches:SOURCE",
+    }
+)
+"""The data sets that `get_datasets.py` prepares: objects of `data.sources.base.Source`."""
