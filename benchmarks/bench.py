@@ -17,9 +17,9 @@ from resources import first_batch, memory_growth
 from scoring import exact, few_calls, growth
 from training import train_speed
 
-from diffusion_ood.commands.run_files import load_model
 from diffusion_ood.data.loaders import open_images
 from diffusion_ood.data.splits import read_split
+from diffusion_ood.model import Diffusion
 from diffusion_ood.options import LoadingOptions
 from diffusion_ood.runtime.files import write_json
 from diffusion_ood.trajectories.grid import TimeGrid
@@ -56,7 +56,8 @@ def main() -> None:
 
 def measure(runs: Path, splits: Path, repeats: int) -> dict[str, Any]:
     """Everything that goes into results.json."""
-    tiny, image_options, _ = load_model(runs / "fashionmnist" / "checkpoint_best.pth")
+    tiny = Diffusion.load(runs / "fashionmnist" / "checkpoint_best.pth")
+    image_options = tiny.image_options
     images = open_images(
         read_split(splits / "FashionMNIST_test.csv"), image_options, LoadingOptions()
     )

@@ -12,7 +12,7 @@ import torch
 from models import flops
 from torch import Tensor, nn
 
-from diffusion_ood.diffusion.model import DiffusionModel
+from diffusion_ood.model import Diffusion
 
 
 def machine() -> dict[str, Any]:
@@ -29,7 +29,7 @@ Work = tuple[Callable[[], Tensor], float]
 """Something to compute, and its floating-point operations."""
 
 
-def peaks(model: DiffusionModel, batch: int) -> dict[str, Work]:
+def peaks(model: Diffusion, batch: int) -> dict[str, Work]:
     """What a machine computes fastest in bf16 by torch's own libraries.
 
     A large matrix product, and the heaviest convolution of a network call on a batch, its weights
@@ -84,7 +84,7 @@ class PeakBesideCalls:
         }
 
 
-def _heaviest_convolution(model: DiffusionModel, batch: int) -> tuple[nn.Conv2d, Tensor]:
+def _heaviest_convolution(model: Diffusion, batch: int) -> tuple[nn.Conv2d, Tensor]:
     """The convolution with the most floating-point operations, and its input."""
     inputs: dict[nn.Conv2d, Tensor] = {}
     layers = [layer for layer in model.network.modules() if isinstance(layer, nn.Conv2d)]

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from diffusion_ood.diffusion.model import DiffusionModel
+from diffusion_ood.model import Diffusion
 from diffusion_ood.networks.alexnet import find_alexnet_features
 from diffusion_ood.options import DiffusionOptions
 from diffusion_ood.runtime.imports import without_deprecation_notices
 
 
-def fresh_model(model_type: str) -> DiffusionModel:
+def fresh_model(model_type: str) -> Diffusion:
     """A model of random weights: the time does not depend on them."""
     torch.manual_seed(0)
     options = DiffusionOptions(
@@ -22,14 +22,14 @@ def fresh_model(model_type: str) -> DiffusionModel:
         beta_start=0.0015,
         beta_end=0.0195,
     )
-    model = DiffusionModel(options, (1, 28, 28))
+    model = Diffusion(options, (1, 28, 28))
     for parameter in model.network.parameters():  # MONAI zeroes the last convolutions
         torch.nn.init.normal_(parameter, std=0.02)
     model.network.eval()
     return model
 
 
-def flops_per_call(model: DiffusionModel) -> float:
+def flops_per_call(model: Diffusion) -> float:
     """Floating-point operations of one network call on one image."""
     return flops(model.network, torch.zeros(1, *model.image_shape), torch.zeros(1))
 

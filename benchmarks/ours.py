@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffusion_ood.diffusion.model import DiffusionModel
+from diffusion_ood.model import Diffusion
 from diffusion_ood.networks.alexnet import find_alexnet_features
 from diffusion_ood.registries import SAMPLERS
 from diffusion_ood.runtime.batching import CompiledForFullBatches
@@ -39,7 +39,7 @@ class OurScorer:
     """
 
     def __init__(
-        self, model: DiffusionModel, grid: Grid, images: int, *, compiled: bool, precision: str
+        self, model: Diffusion, grid: Grid, images: int, *, compiled: bool, precision: str
     ) -> None:
         self.model, self.grid, self.precision = model, grid, precision
         self.sampler = SAMPLERS["ddim"]  # that of the reference loop
@@ -78,7 +78,7 @@ class OurScorer:
         return values
 
 
-def our_training_step(model: DiffusionModel, images: Tensor) -> Callable[[], object]:
+def our_training_step(model: Diffusion, images: Tensor) -> Callable[[], object]:
     """A function that takes one training step in bf16, compiled."""
     prepare(model.network, CPU)
     plan = Plan(

@@ -12,7 +12,7 @@ import lpips
 import torch
 from torch import Tensor, nn
 
-from diffusion_ood.diffusion.model import DiffusionModel
+from diffusion_ood.model import Diffusion
 from diffusion_ood.trajectories.noise import image_noise
 
 
@@ -27,7 +27,7 @@ class ReferenceScorer:
     """
 
     def __init__(
-        self, model: DiffusionModel, starts: tuple[int, ...], stride: int, perceptual: lpips.LPIPS
+        self, model: Diffusion, starts: tuple[int, ...], stride: int, perceptual: lpips.LPIPS
     ) -> None:
         # a copy of its own: ours changes the memory layout of the model's
         self.network = copy.deepcopy(model.network).to(memory_format=torch.contiguous_format)
@@ -69,7 +69,7 @@ def _as_colour(images: Tensor) -> Tensor:
 
 
 def reference_training_step(
-    model: DiffusionModel, optimizer: torch.optim.Optimizer, images: Tensor
+    model: Diffusion, optimizer: torch.optim.Optimizer, images: Tensor
 ) -> float:
     """One eager fp32 step on the ε objective."""
     t = torch.randint(0, model.schedule.num_timesteps, (len(images),))

@@ -18,7 +18,7 @@ from timing import Times, interleaved, ratio
 from torch import Tensor
 
 from diffusion_ood.data.loaders import ImageSet
-from diffusion_ood.diffusion.model import DiffusionModel
+from diffusion_ood.model import Diffusion
 from diffusion_ood.registries import SAMPLERS
 from diffusion_ood.trajectories.grid import BudgetGrid, TimeGrid, calls
 
@@ -26,7 +26,7 @@ SEED = 2
 
 
 def exact(
-    model: DiffusionModel,
+    model: Diffusion,
     images: ImageSet,
     grid: TimeGrid,
     repeats: int,
@@ -77,7 +77,7 @@ def exact(
 
 
 def peak_share(
-    model: DiffusionModel, ours: OurScorer, pixels: Tensor, keys: list[str], repeats: int
+    model: Diffusion, ours: OurScorer, pixels: Tensor, keys: list[str], repeats: int
 ) -> dict[str, Any]:
     """The speed of the exact path beside the best that the machine does in the same seconds.
 
@@ -105,7 +105,7 @@ def smallest_spearman(found: Tensor, expected: Tensor) -> float:
 
 
 def few_calls(
-    model: DiffusionModel, images: ImageSet, budgets: Sequence[int], runs: Path, repeats: int
+    model: Diffusion, images: ImageSet, budgets: Sequence[int], runs: Path, repeats: int
 ) -> dict[str, Any]:
     """Budgets of calls against the reference at skip factor 4, LPIPS included, and all AUROCs.
 
@@ -153,7 +153,7 @@ def mean_auroc(run_dir: Path) -> dict[str, float]:
     return {name: 100 * values["auroc"]["value"] for name, values in headline.items()}
 
 
-def growth(model: DiffusionModel, images: ImageSet) -> dict[str, float]:
+def growth(model: Diffusion, images: ImageSet) -> dict[str, float]:
     """How the time of the eager exact path grows when one thing doubles."""
     pixels, keys = images.batch(range(16)), list(images.split.images[:16])
     larger = torch.nn.functional.interpolate(pixels, scale_factor=2)

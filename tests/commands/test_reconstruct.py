@@ -22,7 +22,7 @@ from torch import Tensor
 from diffusion_ood import cli
 from diffusion_ood.commands import reconstruct
 from diffusion_ood.detection.parts import TableWriter
-from diffusion_ood.diffusion.model import DiffusionModel
+from diffusion_ood.model import Diffusion
 from diffusion_ood.errors import UserError
 from diffusion_ood.networks.unet import load_weights
 from diffusion_ood.options import DiffusionOptions
@@ -98,7 +98,7 @@ def test_the_score_is_the_mse_of_ddim_worked_by_hand(
 ) -> None:
     found = mse(score(run_dir, "--sampler=ddim", *IN_ALONE))
     content = load_checkpoint(run_dir / "checkpoint_best.pth")
-    model = DiffusionModel(DiffusionOptions(model_type="tiny"), (1, 8, 8))
+    model = Diffusion(DiffusionOptions(model_type="tiny"), (1, 8, 8))
     load_weights(model.network.eval(), content["weights"])
     alpha_bar = torch.cumprod(1 - torch.linspace(1e-4, 2e-2, 1000, dtype=torch.float64), 0)
     key = "A_test/3.png"

@@ -263,7 +263,7 @@ def test_samples_are_of_each_class_in_turn_and_measured_by_the_classifier(
     sample.main(flags)
     said = capsys.readouterr().out
     made = torch.from_numpy(np.load(tmp_path / "samples.npy"))
-    network, _ = run_files.load_classifier(runs / "classifier" / "checkpoint_best.pth")
+    network, _ = load_classifier(runs / "classifier" / "checkpoint_best.pth")
     real = torch.stack(
         [
             torch.from_numpy(np.asarray(Image.open(data / "train" / f"{i}.png")) / 255)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from diffusion_ood.diffusion.clipping import ClippedDenoiser
-from diffusion_ood.diffusion.model import DiffusionModel
+from diffusion_ood.model import Diffusion
 from diffusion_ood.diffusion.schedule import build_schedule
 from diffusion_ood.options import DiffusionOptions
 
@@ -45,7 +45,7 @@ def test_a_prediction_beyond_the_range_ends_at_its_border(low, high):
 )
 def test_a_model_clips_to_its_own_range(data_range, b_scale, low, high):
     options = DiffusionOptions(model_type="tiny", data_range=data_range, b_scale=b_scale)
-    model = DiffusionModel(options, (1, 8, 8))
+    model = Diffusion(options, (1, 8, 8))
     eps = model.clipped(lambda x, t, labels=None: 0 * x)(X, T)
     signal, noise = model.schedule.rates(T, X.ndim)
     found = (X - noise * eps) / signal

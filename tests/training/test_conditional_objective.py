@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from diffusion_ood.diffusion.model import DiffusionModel
+from diffusion_ood.model import Diffusion
 from diffusion_ood.options import DiffusionOptions
 from diffusion_ood.training.objective import DiffusionObjective
 from diffusion_ood.training.trainer import Plan, Trainer
@@ -27,7 +27,7 @@ class Recorder:
 
 def objective(num_classes=3, **settings):
     options = DiffusionOptions(model_type="tiny", num_classes=num_classes)
-    return DiffusionObjective(DiffusionModel(options, (1, 8, 8)), 1000, **settings)
+    return DiffusionObjective(Diffusion(options, (1, 8, 8)), 1000, **settings)
 
 
 def asked(objective_, n, labels=None, seed=0, mine=ALL):
@@ -105,11 +105,11 @@ def test_about_half_of_the_images_are_mirrored_and_nothing_else_is_drawn_otherwi
 @pytest.mark.parametrize(("data_range", "expected"), [("01", [0, 0.5]), ("pm1", [-0.5, 0.5])])
 def test_the_data_range_is_converted_to_the_model_and_back(data_range, expected):
     options = DiffusionOptions(model_type="tiny", data_range=data_range, b_scale=0.5)
-    model = DiffusionModel(options, (1, 8, 8))
+    model = Diffusion(options, (1, 8, 8))
     images = torch.tensor([0.0, 1.0])
-    assert model.to_model(images).tolist() == expected
-    assert model.from_model(model.to_model(images)).tolist() == [0, 1]
-    assert model.from_model(torch.tensor([-9.0, 9.0])).tolist() == [0, 1]
+    assert model.codec.encode(images).tolist() == expected
+    assert model.codec.decode(model.codec.encode(images)).clamp(0, 1).tolist() == [0, 1]
+    assert model.codec.decode(torch.tensor([-9.0, 9.0])).clamp(0, 1).tolist() == [0, 1]
 
 
 class Slope(nn.Module):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from diffusion_ood.data.loaders import ImageSet, open_images
 from diffusion_ood.data.splits import read_split
-from diffusion_ood.diffusion.model import DiffusionModel
+from diffusion_ood.model import Diffusion
 from diffusion_ood.options import DiffusionOptions, ImageOptions, LoadingOptions
 from diffusion_ood.runtime import distributed
 from diffusion_ood.training.objective import DiffusionObjective
@@ -39,11 +39,11 @@ def images() -> Tensor:
 
 
 def objective(max_t: int = 1000, **options: object) -> DiffusionObjective:
-    model = DiffusionModel(DiffusionOptions(model_type="tiny", **options), (1, 8, 8))
+    model = Diffusion(DiffusionOptions(model_type="tiny", **options), (1, 8, 8))
     return DiffusionObjective(model, max_t)
 
 
-def oracle(of: str, model: DiffusionModel, x_0: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+def oracle(of: str, model: Diffusion, x_0: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
     """A network that knows the clean images, and so answers `of` exactly."""
 
     def answer(x_t: Tensor, t: Tensor) -> Tensor:

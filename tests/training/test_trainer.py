@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from diffusion_ood.diffusion.model import DiffusionModel
+from diffusion_ood.model import Diffusion
 from diffusion_ood.options import DiffusionOptions
 from diffusion_ood.runtime import distributed
 from diffusion_ood.runtime.checkpoint import load_checkpoint, save_checkpoint
@@ -50,7 +50,7 @@ def trainer(weights_seed: int = 0, **changes: Any) -> Trainer:
         }
     )
     torch.manual_seed(weights_seed)
-    objective = DiffusionObjective(DiffusionModel(DiffusionOptions(model_type="tiny"), SHAPE), 1000)
+    objective = DiffusionObjective(Diffusion(DiffusionOptions(model_type="tiny"), SHAPE), 1000)
     torch.manual_seed(weights_seed)
     return Trainer(Net(), objective, plan)
 

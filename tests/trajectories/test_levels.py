@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from diffusion_ood.diffusion.model import DiffusionModel
+from diffusion_ood.model import Diffusion
 from diffusion_ood.diffusion.schedule import CLEAN
 from diffusion_ood.errors import UserError
 from diffusion_ood.options import DiffusionOptions
@@ -60,7 +60,7 @@ class Recorder:
 
 def noises(shared, repeats=2):
     """The noise of each image and slot, found again in the noisy images."""
-    model = DiffusionModel(DiffusionOptions(model_type="tiny"), (1, 8, 8))
+    model = Diffusion(DiffusionOptions(model_type="tiny"), (1, 8, 8))
     images = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     grid, recorder = LevelGrid(1000, 1000 // 500, (100, 300)), Recorder()
     options = {"repeats": repeats, "shared_noise": shared}

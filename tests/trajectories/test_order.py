@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffusion_ood.diffusion.model import DiffusionModel
+from diffusion_ood.model import Diffusion
 from diffusion_ood.options import DiffusionOptions
 from diffusion_ood.registries import SAMPLERS
 from diffusion_ood.trajectories.grid import BudgetGrid, Grid, TimeGrid
@@ -16,7 +16,7 @@ from diffusion_ood.trajectories.order import batch_width
 from diffusion_ood.trajectories.reconstruct import reconstruct
 
 SHAPE = (1, 4, 4)
-MODEL = DiffusionModel(DiffusionOptions(model_type="tiny"), SHAPE)
+MODEL = Diffusion(DiffusionOptions(model_type="tiny"), SHAPE)
 
 
 def ends(grid: Grid, images: int, max_batch: int) -> tuple[list[int], int]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffusion_ood.diffusion.model import DiffusionModel
+from diffusion_ood.model import Diffusion
 from diffusion_ood.diffusion.schedule import build_schedule
 from diffusion_ood.options import DiffusionOptions
 from diffusion_ood.registries import SAMPLERS
@@ -39,7 +39,7 @@ def test_it_is_few_calls(grid: Grid, sampler: str, number: int) -> None:
 
 
 def test_a_reconstruction_asks_for_just_these() -> None:
-    model = DiffusionModel(
+    model = Diffusion(
         DiffusionOptions(
             model_type="tiny", beta_schedule="scaled_linear", beta_start=0.0015, beta_end=0.0195
         ),

@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 
 from diffusion_ood import cli
-from diffusion_ood.commands import run_files
 from diffusion_ood.commands.subject import Subject
 from diffusion_ood.data.splits import Split
 from diffusion_ood.errors import UserError
+from diffusion_ood.model import versions
 from diffusion_ood.options import FitOptions, RunOptions
-from diffusion_ood.runtime import distributed
+from diffusion_ood.options.stored import refuse_contradiction, stored_options, to_dict
+from diffusion_ood.runtime import distributed, run_directory
 from diffusion_ood.runtime.checkpoint import (
     load_checkpoint,
     remove_checkpoint,
@@ -86,7 +87,7 @@ class Checkpoints:
         self._subject = subject
         self._trainer = trainer
         self._saved = ""  # what progress the last checkpoint has
-        self._asked = {cls: run_files.plain(line[cls]) for cls in subject.groups}
+        self._asked = {cls: line[cls] for cls in subject.groups}
         self._order = {
             "seed": options.seed,
             "batch_size": options.batch_size,
@@ -109,11 +110,11 @@ class Checkpoints:
         return progress
 
     def _resume(self, epoch: int | None) -> Progress:
-        path = self.run_dir / run_files.LAST
+        path = self.run_dir / run_directory.LAST
         if epoch is not None:
-            path = run_files.epoch_checkpoint(self.run_dir, epoch)
+            path = run_directory.epoch_checkpoint(self.run_dir, epoch)
             state = load_checkpoint(path)
-        elif path.exists() or (self.run_dir / run_files.PREVIOUS).exists():
+        elif path.exists() or (self.run_dir / run_directory.PREVIOUS).exists():
             state = self._last_whole(path)
         else:
             return Progress()
@@ -147,7 +148,7 @@ class Checkpoints:
         if not distributed.is_main():
             return
         state = {
-            "options": {cls.__name__: values for cls, values in self._asked.items()},
+            "options": {cls.__name__: to_dict(asked) for cls, asked in self._asked.items()},
             **self._subject.identity,
             **self._subject.findings(),
             "trainer": self._trainer.state_dict(),
@@ -156,20 +157,20 @@ class Checkpoints:
             "losses": [loss.cpu() for loss in losses],
             "order": self._order,
             "best_loss": progress.best_loss,
-            "versions": run_files.versions(),
+            "versions": versions(),
         }
         # The last one at the end: what ends the process before goes on from an earlier one, and
         # makes these copies again.
         if best:
-            save_checkpoint(self.run_dir / run_files.BEST, state)
+            save_checkpoint(self.run_dir / run_directory.BEST, state)
         if not losses and progress.epoch % self._options.checkpoint_every == 0:
-            save_checkpoint(run_files.epoch_checkpoint(self.run_dir, progress.epoch), state)
-        last = self.run_dir / run_files.LAST
-        save_checkpoint(last, state, previous=self.run_dir / run_files.PREVIOUS)
+            save_checkpoint(run_directory.epoch_checkpoint(self.run_dir, progress.epoch), state)
+        last = self.run_dir / run_directory.LAST
+        save_checkpoint(last, state, previous=self.run_dir / run_directory.PREVIOUS)
 
     def withdraw(self) -> None:
         """Take the last save back; the one before it takes its place, if there is one."""
-        last, previous = self.run_dir / run_files.LAST, self.run_dir / run_files.PREVIOUS
+        last, previous = self.run_dir / run_directory.LAST, self.run_dir / run_directory.PREVIOUS
         if distributed.is_main() and previous.exists():
             restore_previous(last, previous)
         elif distributed.is_main():
@@ -195,8 +196,8 @@ class Checkpoints:
     def _refuse_another(self, state: Mapping[str, Any], path: Path) -> None:
         """Refuse a checkpoint of another network, or one amid an epoch of other batches."""
         for cls, asked in self._asked.items():
-            stored = run_files.stored_options(cls, state, path)
-            run_files.refuse_contradiction(asked, stored, asked, path)
+            stored = stored_options(cls, state, path)
+            refuse_contradiction(asked, stored, to_dict(asked), path)
         for name, value in self._subject.identity.items():
             if name in state and state[name] != value:
                 raise UserError(
@@ -215,7 +216,7 @@ class Checkpoints:
                 )
 
     def _last_whole(self, path: Path) -> dict[str, Any]:
-        previous = self.run_dir / run_files.PREVIOUS
+        previous = self.run_dir / run_directory.PREVIOUS
         try:
             return load_checkpoint(path)
         except UserError as error:

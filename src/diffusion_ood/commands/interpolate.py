@@ -103,7 +103,7 @@ class _Interpolation:
 
     def _between(self, first: Tensor, second: Tensor) -> Tensor:
         """Three rows of pictures in [0, 1], `(3, PARTS − 1, C, H, W)` on the CPU."""
-        clean = self.model.to_model(torch.stack([first, second]))
+        clean = self.model.codec.encode(torch.stack([first, second]))
         noises = self._lead([(x, self.up) for x in clean])
         levels = [part * self.steps // PARTS for part in range(1, PARTS)]
         starts = []
@@ -115,7 +115,7 @@ class _Interpolation:
                 starts.append((x_t, down))
         top = self.up[::-1]
         starts += [(slerp(noises[0], noises[1], level / self.steps), top) for level in levels]
-        pictures = self.model.from_model(self._lead(starts))
+        pictures = self.model.codec.decode(self._lead(starts)).clamp(0, 1)
         return pictures.unflatten(0, (3, len(levels)))
 
     def _lead(self, starts: list[tuple[Tensor, tuple[int, ...]]]) -> Tensor:

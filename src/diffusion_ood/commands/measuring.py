@@ -12,11 +12,10 @@ import torch
 from torch import Tensor
 from torchvision.utils import make_grid, save_image
 
-from diffusion_ood.commands import run_files
 from diffusion_ood.data.labels import class_numbers
 from diffusion_ood.data.splits import Split
-from diffusion_ood.diffusion.model import DiffusionModel
 from diffusion_ood.errors import UserError
+from diffusion_ood.model import Diffusion
 from diffusion_ood.options import ReconstructOptions
 from diffusion_ood.runtime.device import prepare
 from diffusion_ood.runtime.files import atomic_write, sha256
@@ -64,7 +63,7 @@ class Measuring:
         self,
         options: ReconstructOptions,
         alexnet_features: dict[str, Tensor] | None,
-        model: DiffusionModel,
+        model: Diffusion,
         names: tuple[str, ...],
         device: torch.device,
     ) -> None:
@@ -182,8 +181,8 @@ class Measuring:
             table[column] = values[:, :, k].flatten().numpy()
         return table
 
-    def _load(self, path: Path, model: DiffusionModel, device: torch.device) -> ClassifierScores:
-        network, content = run_files.load_classifier(path)
+    def _load(self, path: Path, model: Diffusion, device: torch.device) -> ClassifierScores:
+        network, content = load_classifier(path)
         shape, names = tuple(content["image_shape"]), tuple(content["classes"])
         if shape != model.image_shape:
             raise UserError(

@@ -93,7 +93,7 @@ class _Run:
         )
         for cls in run_files.MODEL_GROUPS:
             names = [f.name for f in dataclasses.fields(cls) if f.name in line.given]
-            asked = run_files.plain(line[cls])
+            asked = to_dict(line[cls])
             stored = run_files.stored_options(cls, content, path)
             run_files.refuse_contradiction(asked, stored, names, path)
         self.grid = choose_grid(line, self.model.schedule)
@@ -236,7 +236,7 @@ class _Run:
                     "processes": distributed.world_size(),
                     "device": describe(self.device),
                     "command": self.line.command(invocation("reconstruct")),
-                    "versions": run_files.versions(),
+                    "versions": versions(),
                 },
             )
 

@@ -12,7 +12,7 @@ from diffusion_ood.commands.measuring import Measuring
 from diffusion_ood.data.loaders import ImageSet
 from diffusion_ood.data.splits import Split
 from diffusion_ood.diffusion.denoiser import Denoiser
-from diffusion_ood.diffusion.model import DiffusionModel
+from diffusion_ood.model import Diffusion
 from diffusion_ood.options import ComputeOptions, ReconstructOptions
 from diffusion_ood.registries import SAMPLERS
 from diffusion_ood.runtime.batching import MaybeCompiled
@@ -38,7 +38,7 @@ class Reconstructor:
     def __init__(
         self,
         line: cli.CommandLine,
-        model: DiffusionModel,
+        model: Diffusion,
         grid: Grid,
         measuring: Measuring,
         device: torch.device,

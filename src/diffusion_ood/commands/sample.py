@@ -17,7 +17,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from diffusion_ood import cli
-from diffusion_ood.commands import run_files
 from diffusion_ood.commands.drawing import Drawing, read_png, write_png
 from diffusion_ood.commands.measuring import save_sheet
 from diffusion_ood.commands.sample_quality import SampleQuality
@@ -55,7 +54,7 @@ class _Sampling:
         self.options = line[SampleOptions]
         run_dir = line[RunOptions].run_dir
         self.folder = self.options.image_path or run_dir / "samples"
-        path = run_files.checkpoint_path(run_dir, self.options.eval_checkpoint)
+        path = run_directory.checkpoint_path(run_dir, self.options.eval_checkpoint)
         self.drawing = Drawing(
             path,
             self.options.sampler,
@@ -125,7 +124,7 @@ class _Sampling:
             for number in numbers
         )
         for rows, x in self.drawing.run(trajectories):
-            yield rows, self.model.from_model(x)
+            yield rows, self.model.codec.decode(x).clamp(0, 1)
 
     def _classes(self) -> list[int]:
         """The numbers of the classes asked for."""
@@ -142,7 +141,7 @@ class _Sampling:
         path = self.options.classifier_checkpoint
         if path is None:
             return None
-        network, content = run_files.load_classifier(path)
+        network, content = load_classifier(path)
         if tuple(content["classes"]) != self.names:
             raise UserError(
                 f"{path}: found a classifier of the classes {', '.join(content['classes'])}, "

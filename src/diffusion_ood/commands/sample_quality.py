@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffusion_ood.commands import run_files
 from diffusion_ood.commands.skipping import report_skipped
 from diffusion_ood.data.loaders import image_batches, open_images
 from diffusion_ood.data.splits import read_split
@@ -18,6 +17,7 @@ from diffusion_ood.errors import UserError
 from diffusion_ood.networks.alexnet import digest, find_alexnet_features
 from diffusion_ood.networks.features import AlexNetFeatures
 from diffusion_ood.networks.inception import InceptionFeatures, find_inception
+from diffusion_ood.networks.resnet import load_classifier
 from diffusion_ood.options import ImageOptions, LoadingOptions, SampleOptions
 from diffusion_ood.quality.frechet import Moments, frechet_distance
 from diffusion_ood.runtime import distributed
@@ -113,7 +113,7 @@ class SampleQuality:
             path = self.options.classifier_checkpoint
             if path is None:
                 raise UserError("--features classifier: found no --classifier_checkpoint")
-            classifier, _ = run_files.load_classifier(path)
+            classifier, _ = load_classifier(path)
             prepare(classifier, self.device)
             return lambda images: classifier(images)[1], sha256(path)
         weights = find_alexnet_features(self.options.lpips_weights)

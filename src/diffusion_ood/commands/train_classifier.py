@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from diffusion_ood import cli
-from diffusion_ood.commands import run_files
 from diffusion_ood.commands.training_run import TrainingRun, open_data, whole_batches
 from diffusion_ood.data.labels import class_names, class_numbers
 from diffusion_ood.data.loaders import ImageSet, image_batches
@@ -69,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 class _ClassifierSubject:
     """A classifier in training by the recipe of OpenOOD."""
 
-    groups: Sequence[type] = run_files.CLASSIFIER_GROUPS
+    groups: Sequence[type] = (ImageOptions, ClassifierOptions)
 
     def __init__(
         self,

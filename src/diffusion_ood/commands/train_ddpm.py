@@ -14,14 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from diffusion_ood import cli
-from diffusion_ood.commands import run_files
 from diffusion_ood.commands.training_run import TrainingRun, open_data, whole_batches
 from diffusion_ood.data.labels import class_names, class_numbers
 from diffusion_ood.data.loaders import ImageSet
 from diffusion_ood.data.transforms import augmentation
-from diffusion_ood.diffusion.model import DiffusionModel
 from diffusion_ood.diffusion.schedule import CLEAN
 from diffusion_ood.errors import UserError
+from diffusion_ood.model import Diffusion
 from diffusion_ood.networks.unet import add_dropout
 from diffusion_ood.options import (
     ComputeOptions,
@@ -72,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 class _DiffusionSubject:
     """A diffusion model in training."""
 
-    groups: Sequence[type] = run_files.MODEL_GROUPS
+    groups: Sequence[type] = (ImageOptions, DiffusionOptions)
 
     def __init__(
         self,
@@ -92,7 +91,7 @@ class _DiffusionSubject:
             self.labels = class_numbers(training.split, self.names)
             class_numbers(validation.split, self.names)  # says now what is wrong there
         torch.manual_seed(self.options.seed)
-        self.model = DiffusionModel(line[DiffusionOptions], training.shape)
+        self.model = Diffusion(line[DiffusionOptions], training.shape)
         self.identity: Mapping[str, Any] = {
             "image_shape": tuple(training.shape),
             "classes": self.names,
@@ -169,5 +168,5 @@ class _DiffusionSubject:
         for rows, x in run_trajectories(
             self.model.denoiser(network), schedule, SAMPLERS["ddim"], trajectories, self.device
         ):
-            samples[rows] = self.model.from_model(x).cpu()
+            samples[rows] = self.model.codec.decode(x).clamp(0, 1).cpu()
         return samples

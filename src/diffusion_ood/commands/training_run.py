@@ -13,13 +13,13 @@ import torch
 from tqdm import tqdm
 
 from diffusion_ood import cli
-from diffusion_ood.commands import run_files
 from diffusion_ood.commands.checkpoints import Checkpoints, Progress
 from diffusion_ood.commands.skipping import report_skipped
 from diffusion_ood.commands.subject import Subject
 from diffusion_ood.data.loaders import ImageSet, epoch_order, image_batches, open_images
 from diffusion_ood.data.splits import read_split
 from diffusion_ood.errors import UserError
+from diffusion_ood.model import versions
 from diffusion_ood.options import (
     ComputeOptions,
     FitOptions,
@@ -28,9 +28,9 @@ from diffusion_ood.options import (
     RunOptions,
     TrackOptions,
 )
+from diffusion_ood.options.stored import to_dict
 from diffusion_ood.report.logs import open_training_tracker
-from diffusion_ood.runtime import distributed
-from diffusion_ood.runtime.checkpoint import require_checkpoint
+from diffusion_ood.runtime import distributed, run_directory
 from diffusion_ood.runtime.compiling import CompileDecision
 from diffusion_ood.runtime.device import autocast, describe
 from diffusion_ood.runtime.files import write_json
@@ -120,7 +120,9 @@ class TrainingRun:
             UserError: another job trains in the run directory, among others.
         """
         if resume_epoch is not None:
-            require_checkpoint(run_files.epoch_checkpoint(self.run_dir, resume_epoch))
+            run_directory.require_checkpoint(
+                run_directory.epoch_checkpoint(self.run_dir, resume_epoch)
+            )
         with locked(self.run_dir, leftovers=".*.tmp"):
             self.progress = self.checkpoints.resume(resume_epoch)
             if self.progress.epoch >= self.options.n_epochs:
@@ -158,7 +160,7 @@ class TrainingRun:
         return logs
 
     def _config(self) -> dict[str, dict[str, Any]]:
-        return {cls.__name__: run_files.plain(self.line[cls]) for cls in self.groups}
+        return {cls.__name__: to_dict(self.line[cls]) for cls in self.groups}
 
     def _order(self, epoch: int) -> list[list[int]]:
         """The global batches of an epoch; an incomplete last one is left out."""
@@ -169,7 +171,7 @@ class TrainingRun:
     def _announce(self) -> None:
         if not distributed.is_main():
             return
-        content = {**self._config(), "versions": run_files.versions()}
+        content = {**self._config(), "versions": versions()}
         write_json(self.run_dir / "config.json", content)
         parameters = sum(p.numel() for p in self.subject.network.parameters())
         world, size = distributed.world_size(), self.options.batch_size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,10 +10,29 @@ from torch import Tensor, nn
 
 from diffusion_ood.networks.backend import ResNet
 from diffusion_ood.networks.batch_norm import normalise_globally
+from diffusion_ood.options import ClassifierOptions
+from diffusion_ood.options.stored import stored_options
 from diffusion_ood.registries import CLASSIFIERS
+from diffusion_ood.runtime.checkpoint import load_checkpoint
 
 # resnet18 is OpenOOD's `resnet18_32x32`; narrow has an eighth of its channels, for a CPU.
 RESNET18, NARROW = (64, 128, 256, 512), (8, 16, 32, 64)
+
+
+def load_classifier(path: Path) -> tuple[Classifier, dict[str, Any]]:
+    """The classifier of a checkpoint, and the rest of it.
+
+    Raises:
+        UserError: no checkpoint of `train_classifier.py` is there.
+    """
+    content = load_checkpoint(path)
+    options = stored_options(ClassifierOptions, content, path)
+    network = Classifier(
+        options.classifier_type, tuple(content["image_shape"]), options.num_classes
+    )
+    network.load_state_dict(content["weights"])
+    network.eval()
+    return network, content
 
 
 class Classifier(nn.Module):

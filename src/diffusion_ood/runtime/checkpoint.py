@@ -20,6 +20,7 @@ import torch
 
 from diffusion_ood.errors import UserError
 from diffusion_ood.runtime.files import atomic_write, sha256, sha256_of
+from diffusion_ood.runtime.run_directory import require_checkpoint
 
 FORMAT = 1
 
@@ -50,12 +51,6 @@ def save_checkpoint(path: Path, content: dict[str, Any], previous: Path | None =
         if previous is not None and path.exists():
             _move(path, previous, replaced)
     _write_digests(path, [digest])
-
-
-def require_checkpoint(path: Path) -> None:
-    """Raise a `UserError` when there is none."""
-    if not path.exists():
-        raise UserError(f"{path}: found no checkpoint there; train_ddpm.py writes it")
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from diffusion_ood.data.labels import class_numbers
 from diffusion_ood.data.loaders import ImageSet
 from diffusion_ood.data.transforms import mirrored
-from diffusion_ood.diffusion.model import DiffusionModel
+from diffusion_ood.model import Diffusion
 from diffusion_ood.runtime import distributed
 from diffusion_ood.trajectories.noise import image_noise
 
@@ -33,7 +33,7 @@ class DiffusionObjective:
 
     def __init__(
         self,
-        model: DiffusionModel,
+        model: Diffusion,
         max_t: int,
         *,
         label_dropout: float = 0.0,
@@ -79,7 +79,7 @@ class DiffusionObjective:
             labels = torch.where(hidden.to(labels.device), null, labels)
         if self.flip:
             images = mirrored(images, torch.rand(n, generator=on_cpu)[mine] < 0.5)
-        return self.model.denoiser(network).loss(self.model.to_model(images), eps, t, labels)
+        return self.model.denoiser(network).loss(self.model.codec.encode(images), eps, t, labels)
 
     def _times(self, n: int, generator: torch.Generator) -> Tensor:
         """Times (n,) of a global batch, each evenly from 0 … max_t − 1."""
@@ -111,7 +111,7 @@ class DiffusionObjective:
         denoiser = self.model.denoiser(network)
         classes = class_numbers(images.split, names) if names else None
         for batch in distributed.share_of(batches):
-            x_0 = self.model.to_model(images.batch(batch).to(device))
+            x_0 = self.model.codec.encode(images.batch(batch).to(device))
             keys = [images.split.images[index] for index in batch]
             for t in self._fixed_times(batch, seed):
                 times = t.tolist()

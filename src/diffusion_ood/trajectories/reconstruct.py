@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from diffusion_ood.diffusion.denoiser import Denoiser
-from diffusion_ood.diffusion.model import DiffusionModel
 from diffusion_ood.diffusion.samplers.base import Sampler
 from diffusion_ood.diffusion.schedule import CLEAN
+from diffusion_ood.model import Diffusion
 from diffusion_ood.trajectories.engine import Trajectory, run_trajectories
 from diffusion_ood.trajectories.grid import Grid
 from diffusion_ood.trajectories.noise import image_noise
@@ -21,7 +21,7 @@ from diffusion_ood.trajectories.rounding import exact_below
 
 @torch.inference_mode()
 def reconstruct(
-    model: DiffusionModel,
+    model: Diffusion,
     denoiser: Denoiser,
     sampler: Sampler,
     grid: Grid,
@@ -56,7 +56,7 @@ def reconstruct(
         The numbers of n images, (n,), of their slots, (n,), and their reconstructions
         `(n, C, *S)` in [0, 1]. Slot k · repeats + r is repeat r at the start point number k.
     """
-    x_0 = model.to_model(images.cpu())
+    x_0 = model.codec.encode(images.cpu())
     starts, slots = grid.starts, len(grid.starts) * repeats
     times = [grid.times(start) for start in starts]  # once, not for every image
     below = [exact_below(model.schedule, sampler, start) for start in starts]
@@ -76,11 +76,11 @@ def reconstruct(
         denoiser, model.schedule, sampler, waiting, images.device, max_batch, exact
     ):
         number = torch.tensor(rows)
-        yield number // slots, number % slots, model.from_model(x)
+        yield number // slots, number % slots, model.codec.decode(x).clamp(0, 1)
 
 
 def _noisy(
-    model: DiffusionModel,
+    model: Diffusion,
     x_0: Tensor,
     key: str,
     t: int,

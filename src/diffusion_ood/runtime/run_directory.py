@@ -1,0 +1,33 @@
+"""Where the checkpoints of a run lie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from diffusion_ood.errors import UserError
+
+LAST = "checkpoint.pth"
+PREVIOUS = "checkpoint_previous.pth"
+BEST = "checkpoint_best.pth"
+
+
+def epoch_checkpoint(run_dir: Path, epoch: int) -> Path:
+    """The checkpoint that is kept after so many epochs."""
+    return run_dir / f"checkpoint_{epoch}.pth"
+
+
+def checkpoint_path(run_dir: Path, asked: str) -> Path:
+    """The checkpoint meant by `best`, `last` or a path."""
+    names = {"best": BEST, "last": LAST}
+    return run_dir / names[asked] if asked in names else Path(asked).expanduser()
+
+
+def require_checkpoint(path: Path) -> Path:
+    """The path itself.
+
+    Raises:
+        UserError: there is no checkpoint.
+    """
+    if not path.exists():
+        raise UserError(f"{path}: found no checkpoint there; train_ddpm.py writes it")
+    return path
