@@ -6,7 +6,7 @@ python main.py --runner ood_itp --config 32_cifar10_cond.yml --method DDIM --sam
 """
 
 from diffusion_ood import cli
-from diffusion_ood.commands.second_system import main
+from diffusion_ood.commands.diffood.main import main
 
 if __name__ == "__main__":
     cli.run(main)

@@ -4,7 +4,7 @@ python detect/ood_detect.py --repeat_size 4 --id_name cifar10
 """
 
 from diffusion_ood import cli
-from diffusion_ood.commands.second_report import main
+from diffusion_ood.commands.diffood.ood_detect import main
 
 if __name__ == "__main__":
     cli.run(main)

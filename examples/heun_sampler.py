@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from diffusion_ood.diffusion.samplers.base import BatchDenoiser, Sampler, transfer
+from diffusion_ood.diffusion.samplers.base import BatchDenoiser, Sampler, ddim_step
 from diffusion_ood.diffusion.schedule import NoiseSchedule
 from diffusion_ood.registries import SAMPLERS
 from diffusion_ood.trajectories.engine import Trajectory, run_trajectories
@@ -20,6 +20,7 @@ class Heun:
     """Second order: the slope is a mean of those at both ends of the step, at two calls a step."""
 
     memory = 0
+    encodes = True
 
     def calls(self, num_steps: int) -> int:
         """Two a step."""
@@ -35,11 +36,11 @@ class Heun:
         past: Tensor,
         past_t: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Improved Euler through the transfer; the network is never asked about the clean image."""
+        """Improved Euler through the ddim_step; the network is never asked about the clean image."""
         eps = denoiser(x_t, t)
-        x_s = transfer(schedule, x_t, eps, t, s)
+        x_s = ddim_step(schedule, x_t, eps, t, s)
         eps = (eps + denoiser(x_s, s.clamp(min=0))) / 2
-        return transfer(schedule, x_t, eps, t, s), eps
+        return ddim_step(schedule, x_t, eps, t, s), eps
 
 
 MEAN, STD = 0.3, 0.5
@@ -47,7 +48,7 @@ MEAN, STD = 0.3, 0.5
 
 def gaussian(schedule: NoiseSchedule, x: Tensor, t: Tensor) -> Tensor:
     """ε̂ where images are drawn from N(MEAN, STD²): the posterior mean, in closed form."""
-    signal, noise = schedule.rates(t, x.ndim)
+    signal, noise = schedule.alpha_sigma(t, x.ndim)
     return noise * (x - signal * MEAN) / ((signal * STD).square() + noise.square())
 
 
@@ -67,7 +68,7 @@ def error(sampler: Sampler, steps: int) -> float:
     )  # fmt: skip
     ((_, found),) = ends
     (signal, other_signal), (noise, other_noise) = zip(
-        *(schedule.rates(torch.tensor([t]), 3) for t in (8192, 0)), strict=True
+        *(schedule.alpha_sigma(torch.tensor([t]), 3) for t in (8192, 0)), strict=True
     )
     spread, other_spread = (
         ((s * STD).square() + n.square()).sqrt()

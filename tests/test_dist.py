@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from diffusion_ood import __version__
-from diffusion_ood.commands.console import COMMANDS
+from diffusion_ood.console import COMMANDS
 
 ROOT = Path(__file__).parents[1]
 

@@ -11,7 +11,7 @@ import yaml
 from documents import DOCUMENTS, ROOT, Line, lines
 
 from diffusion_ood import cli
-from diffusion_ood.commands.console import COMMANDS, _parsers
+from diffusion_ood.console import COMMANDS, _parsers
 from diffusion_ood.errors import UserError
 
 LINES = lines()

@@ -21,7 +21,7 @@ import yaml
 from documents import ROOT, Line, blocks, commands, lines
 from PIL import Image
 
-from diffusion_ood.commands import console
+from diffusion_ood import console
 from diffusion_ood.data.sources.base import Part, Pixels, Source
 from diffusion_ood.registries import SOURCES
 
@@ -91,7 +91,7 @@ def diffusion_ood(name: str, *flags: str) -> None:
     if name in console.COMMANDS:
         console.main([name, *given, *added(console.COMMANDS[name].script, given)])
     else:  # --help ends its process
-        entry = "from diffusion_ood.commands.console import run; run()"
+        entry = "from diffusion_ood.console import run; run()"
         call(sys.executable, "-c", entry, name, *given)
 
 

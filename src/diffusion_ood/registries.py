@@ -40,6 +40,20 @@ METHODS = Registry(
 )
 """What is measured of an image: classes of `methods.base.Method`."""
 
+SCORES = Registry(
+    {
+        "mse": "diffusion_ood.methods.scores.mse:MeanSquaredError",
+        "perceptual": "diffusion_ood.methods.scores.perceptual:PerceptualDifference",
+        "perceptual_difference": "diffusion_ood.methods.scores.perceptual:PerceptualDifference",
+        "logit_l1": "diffusion_ood.methods.scores.output_shift:OutputShift",
+        "feature_l1": "diffusion_ood.methods.scores.output_shift:OutputShift",
+        "msp": "diffusion_ood.methods.scores.output_shift:OutputShift",
+        "maxlogit": "diffusion_ood.methods.scores.output_shift:OutputShift",
+        "energy": "diffusion_ood.methods.scores.output_shift:OutputShift",
+    }
+)
+"""How far a reconstruction is from its image: classes of `methods.scores.base.Score`."""
+
 HEADS = Registry(
     {
         "zscore": "diffusion_ood.calibration.zscore:ZScore",

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from diffusion_ood import __version__, cli
-from diffusion_ood.commands import console
+from diffusion_ood import console
 from diffusion_ood.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -20,7 +20,7 @@ def start(*argv: str, code: str = "console.run()") -> subprocess.CompletedProces
     """Run the console in a process of its own, as the installed command does."""
     setup = f"import sys; sys.argv = {['diffusion-ood', *argv]!r}; "
     return subprocess.run(
-        [sys.executable, "-c", f"{setup}from diffusion_ood.commands import console; {code}"],
+        [sys.executable, "-c", f"{setup}from diffusion_ood import console; {code}"],
         env={"PYTHONPATH": str(ROOT / "src"), "PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,
@@ -159,4 +159,4 @@ def test_other_shells_get_a_script(shell: str, capsys: pytest.CaptureFixture[str
 
 def test_the_console_is_what_pyproject_installs() -> None:
     text = (ROOT / "pyproject.toml").read_text()
-    assert f'{cli.CONSOLE} = "diffusion_ood.commands.console:run"' in text
+    assert f'{cli.CONSOLE} = "diffusion_ood.console:run"' in text

@@ -15,13 +15,13 @@ X = torch.randn(4, 1, 3, 3, generator=torch.Generator().manual_seed(0), dtype=to
 
 def prediction(eps):
     """x̂_0 of ε̂ at `X`, `T`."""
-    signal, noise = SCHEDULE.rates(T, X.ndim)
+    signal, noise = SCHEDULE.alpha_sigma(T, X.ndim)
     return (X - noise * eps) / signal
 
 
 def believing(x_0):
     """A denoiser that believes in the images `x_0`."""
-    signal, noise = SCHEDULE.rates(T, X.ndim)
+    signal, noise = SCHEDULE.alpha_sigma(T, X.ndim)
     return lambda x, t, labels=None: (x - signal * x_0) / noise
 
 
@@ -47,6 +47,6 @@ def test_a_model_clips_to_its_own_range(data_range, b_scale, low, high):
     options = DiffusionOptions(model_type="tiny", data_range=data_range, b_scale=b_scale)
     model = Diffusion(options, (1, 8, 8))
     eps = model.clipped(lambda x, t, labels=None: 0 * x)(X, T)
-    signal, noise = model.schedule.rates(T, X.ndim)
+    signal, noise = model.schedule.alpha_sigma(T, X.ndim)
     found = (X - noise * eps) / signal
     torch.testing.assert_close(found, (X / signal).clamp(low, high), rtol=1e-9, atol=1e-9)

@@ -10,7 +10,7 @@ SCHEDULE = build_schedule("scaled_linear_beta", 0.0015, 0.0195)
 
 
 def truth(prediction_type, x_0, eps, t):
-    signal, noise = SCHEDULE.rates(t, x_0.ndim)
+    signal, noise = SCHEDULE.alpha_sigma(t, x_0.ndim)
     return {"epsilon": eps, "sample": x_0, "v_prediction": signal * eps - noise * x_0}[
         prediction_type
     ]

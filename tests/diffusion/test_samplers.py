@@ -27,7 +27,7 @@ def gaussian_denoiser(schedule, c):
     """ε̂ = √(1−ᾱ)·(x − √ᾱ·μ) / (ᾱ·c² + 1 − ᾱ), the posterior mean of the noise."""
 
     def denoiser(x, t):
-        signal, noise = schedule.rates(t, x.ndim)
+        signal, noise = schedule.alpha_sigma(t, x.ndim)
         return noise * (x - signal * MEAN) / spread(schedule, t, c) ** 2
 
     return denoiser
@@ -35,7 +35,7 @@ def gaussian_denoiser(schedule, c):
 
 def exact(schedule, x_t, t, s, c):
     t, s = torch.tensor([t]), torch.tensor([s])
-    (signal_t, _), (signal_s, _) = schedule.rates(t, 4), schedule.rates(s, 4)
+    (signal_t, _), (signal_s, _) = schedule.alpha_sigma(t, 4), schedule.alpha_sigma(s, 4)
     scale = spread(schedule, s, c) / spread(schedule, t, c)
     return signal_s * MEAN + scale * (x_t - signal_t * MEAN)
 
@@ -100,7 +100,7 @@ def test_dpm_solver_follows_its_algorithm():
     times = (900, 500, 300, 20, CLEAN)
     denoiser = gaussian_denoiser(SCHEDULE, 0.5)
     x = torch.full((1, 1, 1, 1), 0.8, dtype=torch.float64)
-    alpha, sigma = ([SCHEDULE.rates(torch.tensor([t]), 4)[k] for t in times] for k in (0, 1))
+    alpha, sigma = ([SCHEDULE.alpha_sigma(torch.tensor([t]), 4)[k] for t in times] for k in (0, 1))
     lambdas = [(a / b).log() for a, b in zip(alpha, sigma, strict=True)]
     data = []
     expected = x
@@ -130,7 +130,7 @@ def test_plms_weights_reproduce_polynomial_slopes():
 
 def test_transfer_equals_the_formula_of_pndm():
     """Liu et al. (2022), equation 11, in its own words."""
-    from diffusion_ood.diffusion.samplers.base import transfer
+    from diffusion_ood.diffusion.samplers.base import ddim_step
 
     generator = torch.Generator().manual_seed(3)
     x, eps = torch.randn(2, 4, 1, 3, 3, generator=generator, dtype=torch.float64)
@@ -141,7 +141,7 @@ def test_transfer_equals_the_formula_of_pndm():
         + (b - a) * x / (a.sqrt() * (a.sqrt() + b.sqrt()))
         - (b - a) * eps / (a.sqrt() * (((1 - b) * a).sqrt() + ((1 - a) * b).sqrt()))
     )
-    torch.testing.assert_close(transfer(SCHEDULE, x, eps, t, s), expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(ddim_step(SCHEDULE, x, eps, t, s), expected, rtol=1e-12, atol=1e-12)
 
 
 def test_ddim_equals_monais_scheduler_on_its_own_grid():
@@ -210,7 +210,7 @@ def test_pndm_starts_with_runge_kutta_and_goes_on_with_adams_bashforth():
         expected = torch.ones(1, 1, 1, 1, dtype=torch.float64)
         for t, s, slope in zip(times, times[1:], slopes, strict=False):
             (signal_t, noise_t), (signal_s, noise_s) = (
-                SCHEDULE.rates(torch.tensor([time]), 4) for time in (t, s)
+                SCHEDULE.alpha_sigma(torch.tensor([time]), 4) for time in (t, s)
             )
             expected = signal_s * (expected - noise_t * slope) / signal_t + noise_s * slope
         trajectory = Trajectory(0, times, lambda: torch.ones(1, 1, 1, dtype=torch.float64))

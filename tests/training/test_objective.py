@@ -47,7 +47,7 @@ def oracle(of: str, model: Diffusion, x_0: Tensor) -> Callable[[Tensor, Tensor],
     """A network that knows the clean images, and so answers `of` exactly."""
 
     def answer(x_t: Tensor, t: Tensor) -> Tensor:
-        signal, noise = (rate.float() for rate in model.schedule.rates(t, x_t.ndim))
+        signal, noise = (rate.float() for rate in model.schedule.alpha_sigma(t, x_t.ndim))
         eps = (x_t - signal * x_0) / noise
         return {"epsilon": eps, "sample": x_0, "v_prediction": signal * eps - noise * x_0}[of]
 

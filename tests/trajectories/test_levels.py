@@ -72,7 +72,7 @@ def noises(shared, repeats=2):
     found = {}
     for (image, slot), (t, x_t) in zip(slots, recorder.rows, strict=True):
         assert t == grid.starts[slot // repeats]
-        signal, noise = (rate.item() for rate in model.schedule.rates(torch.tensor([t]), 1))
+        signal, noise = (rate.item() for rate in model.schedule.alpha_sigma(torch.tensor([t]), 1))
         found[image, slot] = (x_t - signal * images[image]) / noise
     assert sorted(found) == [(i, k) for i in range(3) for k in range(2 * repeats)]
     return found

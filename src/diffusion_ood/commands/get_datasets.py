@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diffusion_ood import cli
-from diffusion_ood.commands.console import invocation
+from diffusion_ood.console import invocation
 from diffusion_ood.errors import UserError
 from diffusion_ood.options import DatasetOptions
 

@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 
 from diffusion_ood import cli
-from diffusion_ood.commands.console import invocation
+from diffusion_ood.console import invocation
 from diffusion_ood.detection.assessment import Assessment, assess
 from diffusion_ood.detection.metrics import TITLES, Interval
 from diffusion_ood.detection.table import write_table

@@ -1,32 +1,19 @@
 """Reconstruct images from many noise levels and score how far each reconstruction is off.
 
 Reads a checkpoint and split CSVs; writes output_dir/model_name/ood/results_{val,in,<set>}.csv.
-Run the same command again to go on where it stopped.
+Run the same command again to continue where it stopped.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import time
-from collections.abc import Iterator, Sequence
-
-import torch
-from torch import Tensor
-from tqdm import tqdm
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from diffusion_ood import cli
-from diffusion_ood.commands import run_files
-from diffusion_ood.commands.console import invocation
-from diffusion_ood.commands.measuring import Measuring, save_sheet, wants_lpips
-from diffusion_ood.commands.reconstructing import Reconstructor
-from diffusion_ood.commands.shown_images import SHOWN_LEVELS, Choice
-from diffusion_ood.commands.skipping import report_skipped
-from diffusion_ood.commands.tasks import Task, choose_grid, read_tasks
-from diffusion_ood.data.loaders import ImageSet, image_batches, open_images
-from diffusion_ood.detection.history import add_work
-from diffusion_ood.detection.parts import TableWriter, merge_parts
+from diffusion_ood.console import invocation
 from diffusion_ood.errors import UserError
-from diffusion_ood.networks.alexnet import find_alexnet_features
 from diffusion_ood.options import (
     ComputeOptions,
     DiffusionOptions,
@@ -36,11 +23,20 @@ from diffusion_ood.options import (
     RunOptions,
     TrackOptions,
 )
-from diffusion_ood.report.logs import log_set, open_tracker
-from diffusion_ood.runtime import distributed
-from diffusion_ood.runtime.device import describe
-from diffusion_ood.runtime.lock import locked
-from diffusion_ood.trajectories.grid import SparseGrid
+from diffusion_ood.options.stored import refuse_contradiction
+from diffusion_ood.runtime.run_directory import (
+    checkpoint_path,
+    epoch_checkpoint,
+    require_checkpoint,
+)
+from diffusion_ood.scoring.sets import ScoringSet, read_sets
+
+if TYPE_CHECKING:
+    import torch
+
+    from diffusion_ood.methods.base import Method
+    from diffusion_ood.model import Diffusion
+    from diffusion_ood.scoring.run import OpenSet, ScoringRun
 
 GROUPS = (
     RunOptions,
@@ -56,222 +52,139 @@ GROUPS = (
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command on `argv`, by default the process's own arguments."""
     line = cli.parse(__doc__, GROUPS, argv)
-    tasks = read_tasks(line[ReconstructOptions])
+    _refuse_contradictions(line[ReconstructOptions], line.given)
+    checkpoint = _checkpoint(line)
+    sets = read_sets(line[ReconstructOptions])
+
+    from diffusion_ood.runtime import distributed
+
     with distributed.process_group(line[ComputeOptions].device) as device:
-        run = _Run(line, device)
-        for task in tasks:
-            run.measuring.prepare(task.split)
-        with locked(line[RunOptions].ood_dir, leftovers="**/.results_*.tmp"):
-            for number, task in enumerate(tasks):
-                run.score(task, images_after=sum(len(later.split) for later in tasks[number + 1 :]))
-            for task in tasks:
-                run.show(task)
-            if distributed.is_main():
-                tracker = open_tracker(line[RunOptions], line[TrackOptions], "reconstruct")
-                for task in tasks:
-                    log_set(tracker, run.ood_dir, task.name, run.fingerprint)
-                tracker.close()
+        _score(line, _load(checkpoint, line), sets, device)
+
+
+def _score(
+    line: cli.CommandLine, diffusion: Diffusion, sets: Sequence[ScoringSet], device: torch.device
+) -> None:
+    """Score the sets by the methods asked for, and keep the pictures of them."""
+    from diffusion_ood.registries import METHODS
+    from diffusion_ood.runtime import distributed
+    from diffusion_ood.runtime.lock import locked
+    from diffusion_ood.scoring.run import ScoringRun
+    from diffusion_ood.trajectories.evaluator import Evaluator
+
+    options, compute, run_options = line[ReconstructOptions], line[ComputeOptions], line[RunOptions]
+    methods: list[Method] = [METHODS[name].from_options(options) for name in options.methods]
+    for method in methods:
+        method.check(diffusion)
+    evaluator = Evaluator(
+        diffusion,
+        device,
+        precision=compute.precision,
+        compile=compute.compile,
+        max_batch=options.max_batch,
+    )
+    command = line.command(invocation("reconstruct"))
+    run = ScoringRun(evaluator, run_options, line[LoadingOptions], options.batch_size, command)
+    _announce(run, methods)
+    images = [len(one.split) for one in sets]
+    calls = sum(method.calls(diffusion) for method in methods)
+    labels = any(getattr(method, "labels", "none") == "true" for method in methods)
+    with locked(run_options.ood_dir, leftovers="**/.results_*.tmp"):
+        opened = []
+        for number, one in enumerate(sets):
+            opened.append(run.open(one, needs_classes=labels))
+            for later, method in enumerate(methods, start=1):
+                after = sum(images[number + 1 :]) * calls
+                after += images[number] * sum(m.calls(diffusion) for m in methods[later:])
+                run.score(method, opened[-1], after)
+        _show(run, methods[0], opened, line)
+    distributed.print_once(
+        f"tables are in {run_options.ood_dir}; next: {invocation('detect')} "
+        f"--output_dir={run_options.output_dir} --model_name={run_options.model_name}"
+    )
+
+
+def _announce(run: ScoringRun, methods: Sequence[Method]) -> None:
+    from diffusion_ood.runtime import distributed
+    from diffusion_ood.runtime.device import describe
+
+    diffusion, processes = run.evaluator.diffusion, distributed.world_size()
+    for method in methods:
+        starts = len({t for t, _ in method.draws(diffusion)})
         distributed.print_once(
-            f"tables are in {line[RunOptions].ood_dir}; next: {invocation('detect')} "
-            f"--output_dir={line[RunOptions].output_dir} --model_name={line[RunOptions].model_name}"
+            f"{method}: {starts} noise levels, {method.calls(diffusion)} network calls an image"
         )
+    distributed.print_once(
+        f"a model after epoch {diffusion.epoch}, on {processes} × "
+        f"{describe(run.evaluator.device)}, at most {run.evaluator.max_batch} rows in a call; "
+        f"--batch_size is {run.batch_size} images a process, {run.batch_size * processes} in all"
+    )
 
 
-class _Run:
-    """A loaded model and its scores, applied to one set of images after the other."""
+def _show(run: ScoringRun, method: Method, sets: Sequence[OpenSet], line: cli.CommandLine) -> None:
+    """Pictures of the reconstructions, and what TensorBoard or MLflow are to show."""
+    from diffusion_ood.methods.reconstruction import Reconstruction
+    from diffusion_ood.report.logs import log_set, open_tracker
+    from diffusion_ood.runtime import distributed
+    from diffusion_ood.scoring.pictures import keep_shown, save_first
 
-    def __init__(self, line: cli.CommandLine, device: torch.device) -> None:
-        self.line = line
-        self.device = device
-        self.options = line[ReconstructOptions]
-        self.ood_dir = line[RunOptions].ood_dir
-        self.images: dict[str, ImageSet] = {}
-        path = run_files.asked_checkpoint(line[RunOptions].run_dir, self.options, line.given)
-        self.model, self.image_options, content = run_files.load_model(path)
-        distributed.refuse_difference(
-            content["digest"], f"{path}: was replaced while the processes read it; start again"
+    options = line[ReconstructOptions]
+    if distributed.is_main():
+        for one in sets if isinstance(method, Reconstruction) else ():
+            if options.save_images:
+                print(f"{one.name}: {save_first(run, method, one, options.save_images)}")
+            if options.report_images and one.role != "val":
+                print(f"{one.name}: {keep_shown(run, method, one, options.report_images)}")
+        tracker = open_tracker(line[RunOptions], line[TrackOptions], "reconstruct")
+        for one in sets:
+            log_set(tracker, run.folder(method), one.name, run.fingerprint(method))
+        tracker.close()
+    distributed.barrier()
+
+
+def _load(path: Path, line: cli.CommandLine) -> Diffusion:
+    """The model of the checkpoint; flags that say otherwise of it are refused."""
+    from diffusion_ood.model import Diffusion
+    from diffusion_ood.runtime import distributed
+
+    diffusion = Diffusion.load(path)
+    distributed.require_same_on_all_ranks(
+        diffusion.digest, f"{path}: was replaced while the processes read it; start again"
+    )
+    for stored in (diffusion.image_options, diffusion.options):
+        cls = type(stored)
+        names = [f.name for f in dataclasses.fields(cls) if f.name in line.given]
+        refuse_contradiction(line[cls], stored, names, path)
+    return diffusion
+
+
+def _checkpoint(line: cli.CommandLine) -> Path:
+    """The checkpoint to score with.
+
+    Raises:
+        UserError: it is asked for in two ways, or is not there.
+    """
+    run_dir, options = line[RunOptions].run_dir, line[ReconstructOptions]
+    if options.ddpm_checkpoint_epoch is None:
+        return require_checkpoint(checkpoint_path(run_dir, options.eval_checkpoint))
+    if "eval_checkpoint" in line.given:
+        raise UserError(
+            "`ddpm_checkpoint_epoch`, `eval_checkpoint`: found both, expected one of them"
         )
-        for cls in run_files.MODEL_GROUPS:
-            names = [f.name for f in dataclasses.fields(cls) if f.name in line.given]
-            asked = to_dict(line[cls])
-            stored = run_files.stored_options(cls, content, path)
-            run_files.refuse_contradiction(asked, stored, names, path)
-        self.grid = choose_grid(line, self.model.schedule)
-        self.slots = [(t, k) for t in self.grid.starts for k in range(self.options.repeats)]
-        self.measuring = Measuring(
-            self.options,
-            _alexnet_features(self.options),
-            self.model,
-            tuple(content.get("classes", ())),
-            device,
-        )
-        self.reconstructor = Reconstructor(line, self.model, self.grid, self.measuring, device)
-        self.fingerprint = {
-            "checkpoint": content["digest"],
-            "sampler": self.options.solver,
-            "num_inference_steps": self.options.num_inference_steps,
-            "starts": list(self.grid.starts),
-            "budget": self.options.budget,
-            "budget_steps": self.options.budget_steps,
-            "scores": self.measuring.columns,
-            "seed": self.options.seed,
-            "precision": line[ComputeOptions].precision,
-            **self.measuring.settings,
-        }
-        processes, batch = distributed.world_size(), self.options.batch_size
-        distributed.print_once(
-            f"{path} after epoch {content['epoch']}, on {processes} × {describe(device)}; "
-            f"{len(self.grid.starts)} start points, {self.reconstructor}; "
-            f"--batch_size is {batch} images a process, {batch * processes} in all"
-        )
-
-    def score(self, task: Task, images_after: int) -> None:
-        """Make the table of one set, or what is missing of it; more sets may come after it."""
-        images = self.images[task.name] = self._open(task)
-        task = dataclasses.replace(task, split=images.split)
-        path = self.ood_dir / f"results_{task.name}.csv"
-        with TableWriter(
-            path,
-            fingerprint=self.fingerprint,
-            rows_per_image=len(self.slots),
-            facts={
-                "split": str(task.split.path),
-                "flip": task.split.flip,
-                "skipped": len(images.skipped),
-                "native_size": [list(size) for size in images.native_sizes],
-                "calls_per_image": self.reconstructor.calls,
-            },
-            rank=distributed.rank(),
-        ) as writer:
-            distributed.barrier()  # all see what was finished before any goes on
-            missing = [k for k, key in enumerate(task.split.images) if key not in writer.finished]
-            done = len(images) - len(missing)
-            if done:
-                distributed.print_once(f"{task.name}: {done} of {len(images)} images were done")
-            mine = distributed.share_of(missing)
-            after = images_after // distributed.world_size()
-            self._score_missing(task, images, mine, writer, after)
-        distributed.barrier()
-        if distributed.is_main():
-            spare = merge_parts(path, task.split.images, len(self.slots))
-            if spare:
-                print(f"{task.name}: {spare} more images were done and are kept for later")
-            if self.options.save_images:
-                self._save_sheet(task, images)
-        distributed.barrier()
-
-    def show(self, task: Task) -> None:
-        """Keep reconstructions of the images that a report on this set is going to show."""
-        if distributed.is_main() and self.options.report_images and task.type != "val":
-            images, grid = self.images[task.name], SparseGrid(self.grid, SHOWN_LEVELS)
-
-            def cells(indices: list[int]) -> Tensor:
-                return self.reconstructor.cells(images, indices, grid, repeats=1)
-
-            task = dataclasses.replace(task, split=images.split)
-            choice = Choice(self.ood_dir, task, self.options.report_images, self.options.batch_size)
-            print(f"{task.name}: {choice.keep(cells, grid.starts, self.fingerprint)}", flush=True)
-        distributed.barrier()
-
-    def _open(self, task: Task) -> ImageSet:
-        images = open_images(
-            task.split,
-            self.image_options,
-            self.line[LoadingOptions],
-            progress=distributed.is_main(),
-        )
-        report_skipped(images, task.name, self.line[RunOptions].run_dir)
-        if images.skipped:
-            self.measuring.prepare(images.split)
-        if images.shape != self.model.image_shape:
-            raise UserError(
-                f"{task.split.path}: found images of {images.shape}, but the model was trained on "
-                f"{self.model.image_shape}; train with --image_size, or convert the images"
-            )
-        return images
-
-    def _score_missing(
-        self,
-        task: Task,
-        images: ImageSet,
-        indices: list[int],
-        writer: TableWriter,
-        images_after: int,
-    ) -> None:
-        """Score the images of these indices, each on disk some seconds after it is finished."""
-        size = self.options.batch_size
-        batches = [indices[k : k + size] for k in range(0, len(indices), size)]
-        loaded = image_batches(images, batches, self.line[LoadingOptions].num_workers)
-        self.reconstructor.expect(len(indices) + images_after)
-        begin, done = time.perf_counter(), 0
-        try:
-            with tqdm(
-                total=len(indices),
-                desc=task.name,
-                unit="image",
-                disable=None if distributed.is_main() else True,
-            ) as bar:
-                for batch, pixels in zip(batches, loaded, strict=True):
-                    for rows, values in self._finished(task, batch, pixels):
-                        keys = [task.split.images[batch[row]] for row in rows]
-                        writer.append(self.measuring.table(task.type, keys, self.slots, values))
-                        bar.update(len(rows))
-                        done += len(rows)
-                    if sentence := self.reconstructor.network.decision():
-                        distributed.print_once(sentence)
-        finally:  # what an interrupted run has done counts too
-            self._remember(task, done, time.perf_counter() - begin)
-
-    def _remember(self, task: Task, done: int, seconds: float) -> None:
-        """Say what was done, and add it to the run's history."""
-        distributed.print_once(f"{task.name}: {done} images, {done / seconds:.2f} images/s")
-        if distributed.is_main() and done:
-            add_work(
-                self.ood_dir,
-                {
-                    "set": task.name,
-                    "fingerprint": self.fingerprint,
-                    "images": done,
-                    "seconds": round(seconds, 3),
-                    "processes": distributed.world_size(),
-                    "device": describe(self.device),
-                    "command": self.line.command(invocation("reconstruct")),
-                    "versions": versions(),
-                },
-            )
-
-    def _finished(
-        self, task: Task, batch: list[int], pixels: Tensor
-    ) -> Iterator[tuple[list[int], Tensor]]:
-        """Which of the images of these indices, and their scores `(n, slots, columns)`, in turn."""
-        images = pixels.to(self.device)
-        watch = self.measuring.watch(images)
-        found = self.reconstructor.run(
-            task.split, batch, images, watch, self.grid, self.options.repeats
-        )
-        return self.measuring.finished(images, found, len(self.slots), watch)
-
-    def _save_sheet(self, task: Task, images: ImageSet) -> None:
-        """A picture with a row an image: the image, then its reconstructions, t rising."""
-        indices = list(range(min(self.options.save_images, len(images))))
-        path = self.ood_dir / f"reconstructions_{task.name}.png"
-        cells = self.reconstructor.cells(images, indices, self.grid, self.options.repeats)
-        save_sheet(path, cells)
-        print(f"{task.name}: {path}", flush=True)
+    return require_checkpoint(epoch_checkpoint(run_dir, options.ddpm_checkpoint_epoch))
 
 
-def _alexnet_features(options: ReconstructOptions) -> dict[str, Tensor] | None:
-    """LPIPS's weights, where it is asked for; the first process looks for them first."""
-    if not wants_lpips(options):
-        return None
-    features = None
-    for mine in (distributed.is_main(), not distributed.is_main()):
-        if mine:
-            features = find_alexnet_features(options.lpips_weights)
-        distributed.barrier()
-    if features is None:
-        distributed.print_once(
-            "LPIPS is left out, since its weights could not be had; --lpips_weights takes a file "
-            "of torchvision's AlexNet weights"
-        )
-    return features
+def _refuse_contradictions(options: ReconstructOptions, given: frozenset[str]) -> None:
+    """Refuse flags that would do nothing beside the others."""
+    grid = ("num_inference_steps", "inference_skip_factor")
+    beside = [
+        (bool(options.levels), "levels", ("budget", "inference_skip_factor")),
+        (not options.levels and options.budget is not None, "budget", grid),
+        (options.budget is not None and options.budget_steps == 1, "budget", ("sampler",)),
+    ]
+    for applies, name, others in beside:
+        for other in others if applies else ():
+            if other in given:
+                raise UserError(f"`{other}`: has no effect beside `{name}`; leave one of them out")
+    if options.budget is None and "budget_steps" in given:
+        raise UserError("`budget_steps`: has no effect without `budget`; give it as well")

@@ -65,7 +65,7 @@ class SampleQuality:
                 f"{split.path}: found images of {images.shape}, expected {image_shape} like the "
                 "diffusion model's"
             )
-        content = repr((images.split.images, images.split.flip)).encode()
+        content = repr((images.split.images, images.split.edit)).encode()
         digest_of_set = hashlib.sha256(content).hexdigest()
         path = cache / f"moments_{digest_of_set[:12]}_{self._digest[:12]}.npz"
         if path.exists():

@@ -70,8 +70,8 @@ class ImageSet(Dataset[torch.Tensor]):
         if not len(indices):
             return torch.empty((0, *self.shape))
         images = self._stored(indices)
-        if self.split.flip != "patched":
-            return flip(images, self.split.flip)
+        if self.split.edit != "patched":
+            return flip(images, self.split.edit)
         donors, places = zip(*map(self._donor, indices), strict=True)
         return torch.stack(list(map(patch, images, self._stored(donors), places)))
 

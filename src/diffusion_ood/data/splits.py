@@ -18,7 +18,10 @@ from diffusion_ood.data.image_lists import SUFFIX, list_root, parse_list
 from diffusion_ood.errors import UserError
 from diffusion_ood.runtime.files import atomic_write
 
-Flip = Literal["vflip", "hflip", "patched"]
+Edit = Literal["vflip", "hflip", "patched"]
+
+PATCHED = "val_patched"
+"""Name of the set of the validation images, each with a patch of another."""
 
 HEADERS = (["image"], ["image", "label"])
 
@@ -32,7 +35,7 @@ class Split:
         path: the file that was read.
         images: the paths as written there.
         labels: one text an image, or None where the file has no such column.
-        flip: `vflip` turns every image upside down, `hflip` mirrors it left to right, `patched`
+        edit: `vflip` turns every image upside down, `hflip` mirrors it left to right, `patched`
             puts a piece of another image of the split in its place.
         root: the folder at which relative paths start; None is the file's own.
         unit: an image is named by a `row` of the file, or by a `cell` of its only row.
@@ -43,7 +46,7 @@ class Split:
     path: Path
     images: tuple[str, ...]
     labels: tuple[str, ...] | None = None
-    flip: Flip | None = None
+    edit: Edit | None = None
     root: Path | None = None
     unit: Literal["row", "cell"] = "row"
     numbers: tuple[int, ...] | None = None
@@ -125,7 +128,7 @@ def write_split(path: Path, images: Sequence[str], labels: Sequence[str] | None 
             writer.writerows(zip(images, labels, strict=True))
 
 
-def _without_flip(path: Path) -> tuple[Path, Flip | None]:
+def _without_flip(path: Path) -> tuple[Path, Edit | None]:
     """The file that a flipped split's name stands for: `X_vflip_test.csv` → `X_test.csv`."""
     found = re.search(r"_(vflip|hflip)(?=_|$)", path.stem)
     if found is None:
@@ -136,7 +139,7 @@ def _without_flip(path: Path) -> tuple[Path, Flip | None]:
     return source, "vflip" if found[1] == "vflip" else "hflip"
 
 
-def _name(stem: str, flip: Flip | None) -> str:
+def _name(stem: str, flip: Edit | None) -> str:
     name = re.sub(r"_(train|val|test)$", "", stem)
     return f"{name}_{flip}" if flip else name
 

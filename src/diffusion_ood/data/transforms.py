@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from diffusion_ood.data.readers import Array, value_range
-from diffusion_ood.data.splits import Flip
+from diffusion_ood.data.splits import Edit
 from diffusion_ood.options import ImageOptions
 from diffusion_ood.runtime.imports import without_deprecation_notices
 
@@ -71,7 +71,7 @@ def resize(image: Array | torch.Tensor, size: int) -> torch.Tensor:
     return torch.as_tensor(image).clamp(0, 1)  # averages overshoot by a rounding
 
 
-def flip(images: torch.Tensor, direction: Flip | None) -> torch.Tensor:
+def flip(images: torch.Tensor, direction: Edit | None) -> torch.Tensor:
     """(B, C, *S) turned upside down (`vflip`, axis -2) or mirrored left to right (`hflip`, -1).
 
     Other edits need more than the image itself and leave it as it is here.

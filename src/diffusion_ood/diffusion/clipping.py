@@ -30,6 +30,6 @@ class ClippedDenoiser:
 
     def __call__(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None, /) -> Tensor:
         """ε̂ of shape `(B, C, *S)`."""
-        signal, noise = (rate.to(x_t) for rate in self._schedule.rates(t, x_t.ndim))
+        signal, noise = (rate.to(x_t) for rate in self._schedule.alpha_sigma(t, x_t.ndim))
         x_0 = (x_t - noise * self._denoiser(x_t, t, labels)) / signal
         return (x_t - signal * x_0.clamp(self._low, self._high)) / noise

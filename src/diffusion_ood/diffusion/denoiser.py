@@ -54,7 +54,7 @@ class NetworkDenoiser:
         output = self._predict(x_t, t, labels).to(x_t.dtype)
         if self.prediction_type == "epsilon":
             return output
-        signal, noise = (rate.to(x_t) for rate in self.schedule.rates(t, x_t.ndim))
+        signal, noise = (rate.to(x_t) for rate in self.schedule.alpha_sigma(t, x_t.ndim))
         if self.prediction_type == "sample":
             return (x_t - signal * output) / noise
         return noise * x_t + signal * output
@@ -67,7 +67,7 @@ class NetworkDenoiser:
             t: times, shape (B,), on the CPU.
             labels: classes, shape (B,), on the CPU; None is any class.
         """
-        signal, noise = (rate.to(x_0) for rate in self.schedule.rates(t, x_0.ndim))
+        signal, noise = (rate.to(x_0) for rate in self.schedule.alpha_sigma(t, x_0.ndim))
         targets = {"epsilon": eps, "sample": x_0, "v_prediction": signal * eps - noise * x_0}
         output = self._predict(signal * x_0 + noise * eps, t, labels).to(x_0.dtype)
         return (output - targets[self.prediction_type]).square().flatten(1).mean(1)

@@ -32,7 +32,7 @@ class NoiseSchedule:
         """ᾱ_t in float64 on the CPU, for times (B,) from −1 to T−1 on the CPU."""
         return self._alphas_cumprod[t]
 
-    def rates(self, t: Tensor, ndim: int) -> tuple[Tensor, Tensor]:
+    def alpha_sigma(self, t: Tensor, ndim: int) -> tuple[Tensor, Tensor]:
         """`(√ᾱ_t, √(1 − ᾱ_t))` as `(B, 1, …)` of `ndim` dimensions, float64 on the CPU."""
         alpha_bar = self.alphas_cumprod(t).reshape(-1, *[1] * (ndim - 1))
         return alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
@@ -49,7 +49,7 @@ class NoiseSchedule:
             x_0, eps: shape `(B, C, *S)`.
             t: times, shape (B,), on the CPU.
         """
-        signal, noise = self.rates(t, x_0.ndim)
+        signal, noise = self.alpha_sigma(t, x_0.ndim)
         return signal.to(x_0) * x_0 + noise.to(x_0) * eps
 
 

@@ -7,6 +7,7 @@ the model, into the checkpoint: `reconstruct.py` reads them back from there.
 
 from diffusion_ood.options.datasets import DatasetOptions
 from diffusion_ood.options.detection import DetectOptions
+from diffusion_ood.options.diffood import MainOptions, OodDetectOptions
 from diffusion_ood.options.models import (
     ClassifierOptions,
     ComputeOptions,
@@ -17,7 +18,6 @@ from diffusion_ood.options.models import (
 )
 from diffusion_ood.options.reconstruction import ReconstructOptions
 from diffusion_ood.options.sampling import InterpolationOptions, SampleOptions
-from diffusion_ood.options.second_system import MainOptions, OodDetectOptions
 from diffusion_ood.options.tracking import TrackOptions
 from diffusion_ood.options.training import ClassifierTrainOptions, FitOptions, TrainOptions
 

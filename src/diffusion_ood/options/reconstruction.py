@@ -17,7 +17,7 @@ from diffusion_ood.options.checks import (
     positive,
 )
 from diffusion_ood.options.fields import option
-from diffusion_ood.registries import SAMPLERS
+from diffusion_ood.registries import METHODS, SAMPLERS, SCORES
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,12 @@ class ReconstructOptions:
     )
     first_n_val: int | None = option("score the first N validation images alone", default=None)
     first_n: int | None = option("score the first N images of each test set alone", default=None)
+    methods: tuple[str, ...] = option(
+        "what to measure, a table each; reconstruction is Graham et al. (2023), by the options "
+        "below; diffood is Liu et al. (2022) with its own levels and steps",
+        default=("reconstruction",),
+        choices=METHODS,
+    )
     num_inference_steps: int = option("steps of the whole time grid", default=100)
     inference_skip_factor: int = option("keep every N-th start point of the grid", default=1)
     budget: int | None = option(
@@ -67,6 +73,7 @@ class ReconstructOptions:
         "how to measure: mse, perceptual; with `classifier_checkpoint` logit_l1, feature_l1 (how "
         "far the classifier's outputs move), msp, maxlogit, energy (of the image alone)",
         default=("mse", "perceptual"),
+        choices=SCORES,
     )
     classifier_checkpoint: Path | None = option(
         "checkpoint of train_classifier.py, for scores and for `labels` pred",
@@ -106,6 +113,8 @@ class ReconstructOptions:
 
     def __post_init__(self) -> None:
         any_seed(self.seed)
+        if not self.methods:
+            raise UserError("`methods`: found none, expected at least one")
         for name in ("num_inference_steps", "inference_skip_factor"):
             positive(name, getattr(self, name))
         count("batch_size", self.batch_size, MAX_BATCH)
@@ -122,19 +131,3 @@ class ReconstructOptions:
             raise UserError("`guidance`: means nothing with `labels` none, expected pred or true")
         if self.labels == "pred" and self.classifier_checkpoint is None:
             raise UserError("`labels` pred: found no `classifier_checkpoint`, expected one")
-
-    @property
-    def solver(self) -> str:
-        """The sampler's name, given or by default."""
-        return self.sampler or ("plms" if self.budget is None else "dpmpp_2m")
-
-    @property
-    def way_down(self) -> str:
-        """How reconstructions come about, in words."""
-        straight = self.budget is not None and self.budget_steps == 1
-        return "x_0 predicted straight" if straight else f"by {self.solver}"
-
-    @property
-    def rows_per_call(self) -> int:
-        """Rows of the network's batch for each row of a sampler's: two under guidance."""
-        return 2 if self.guidance else 1

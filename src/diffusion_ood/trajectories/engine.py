@@ -10,11 +10,8 @@ import torch
 from torch import Tensor
 
 from diffusion_ood.diffusion.denoiser import Denoiser
-from diffusion_ood.diffusion.samplers.base import NEVER, BatchDenoiser, Sampler
+from diffusion_ood.diffusion.samplers.base import NO_STEP, BatchDenoiser, Sampler
 from diffusion_ood.diffusion.schedule import NoiseSchedule
-
-EXACT_SHARE = 8
-"""Trajectories go on by the exact denoiser as soon as they are this part of a full batch."""
 
 
 @dataclass(frozen=True)
@@ -23,17 +20,41 @@ class Trajectory:
 
     Args:
         row: the caller's number for it.
-        times: falling; the first is where `start` stands, the last is where the trajectory ends.
-        start: makes the noisy image `(C, *S)` at the first time, when its turn comes, on the CPU.
+        times: the first is where `start` stands, the last is where the trajectory ends; they fall,
+            or rise where an image is encoded.
+        start: makes x `(C, *S)` at the first time, when its turn comes.
         label: the class that the denoiser is told, if any.
-        exact_below: at times below it the exact denoiser is asked, where there is one.
     """
 
     row: int
     times: tuple[int, ...]
     start: Callable[[], Tensor]
     label: int | None = None
-    exact_below: int = 0
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of n trajectories.
+
+    Attributes:
+        rows: their numbers.
+        t, s: the times before and after it, (n,), on the CPU.
+        x_t, x_s: where it begins and ends, `(n, C, *S)`.
+        eps: ε̂(x_t, t), `(n, C, *S)`, as the sampler's first evaluation gave it.
+        ended: which of the trajectories end with it, a boolean (n,) on the CPU.
+    """
+
+    rows: list[int]
+    t: Tensor
+    s: Tensor
+    x_t: Tensor
+    x_s: Tensor
+    eps: Tensor
+    ended: Tensor
+
+    def ends(self) -> tuple[list[int], Tensor]:
+        """The numbers of the trajectories that end here, and their ends `(m, C, *S)`."""
+        return list(itertools.compress(self.rows, self.ended)), self.x_s[self.ended]
 
 
 def run_trajectories(
@@ -43,13 +64,11 @@ def run_trajectories(
     trajectories: Iterable[Trajectory],
     device: torch.device,
     max_batch: int = 256,
-    exact: Denoiser | None = None,
-) -> Iterator[tuple[list[int], Tensor]]:
+) -> Iterator[Step]:
     """Run trajectories to their ends, at most `max_batch` in one network call.
 
     Every row of the batch has a time of its own: as soon as one trajectory ends, the next takes its
-    place, so that the batch is full until no work waits. Rows do not influence each other. Those
-    that have come to the exact denoiser wait until they are enough for a call of their own.
+    place, so that the batch is full until no work waits. Rows do not influence each other.
 
     Args:
         denoiser: gives ε̂.
@@ -59,95 +78,65 @@ def run_trajectories(
             Each is asked for when its turn comes.
         device: where the denoiser computes.
         max_batch: rows in one network call.
-        exact: gives the same ε̂ with less rounding, where a trajectory asks for it.
 
     Yields:
-        After each network call in which some ended: their row numbers, and their images
-        `(len(rows), C, *S)`.
+        Every step of the batch; each trajectory is in as many as it has steps.
     """
     waiting = iter(trajectories)
-    active, held = _Rows([], sampler.memory), _Rows([], sampler.memory)
+    active = _Rows(sampler.memory, device)
     while True:
-        joining = list(itertools.islice(waiting, max_batch - len(active)))
-        active.join(_Rows(joining, sampler.memory, device))
-        if exact:
-            held.join(active.pop(active.is_exact()))
-        if not active and not held:
+        active.join(list(itertools.islice(waiting, max_batch - len(active))))
+        if not len(active):
             return
-        if active:
-            yield from active.step(denoiser, schedule, sampler)
-        while exact and held and (not active or EXACT_SHARE * len(held) >= max_batch):
-            together = held.pop(torch.arange(len(held)) < max_batch)
-            while together:
-                yield from together.step(exact, schedule, sampler)
+        yield active.step(denoiser, schedule, sampler)
 
 
 class _Rows:
-    """Trajectories under way: each is a row of a batch and keeps what its sampler remembers.
+    """Trajectories under way: each is a row of a batch and keeps what its sampler remembers."""
 
-    Args:
-        trajectories: which have made no step.
-        memory: how many past outputs the sampler wants.
-        device: of their images.
-    """
-
-    def __init__(
-        self, trajectories: list[Trajectory], memory: int, device: torch.device | None = None
-    ) -> None:
-        self._trajectories = trajectories
-        self._ages = [0] * len(trajectories)
-        self._x = torch.empty(0)
-        if trajectories:
-            self._x = torch.stack([trajectory.start() for trajectory in trajectories]).to(device)
-        self._past = self._x.new_zeros(memory, *self._x.shape)
+    def __init__(self, memory: int, device: torch.device) -> None:
+        self._trajectories: list[Trajectory] = []
+        self._ages: list[int] = []  # steps made
+        self._x = torch.empty(0, device=device)
+        self._past = torch.empty(memory, 0, device=device)
 
     def __len__(self) -> int:
         return len(self._trajectories)
 
-    def join(self, others: _Rows) -> None:
-        """Put these rows behind one's own."""
-        if not others:
+    def join(self, trajectories: list[Trajectory]) -> None:
+        """Put trajectories that have made no step behind the others."""
+        if not trajectories:
             return
-        self._past = torch.cat([self._past, others._past], dim=1) if self else others._past
-        self._x = torch.cat([self._x, others._x]) if self else others._x
-        self._trajectories = self._trajectories + others._trajectories
-        self._ages = self._ages + others._ages
+        x = torch.stack([trajectory.start() for trajectory in trajectories]).to(self._x.device)
+        past = x.new_zeros(len(self._past), *x.shape)
+        self._x = torch.cat([self._x, x]) if len(self) else x
+        self._past = torch.cat([self._past, past], dim=1) if len(self) else past
+        self._trajectories = self._trajectories + trajectories
+        self._ages = self._ages + [0] * len(trajectories)
 
-    def pop(self, chosen: Tensor) -> _Rows:
-        """Take these rows, a boolean (rows,) on the CPU, out of one's own."""
-        taken = _Rows([], len(self._past))
-        if chosen.any():
-            taken._keep(self, chosen)
-            self._keep(self, ~chosen)
-        return taken
-
-    def _keep(self, rows: _Rows, chosen: Tensor) -> None:
-        self._trajectories = list(itertools.compress(rows._trajectories, chosen))
-        self._ages = list(itertools.compress(rows._ages, chosen))
-        self._x, self._past = rows._x[chosen], rows._past[:, chosen]
-
-    def is_exact(self) -> Tensor:
-        """Which rows have come to where they are to be computed exactly, (rows,)."""
-        below = torch.tensor([trajectory.exact_below for trajectory in self._trajectories])
-        return self._times(0) < below
-
-    def step(
-        self, denoiser: Denoiser, schedule: NoiseSchedule, sampler: Sampler
-    ) -> Iterator[tuple[list[int], Tensor]]:
-        """Go on by a step; the numbers and images of the rows that have ended leave."""
+    def step(self, denoiser: Denoiser, schedule: NoiseSchedule, sampler: Sampler) -> Step:
+        """Go on by a step; the rows that end leave."""
         past_t = torch.empty(sampler.memory, len(self), dtype=torch.long)
         for k in range(sampler.memory):
             past_t[k] = self._times(-1 - k)
         t, s = self._times(0), self._times(1)
-        self._x, output = sampler.step(
-            self._asked(denoiser), schedule, self._x, t, s, self._past, past_t
-        )
+        asked = _Asked(denoiser, [trajectory.label for trajectory in self._trajectories])
+        x_s, output = sampler.step(asked, schedule, self._x, t, s, self._past, past_t)
         if sampler.memory:
             self._past = torch.cat([output[None], self._past[:-1]])
         self._ages = [age + 1 for age in self._ages]
-        ended = self.pop(torch.tensor([len(passed) == age + 1 for passed, age in self._passing()]))
-        if ended:
-            yield [trajectory.row for trajectory in ended._trajectories], ended._x
+        ended = torch.tensor([len(passed) == age + 1 for passed, age in self._passing()])
+        rows = [trajectory.row for trajectory in self._trajectories]
+        made = Step(rows, t, s, self._x, x_s, asked.first(), ended)
+        self._x = x_s
+        if ended.any():
+            self._keep(~ended)
+        return made
+
+    def _keep(self, chosen: Tensor) -> None:
+        self._trajectories = list(itertools.compress(self._trajectories, chosen))
+        self._ages = list(itertools.compress(self._ages, chosen))
+        self._x, self._past = self._x[chosen], self._past[:, chosen]
 
     def _passing(self) -> Iterator[tuple[tuple[int, ...], int]]:
         """The times of each row's trajectory, and the steps it has made."""
@@ -155,17 +144,40 @@ class _Rows:
         return zip(times, self._ages, strict=True)
 
     def _times(self, offset: int) -> Tensor:
-        """The time so many steps ahead of each row, `NEVER` before its first."""
+        """The time so many steps ahead of each row, `NO_STEP` before its first."""
         times = [
-            passed[age + offset] if age + offset >= 0 else NEVER for passed, age in self._passing()
+            passed[age + offset] if age + offset >= 0 else NO_STEP
+            for passed, age in self._passing()
         ]
         return torch.tensor(times, dtype=torch.long)
 
-    def _asked(self, denoiser: Denoiser) -> BatchDenoiser:
-        """The denoiser as a sampler asks it, with the classes of the rows filled in."""
-        known = [row.label for row in self._trajectories if row.label is not None]
-        if not known:
-            return lambda x_t, t, rows=None: denoiser(x_t, t)
-        assert len(known) == len(self), "either all trajectories have labels or none"
-        labels = torch.tensor(known)
-        return lambda x_t, t, rows=None: denoiser(x_t, t, labels if rows is None else labels[rows])
+
+class _Asked(BatchDenoiser):
+    """A denoiser as a sampler asks it: it knows the classes of the rows and keeps its first answer.
+
+    Args:
+        denoiser: gives ε̂.
+        labels: the class of each row; all or none of them have one.
+    """
+
+    def __init__(self, denoiser: Denoiser, labels: list[int | None]) -> None:
+        self._denoiser = denoiser
+        known = [label for label in labels if label is not None]
+        assert len(known) in (0, len(labels)), "either all trajectories have labels or none"
+        self._labels = torch.tensor(known) if known else None
+        self._first: Tensor | None = None
+
+    def __call__(self, x_t: Tensor, t: Tensor, rows: Tensor | None = None, /) -> Tensor:
+        """ε̂ of shape `(n, C, *S)`."""
+        labels = self._labels
+        if labels is not None and rows is not None:
+            labels = labels[rows]
+        eps = self._denoiser(x_t, t, labels)
+        if self._first is None:
+            self._first = eps
+        return eps
+
+    def first(self) -> Tensor:
+        """ε̂ of the whole batch at the step's start, which every sampler asks for first."""
+        assert self._first is not None, "a sampler asks for ε̂ of the whole batch first"
+        return self._first

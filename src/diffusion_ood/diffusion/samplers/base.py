@@ -1,4 +1,4 @@
-"""What a sampler is, and the deterministic transfer that they share."""
+"""What a sampler is, and the deterministic step that they share."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from diffusion_ood.diffusion.schedule import NoiseSchedule
 
-NEVER = -2
+NO_STEP = -2
 """The time of a step that a trajectory has not made."""
 
 
@@ -31,6 +31,9 @@ class Sampler(Protocol):
     memory: int
     """How many of its own past outputs the sampler wants to see again."""
 
+    encodes: bool
+    """Whether it can also go up, from the clean image on."""
+
     def calls(self, num_steps: int) -> int:
         """Network calls of a trajectory of so many steps."""
 
@@ -44,16 +47,16 @@ class Sampler(Protocol):
         past: Tensor,
         past_t: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Go from `x_t` to `x_s`.
+        """Go from `x_t` to `x_s`; the first evaluation is ε̂(x_t, t) of the whole batch.
 
         Args:
             denoiser: gives ε̂ of shape `(B, C, *S)`.
             schedule: the noise schedule.
             x_t: shape `(B, C, *S)`.
-            t, s: times now and next, shape (B,), t > s ≥ −1, on the CPU.
+            t, s: times now and next, shape (B,), t ≠ s ≥ −1, on the CPU.
             past: what the last `memory` steps returned to be remembered, newest first, shape
                 `(memory, B, C, *S)`; entries older than the trajectory are zero.
-            past_t: the times at which those steps began, shape `(memory, B)`, on the CPU; `NEVER`
+            past_t: the times at which those steps began, shape `(memory, B)`, on the CPU; `NO_STEP`
                 where the trajectory has made fewer.
 
         Returns:
@@ -63,15 +66,15 @@ class Sampler(Protocol):
 
 def age(past_t: Tensor) -> Tensor:
     """The number of steps (B,) that each row has made, counted up to the sampler's memory."""
-    return (past_t != NEVER).sum(0)
+    return (past_t != NO_STEP).sum(0)
 
 
-def transfer(schedule: NoiseSchedule, x_t: Tensor, eps: Tensor, t: Tensor, s: Tensor) -> Tensor:
-    """Deterministic transfer `x_s = √ᾱ_s · x̂_0 + √(1 − ᾱ_s) · ε̂` (Song et al. 2021, eq. 12, η = 0).
+def ddim_step(schedule: NoiseSchedule, x_t: Tensor, eps: Tensor, t: Tensor, s: Tensor) -> Tensor:
+    """Deterministic step `x_s = √ᾱ_s · x̂_0 + √(1 − ᾱ_s) · ε̂` (Song et al. 2021, eq. 12, η = 0).
 
     Written as `x_t` scaled plus `ε̂` scaled, which changes nothing at s = t. There is no clipping.
     """
-    signal_t, noise_t = schedule.rates(t, x_t.ndim)
-    signal_s, noise_s = schedule.rates(s, x_t.ndim)
+    signal_t, noise_t = schedule.alpha_sigma(t, x_t.ndim)
+    signal_s, noise_s = schedule.alpha_sigma(s, x_t.ndim)
     scale = signal_s / signal_t
     return scale.to(x_t) * x_t + (noise_s - scale * noise_t).to(x_t) * eps

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from diffusion_ood.diffusion.samplers.base import BatchDenoiser, transfer
+from diffusion_ood.diffusion.samplers.base import BatchDenoiser, ddim_step
 from diffusion_ood.diffusion.schedule import NoiseSchedule
 
 
@@ -12,6 +12,7 @@ class DDIM:
     """First order: one network call a step, the slope taken as constant over it."""
 
     memory = 0
+    encodes = True
 
     def calls(self, num_steps: int) -> int:
         """One a step."""
@@ -29,7 +30,7 @@ class DDIM:
     ) -> tuple[Tensor, Tensor]:
         """Song et al. (2021), equation 12 with η = 0."""
         eps = denoiser(x_t, t)
-        return transfer(schedule, x_t, eps, t, s), eps
+        return ddim_step(schedule, x_t, eps, t, s), eps
 
 
 SAMPLER = DDIM()

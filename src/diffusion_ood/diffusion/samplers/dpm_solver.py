@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from diffusion_ood.diffusion.samplers.base import NEVER, BatchDenoiser, transfer
+from diffusion_ood.diffusion.samplers.base import NO_STEP, BatchDenoiser, ddim_step
 from diffusion_ood.diffusion.schedule import CLEAN, NoiseSchedule
 
 
@@ -17,6 +17,7 @@ class DPMSolverPlusPlus:
     """
 
     memory = 1
+    encodes = False  # λ has no value at the clean image
 
     def calls(self, num_steps: int) -> int:
         """One a step."""
@@ -33,18 +34,18 @@ class DPMSolverPlusPlus:
         past_t: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Algorithm 2: D = x̂_0 + (h / 2h₋)·(x̂_0 − x̂_0₋), put in the place of x̂_0."""
-        signal, noise = (rate.to(x_t) for rate in schedule.rates(t, x_t.ndim))
+        signal, noise = (rate.to(x_t) for rate in schedule.alpha_sigma(t, x_t.ndim))
         x_0 = (x_t - noise * denoiser(x_t, t)) / signal
         share = _extrapolation(schedule, past_t[0], t, s)
         d = x_0 + share.to(x_t).reshape(noise.shape) * (x_0 - past[0])
-        return transfer(schedule, x_t, (x_t - signal * d) / noise, t, s), x_0
+        return ddim_step(schedule, x_t, (x_t - signal * d) / noise, t, s), x_0
 
 
 def _extrapolation(schedule: NoiseSchedule, before: Tensor, t: Tensor, s: Tensor) -> Tensor:
     """Half the step from t to s over the one from `before` to t, in λ; 0 at first order."""
     lambda_before, lambda_t, lambda_s = map(schedule.half_log_snr, (before, t, s))
     share = (lambda_s - lambda_t) / (lambda_t - lambda_before) / 2
-    return torch.where((before != NEVER) & (s != CLEAN), share, 0.0)
+    return torch.where((before != NO_STEP) & (s != CLEAN), share, 0.0)
 
 
 SAMPLER = DPMSolverPlusPlus()

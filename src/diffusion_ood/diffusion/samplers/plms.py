@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from diffusion_ood.diffusion.samplers.base import BatchDenoiser, age, transfer
+from diffusion_ood.diffusion.samplers.base import BatchDenoiser, age, ddim_step
 from diffusion_ood.diffusion.schedule import NoiseSchedule
 
 # Adams–Bashforth weights of the newest, second-newest, … slope; row k is used at age k.
@@ -40,6 +40,7 @@ class PLMS:
     """
 
     memory = 3
+    encodes = True
 
     def calls(self, num_steps: int) -> int:
         """One a step."""
@@ -55,10 +56,10 @@ class PLMS:
         past: Tensor,
         past_t: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Liu et al. (2022), equation 12, through the transfer of equation 11."""
+        """Liu et al. (2022), equation 12, through the step of equation 11."""
         eps = denoiser(x_t, t)
         slope = extrapolated(ADAMS_BASHFORTH[age(past_t)], eps, past)
-        return transfer(schedule, x_t, slope, t, s), eps
+        return ddim_step(schedule, x_t, slope, t, s), eps
 
 
 SAMPLER = PLMS()

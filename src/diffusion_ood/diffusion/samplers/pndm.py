@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from diffusion_ood.diffusion.samplers.base import BatchDenoiser, age, transfer
+from diffusion_ood.diffusion.samplers.base import BatchDenoiser, age, ddim_step
 from diffusion_ood.diffusion.samplers.plms import ADAMS_BASHFORTH, extrapolated
 from diffusion_ood.diffusion.schedule import NoiseSchedule
 
@@ -13,7 +13,7 @@ from diffusion_ood.diffusion.schedule import NoiseSchedule
 class PNDM:
     """A multistep method that starts with Runge–Kutta steps of its own order.
 
-    Through the transfer either is second order in the step size (Liu et al. 2022, section 3.3).
+    With steps of equation 11 either is second order in the step size (Liu et al. 2022, section 3.3).
 
     The network is asked at whole times that it was trained at: the middle of t and s is rounded
     down, and a stage that would lie at the clean image lies at t = 0. Where strides are odd, the
@@ -23,6 +23,8 @@ class PNDM:
         order: 2 (S-PNDM: improved Euler, then two slopes) or 4 (F-PNDM: classical Runge–Kutta,
             then four slopes).
     """
+
+    encodes = True
 
     def __init__(self, order: int) -> None:
         assert order in (2, 4), "PNDM is known of order 2 and 4"
@@ -43,7 +45,7 @@ class PNDM:
         past: Tensor,
         past_t: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Liu et al. (2022), equations 12 to 14, through the transfer of equation 11."""
+        """Liu et al. (2022), equations 12 to 14, through the step of equation 11."""
         eps = denoiser(x_t, t)
         weights = ADAMS_BASHFORTH[self.memory, : self.memory + 1].expand(len(x_t), -1)
         slope = extrapolated(weights, eps, past)
@@ -52,7 +54,7 @@ class PNDM:
             slope[young] = self._runge_kutta(
                 denoiser, schedule, x_t[young], eps[young], t[young], s[young], young
             )
-        return transfer(schedule, x_t, slope, t, s), eps
+        return ddim_step(schedule, x_t, slope, t, s), eps
 
     def _runge_kutta(
         self,
@@ -67,7 +69,7 @@ class PNDM:
         """The slope of a step from stages within it, for these rows of the batch."""
 
         def stage(slope: Tensor, time: Tensor) -> Tensor:
-            return denoiser(transfer(schedule, x_t, slope, t, time), time, rows)
+            return denoiser(ddim_step(schedule, x_t, slope, t, time), time, rows)
 
         end = s.clamp(min=0)
         if self._stages == 1:

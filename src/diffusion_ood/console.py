@@ -35,8 +35,8 @@ COMMANDS = {
     "train-classifier": Command(
         "train_classifier", "train_classifier.py", "train a classifier for the second system"
     ),
-    "second": Command("second_system", "main.py", "the second system's runners"),
-    "second-report": Command("second_report", "detect/ood_detect.py", "its report"),
+    "second": Command("diffood.main", "main.py", "the second system's runners"),
+    "second-report": Command("diffood.ood_detect", "detect/ood_detect.py", "its report"),
 }
 
 
@@ -89,4 +89,4 @@ def _completion(shell: str) -> str:
 
 
 def _module(command: str) -> ModuleType:
-    return importlib.import_module(f"{__package__}.{COMMANDS[command].module}")
+    return importlib.import_module(f"{__package__}.commands.{COMMANDS[command].module}")

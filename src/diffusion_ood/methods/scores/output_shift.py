@@ -16,7 +16,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from diffusion_ood.runtime.device import prepare
 
 Classifier = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Maps images `(B, C, *S)` in [0, 1] to logits `(B, K)` and features `(B, F)`."""
@@ -49,11 +51,11 @@ def movements(reference: Tensor, outputs: Tensor) -> tuple[Tensor, Tensor]:
     return (start - outputs).abs().sum(-1), (before - outputs).abs().sum(-1)
 
 
-class ClassifierScores:
+class OutputShift:
     """Which of the scores to take, by which classifier.
 
     Args:
-        classifier: on its device, in evaluation mode.
+        classifier: in evaluation mode.
         names: some of `NAMES`; none, where the predicted classes alone are wanted.
         repeats: draws of noise at each level.
     """
@@ -66,51 +68,56 @@ class ClassifierScores:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Of the score table: a global and a local one for each movement."""
+        """A global and a local one for each movement."""
         moving = (f"{name}_{kind}" for name in self.moving for kind in ("global", "local"))
         return (*moving, *self.baselines)
 
-    def watch(self, images: Tensor) -> Watch:
-        """Begin with images `(B, C, *S)` in [0, 1]; their reconstructions are to be shown."""
-        return Watch(self, images)
+    def begin(self, images: Tensor, draws: int) -> OutputShiftScorer:
+        """Begin with images `(B, C, *S)` in [0, 1], of each of which so many draws will come."""
+        if isinstance(self.classifier, nn.Module):
+            prepare(self.classifier, images.device)
+        return OutputShiftScorer(self, images, draws)
 
 
-class Watch:
-    """The classifier's outputs on one batch of images and on what is made of them."""
+class OutputShiftScorer:
+    """The classifier's outputs on one batch of images and on their reconstructions."""
 
-    def __init__(self, scores: ClassifierScores, images: Tensor) -> None:
-        self._scores = scores
+    def __init__(self, score: OutputShift, images: Tensor, draws: int) -> None:
+        self._score = score
+        self._draws = draws
         self._reference = self._outputs(images)
-        self._seen: list[tuple[Tensor, Tensor, tuple[Tensor, Tensor]]] = []
+        self._moved = {
+            name: outputs.new_full((len(images), draws, outputs.shape[1]), torch.nan)
+            for name, outputs in zip(MOVEMENTS, self._reference, strict=True)
+            if name in score.moving
+        }
 
     @property
     def predicted(self) -> Tensor:
         """The class of each image, (B,), on the CPU."""
         return self._reference[0].argmax(1)
 
-    def show(self, image: Tensor, slot: Tensor, reconstructions: Tensor) -> None:
-        """Take in reconstructions `(n, C, *S)` of these images (n,) in these slots (n,)."""
-        if self._scores.moving:
-            self._seen.append((image, slot, self._outputs(reconstructions)))
+    def update(self, image: Tensor, draw: Tensor, reconstructions: Tensor) -> None:
+        """Take in reconstructions `(n, C, *S)` of these images (n,) and draws (n,)."""
+        if self._moved:
+            found = dict(zip(MOVEMENTS, self._outputs(reconstructions), strict=True))
+            for name, outputs in self._moved.items():
+                outputs[image, draw] = unit(found[name])
 
-    def values(self, num_slots: int) -> Tensor:
-        """Every column of every image and slot, `(B, num_slots, columns)`; NaN where unseen."""
-        logits = self._reference[0]
-        shape = (len(logits), num_slots)
+    def compute(self, images: Tensor) -> Tensor:
+        """Every column of these images (n,), `(n, draws, columns)`."""
+        logits, references = self._reference[0], dict(zip(MOVEMENTS, self._reference, strict=True))
         columns: list[Tensor] = []
-        for name in self._scores.moving:
-            kind = MOVEMENTS.index(name)
-            reference = unit(self._reference[kind])
-            outputs = reference.new_full((*shape, reference.shape[1]), torch.nan)
-            for image, slot, found in self._seen:
-                outputs[image, slot] = unit(found[kind])
-            by_repeat = outputs.unflatten(1, (-1, self._scores.repeats))
-            columns += [part.flatten(1) for part in movements(reference, by_repeat)]
+        for name, outputs in self._moved.items():
+            by_repeat = outputs[images].unflatten(1, (-1, self._score.repeats))
+            pair = movements(unit(references[name][images]), by_repeat)
+            columns += [part.flatten(1) for part in pair]
         columns += [
-            BASELINES[name](logits)[:, None].expand(shape) for name in self._scores.baselines
+            BASELINES[name](logits[images])[:, None].expand(-1, self._draws)
+            for name in self._score.baselines
         ]
-        return torch.stack(columns, dim=2) if columns else logits.new_empty((*shape, 0))
+        return torch.stack(columns, 2) if columns else logits.new_empty(len(images), self._draws, 0)
 
     def _outputs(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        logits, features = self._scores.classifier(images)
+        logits, features = self._score.classifier(images)
         return logits.float().cpu(), features.float().cpu()

@@ -1,4 +1,4 @@
-"""The second system's own command lines, under the names that its authors gave them."""
+"""The options of DiffOOD's own command lines, under the names that its authors gave them."""
 
 from __future__ import annotations
 

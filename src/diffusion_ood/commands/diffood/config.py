@@ -1,4 +1,4 @@
-"""The second system's YAML files: only keys that do something, and nothing else."""
+"""DiffOOD's YAML files: only keys that do something, and nothing else."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import yaml
 from diffusion_ood.errors import UserError
 
 FOLDER = Path("config")
-SHIPPED = Path(__file__).parents[1] / FOLDER
+SHIPPED = Path(__file__).parents[2] / FOLDER
 
 _KINDS = {"text": (str,), "whole number": (int,), "number": (int, float), "yes or no": (bool,)}
 

@@ -1,4 +1,4 @@
-"""The second system's runners, as calls of this package's commands.
+"""DiffOOD's runners, as calls of this package's commands.
 
     base_train     trains the diffusion model of a configuration     train_ddpm
     base_fid       draws samples of it                               sample
@@ -17,9 +17,9 @@ from typing import Any
 
 from diffusion_ood import cli
 from diffusion_ood.commands import interpolate, reconstruct, sample, train_ddpm
-from diffusion_ood.commands.second_config import read_config
+from diffusion_ood.commands.diffood.config import read_config
 from diffusion_ood.errors import UserError
-from diffusion_ood.options.second_system import SCORED, TEMP, MainOptions, scored_run
+from diffusion_ood.options.diffood import SCORED, TEMP, MainOptions, scored_run
 
 LEVELS = (0, 120, 240, 360)  # as far as the model was trained on them
 SCORES = "logit_l1,feature_l1,msp,maxlogit,energy"

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from diffusion_ood.methods.scores.base import PairScore
 
-class MeanSquaredError:
+
+class MeanSquaredError(PairScore):
     """Mean over channels and pixels of (image − reconstruction)², images in [0, 1]."""
 
     name = "mse"
-
-    def reference(self, images: Tensor) -> tuple[Tensor, ...]:
-        """The images `(B, C, *S)` themselves."""
-        return (images,)
 
     def __call__(self, reference: tuple[Tensor, ...], reconstructions: Tensor) -> Tensor:
         """Scores (B,) of reconstructions `(B, C, *S)`."""

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from diffusion_ood import cli
 from diffusion_ood.commands import ood_detection
-from diffusion_ood.commands.second_config import find_config
-from diffusion_ood.options.second_system import SCORED, OodDetectOptions, scored_run
+from diffusion_ood.commands.diffood.config import find_config
+from diffusion_ood.options.diffood import SCORED, OodDetectOptions, scored_run
 
 GROUPS = (OodDetectOptions,)
 NEAR_FAR = Path("ood_groups.yml")

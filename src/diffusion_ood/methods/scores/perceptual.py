@@ -6,6 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from diffusion_ood.errors import UserError
+from diffusion_ood.methods.scores.base import PairScore
+from diffusion_ood.networks.alexnet import find_alexnet_features
 from diffusion_ood.runtime.imports import without_deprecation_notices
 
 with without_deprecation_notices():
@@ -14,20 +17,29 @@ with without_deprecation_notices():
 MIN_SIDE = 32  # AlexNet's pooling has nothing left of a smaller image
 
 
-class PerceptualDifference:
+class PerceptualDifference(PairScore):
     """LPIPS v0.1 with AlexNet, for images and volumes in [0, 1].
 
     Grey images are repeated to three channels, and sides below 32 pixels are padded with black to
     32. A volume's distance is the mean over all its slices in the three directions.
 
     Args:
-        alexnet_features: AlexNet's `features.<layer>.{weight,bias}`, see `networks.alexnet`.
-        device: where to compute.
+        alexnet_features: AlexNet's `features.<layer>.{weight,bias}`, see `networks.alexnet`; by
+            default those in torch's cache.
+
+    Raises:
+        UserError: no weights are given and there are none in the cache.
     """
 
     name = "perceptual_difference"
 
-    def __init__(self, alexnet_features: dict[str, Tensor], device: torch.device) -> None:
+    def __init__(self, alexnet_features: dict[str, Tensor] | None = None) -> None:
+        alexnet_features = alexnet_features or find_alexnet_features()
+        if alexnet_features is None:
+            raise UserError(
+                "perceptual: found no LPIPS weights in torch's cache; diffusion-ood weights "
+                "fetches them"
+            )
         with without_deprecation_notices():
             self._lpips = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)
         convolutions = {
@@ -38,10 +50,10 @@ class PerceptualDifference:
         for name, weight in alexnet_features.items():
             _, layer, kind = name.split(".")
             getattr(convolutions[layer], kind).data.copy_(weight)
-        self._lpips.to(device)
 
     def reference(self, images: Tensor) -> tuple[Tensor, ...]:
         """Unit-length features of images `(B, C, *S)`, a tensor a layer."""
+        self._lpips.to(images.device)
         features = self._lpips.net(self._lpips.scaling_layer(_as_lpips_input(images)))
         # (B, slices, C', H', W'): the batch first, as every score's reference has it
         return tuple(

@@ -1,0 +1,85 @@
+"""What a method is, and the batch of images that it measures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor
+from typing_extensions import Self
+
+from diffusion_ood.model import Diffusion
+from diffusion_ood.options import ReconstructOptions
+from diffusion_ood.trajectories.evaluator import Evaluator
+
+
+@dataclass(frozen=True)
+class ImageBatch:
+    """B images that are measured together.
+
+    Attributes:
+        images: shape `(B, C, *S)` in [0, 1], on the evaluator's device.
+        keys: of each image; its noise depends on it.
+        classes: of each image, shape (B,), on the CPU, where they are known.
+    """
+
+    images: Tensor
+    keys: Sequence[str]
+    classes: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Everything that was measured of n images of a batch.
+
+    Attributes:
+        images: their numbers in the batch.
+        measured: float32 on the CPU, shape `(n, draws, columns)`.
+    """
+
+    images: list[int]
+    measured: Tensor
+
+
+class Method(Protocol):
+    """What is measured of an image: raw numbers, in columns, for each of its draws.
+
+    A draw is a noise level t and the number of a repeat there: a row of the table. Numbers must not
+    depend on the other images of a batch.
+    """
+
+    name: str
+    """Of its folder of tables."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Of its table."""
+
+    @classmethod
+    def from_options(cls, options: ReconstructOptions) -> Self:
+        """The method as `reconstruct.py` is asked for it; here without any options.
+
+        Raises:
+            UserError: options that do not go together, or files that are not what they should be.
+        """
+        return cls()
+
+    def settings(self, diffusion: Diffusion) -> dict[str, Any]:
+        """What its numbers depend on beside the model and the precision; JSON values."""
+        return {}
+
+    def check(self, diffusion: Diffusion) -> None:
+        """Raise a `UserError` where the model is none that this method can measure with."""
+
+    def draws(self, diffusion: Diffusion) -> Sequence[tuple[int, int]]:
+        """(t, repeat) of each row of an image, rising."""
+
+    def calls(self, diffusion: Diffusion) -> int:
+        """Network calls an image."""
+
+    def measure(self, batch: ImageBatch, evaluator: Evaluator) -> Iterator[Rows]:
+        """The images of a batch as they are finished, each once, in any order."""

@@ -1,0 +1,300 @@
+"""Reconstructions from many noise levels, and how far each is from its image (Graham et al. 2023).
+
+Every image is noised to each start point and led back; the distances between image and
+reconstruction, MSE and LPIPS, are the columns (section 3 of "Denoising diffusion models for
+out-of-distribution detection", CVPR Workshops 2023).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from typing_extensions import Self
+
+from diffusion_ood.diffusion.samplers.base import Sampler
+from diffusion_ood.diffusion.schedule import CLEAN
+from diffusion_ood.errors import UserError
+from diffusion_ood.methods.base import ImageBatch, Method, Rows
+from diffusion_ood.methods.scores.base import Score
+from diffusion_ood.methods.scores.output_shift import OutputShift, OutputShiftScorer
+from diffusion_ood.methods.scores.perceptual import PerceptualDifference
+from diffusion_ood.model import Diffusion
+from diffusion_ood.networks.alexnet import find_alexnet_features
+from diffusion_ood.networks.resnet import load_classifier
+from diffusion_ood.options import ReconstructOptions
+from diffusion_ood.registries import SAMPLERS, SCORES
+from diffusion_ood.runtime import distributed
+from diffusion_ood.runtime.files import sha256
+from diffusion_ood.trajectories.engine import Trajectory
+from diffusion_ood.trajectories.evaluator import Evaluator
+from diffusion_ood.trajectories.grid import BudgetGrid, Grid, LevelGrid, TimeGrid, network_calls
+from diffusion_ood.trajectories.noise import image_noise
+from diffusion_ood.trajectories.order import in_order
+
+
+class Reconstruction(Method):
+    """The distance of reconstructions to their image, a row for each start point and repeat.
+
+    The start points are those of the whole time grid, of a few `levels`, or as many as a `budget`
+    of network calls pays for.
+
+    Args:
+        budget: network calls an image, all repeats together, in place of the grid.
+        budget_steps: steps from each noise level that the budget pays for.
+        num_inference_steps: steps of the whole time grid.
+        inference_skip_factor: every N-th start point of the grid is used.
+        levels: start from these noise levels alone, with the same noise at all of them.
+        repeats: draws of noise at each start point.
+        sampler: a key of `SAMPLERS`; by default plms, and dpmpp_2m with a budget.
+        scores: keys of `SCORES`, or scores themselves.
+        classifier: checkpoint of `train_classifier.py`, for its scores and for `labels`.
+        labels: the class that a model with classes is told: `none`, `pred` or `true`.
+        guidance: strength β of classifier-free guidance.
+        lpips_weights: file of AlexNet's weights for LPIPS; by default torch's cache is looked in.
+        seed: of the noise.
+
+    Raises:
+        UserError: weights or a classifier that are not there.
+    """
+
+    name = "reconstruction"
+
+    def __init__(
+        self,
+        *,
+        budget: int | None = None,
+        budget_steps: int = 1,
+        num_inference_steps: int = 100,
+        inference_skip_factor: int = 1,
+        levels: Sequence[int] = (),
+        repeats: int = 1,
+        sampler: str | None = None,
+        scores: Sequence[str | Score] = ("mse", "perceptual"),
+        classifier: str | Path | None = None,
+        labels: str = "none",
+        guidance: float = 0.0,
+        lpips_weights: str | Path | None = None,
+        seed: int = 2,
+    ) -> None:
+        self.budget, self.budget_steps = budget, budget_steps
+        self.num_inference_steps, self.skip = num_inference_steps, inference_skip_factor
+        self.levels, self.repeats = tuple(levels), repeats
+        self.sampler_name = sampler or ("plms" if budget is None else "dpmpp_2m")
+        self.sampler: Sampler = SAMPLERS[self.sampler_name]
+        self.labels, self.guidance, self.seed = labels, guidance, seed
+        self.classifier = None if classifier is None else Path(classifier)
+        self._of_classifier: dict[str, Any] = {}
+        self.scores = self._build(scores, None if lpips_weights is None else Path(lpips_weights))
+        if not self.columns:
+            raise UserError("`scores`: none of them can be computed, expected at least mse")
+
+    @classmethod
+    def from_options(cls, options: ReconstructOptions) -> Self:
+        """The reconstructions that `reconstruct.py` is asked for; without its weights, no LPIPS."""
+        return cls(
+            budget=options.budget,
+            budget_steps=options.budget_steps,
+            num_inference_steps=options.num_inference_steps,
+            inference_skip_factor=options.inference_skip_factor,
+            levels=options.levels,
+            repeats=options.repeats,
+            sampler=options.sampler,
+            scores=_without_lpips(options),
+            classifier=options.classifier_checkpoint,
+            labels=options.labels,
+            guidance=options.guidance,
+            lpips_weights=options.lpips_weights,
+            seed=options.seed,
+        )
+
+    def __str__(self) -> str:
+        straight = self.budget is not None and self.budget_steps == 1
+        return f"{self.name}, {'x_0 predicted straight' if straight else f'by {self.sampler_name}'}"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Of the table, those of all scores."""
+        return tuple(column for score in self.scores for column in score.columns)
+
+    def grid(self, diffusion: Diffusion) -> Grid:
+        """The start points, and the way down from them."""
+        schedule, steps = diffusion.schedule, self.num_inference_steps
+        if self.levels:
+            return LevelGrid(schedule.num_timesteps, steps, self.levels)
+        if self.budget is None:
+            return TimeGrid(schedule.num_timesteps, steps, self.skip)
+        calls_a_level = self.budget_steps * self._calls_a_step
+        return BudgetGrid(schedule, self.budget // calls_a_level, self.budget_steps)
+
+    def draws(self, diffusion: Diffusion) -> Sequence[tuple[int, int]]:
+        """Every start point and repeat."""
+        return [(t, k) for t in self.grid(diffusion).starts for k in range(self.repeats)]
+
+    def calls(self, diffusion: Diffusion) -> int:
+        """Network calls an image; two for each of a guided step."""
+        return network_calls(self.grid(diffusion), self.sampler) * self._calls_a_step
+
+    def settings(self, diffusion: Diffusion) -> dict[str, Any]:
+        """What the numbers depend on."""
+        found: dict[str, Any] = {
+            "sampler": self.sampler_name,
+            "num_inference_steps": self.num_inference_steps,
+            "starts": list(self.grid(diffusion).starts),
+            "budget": self.budget,
+            "budget_steps": self.budget_steps,
+            "scores": list(self.columns),
+            "seed": self.seed,
+        }
+        if self.levels:
+            found["noise"] = "shared by all levels of a repeat"
+        if self.repeats > 1:
+            found["repeats"] = self.repeats
+        if self.labels != "none":
+            found |= {"labels": self.labels, "guidance": self.guidance}
+        if self.classifier is not None:
+            found["classifier"] = sha256(self.classifier)
+        return found
+
+    def check(self, diffusion: Diffusion) -> None:
+        """Raise a `UserError` for labels without classes, or a classifier of other images."""
+        if self.labels != "none" and not diffusion.classes:
+            raise UserError(
+                f"`labels` {self.labels}: the diffusion model has no classes; "
+                "train it with `num_classes`, or leave `labels` out"
+            )
+        if not self._of_classifier:
+            return
+        shape, names = (tuple(self._of_classifier[key]) for key in ("image_shape", "classes"))
+        if shape != diffusion.image_shape:
+            raise UserError(
+                f"{self.classifier}: found a classifier of images of {shape}, expected "
+                f"{diffusion.image_shape} like those of the diffusion model"
+            )
+        if self.labels == "pred" and names != diffusion.classes:
+            raise UserError(
+                f"{self.classifier}: found a classifier of the classes {', '.join(names)}, "
+                f"expected those of the diffusion model, {', '.join(diffusion.classes)}"
+            )
+
+    @torch.inference_mode()
+    def measure(self, batch: ImageBatch, evaluator: Evaluator) -> Iterator[Rows]:
+        """The images whose reconstructions are all there, as soon as they are."""
+        grid = self.grid(evaluator.diffusion)
+        num_draws = len(grid.starts) * self.repeats
+        scorers = [score.begin(batch.images, num_draws) for score in self.scores]
+        shown = [scorer for scorer in scorers if isinstance(scorer, OutputShiftScorer)]
+        labels = self._labels(batch, shown[0].predicted if shown else None)
+        left = torch.full((len(batch),), num_draws)
+        for image, draw, found in self._reconstruct(batch, evaluator, grid, self.repeats, labels):
+            for scorer in scorers:
+                scorer.update(image, draw, found)
+            left -= torch.bincount(image, minlength=len(left))
+            done = image.unique()
+            done = done[left[done] == 0]
+            if len(done):
+                yield Rows(done.tolist(), torch.cat([s.compute(done) for s in scorers], dim=2))
+
+    @torch.inference_mode()
+    def panels(
+        self, batch: ImageBatch, evaluator: Evaluator, grid: Grid, repeats: int = 1
+    ) -> Tensor:
+        """Images beside their reconstructions, t rising: `(B, 1 + draws, C, *S)` in [0, 1]."""
+        images = batch.images
+        panels = torch.empty(len(batch), 1 + len(grid.starts) * repeats, *images.shape[1:])
+        panels[:, 0] = images.cpu()
+        shift = next((score for score in self.scores if isinstance(score, OutputShift)), None)
+        predicted = shift.begin(images, 0).predicted if shift else None
+        labels = self._labels(batch, predicted)
+        for image, draw, found in self._reconstruct(batch, evaluator, grid, repeats, labels):
+            panels[image, 1 + draw] = found.cpu()
+        return panels
+
+    def _reconstruct(
+        self,
+        batch: ImageBatch,
+        evaluator: Evaluator,
+        grid: Grid,
+        repeats: int,
+        labels: Tensor | None,
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Numbers of images (n,) and draws (n,), and reconstructions `(n, C, *S)` in [0, 1].
+
+        Draw k · repeats + r is repeat r at start point number k.
+        """
+        diffusion, num_draws = evaluator.diffusion, len(grid.starts) * repeats
+        x_0 = diffusion.codec.encode(batch.images).cpu()
+        times = [grid.times(start) for start in grid.starts]  # once, not for every image
+        classes = [None] * len(batch) if labels is None else labels.tolist()
+        steps, width = [len(passed) - 1 for passed in times], evaluator.width(self.guidance)
+        trajectories = (
+            Trajectory(
+                image * num_draws + k * repeats + repeat,
+                times[k],
+                partial(self._noisy, diffusion, x_0[image], batch.keys[image], times[k][0], repeat),
+                classes[image],
+            )
+            for image, k in in_order(len(batch), steps, width)
+            for repeat in range(repeats)
+        )
+        for step in evaluator.run(trajectories, self.sampler, guidance=self.guidance):
+            rows, x = step.ends()
+            if rows:
+                number = torch.tensor(rows)
+                found = diffusion.codec.decode(x).clamp(0, 1)
+                yield number // num_draws, number % num_draws, found
+
+    def _noisy(self, diffusion: Diffusion, x_0: Tensor, key: str, t: int, repeat: int) -> Tensor:
+        """An x_0 `(C, *S)` with its own noise of this start point and repeat."""
+        eps = image_noise(x_0.shape, self.seed, key, CLEAN if self.levels else t, repeat)
+        return diffusion.schedule.add_noise(x_0[None], eps[None], torch.tensor([t]))[0]
+
+    def _labels(self, batch: ImageBatch, predicted: Tensor | None) -> Tensor | None:
+        """The class (B,) that each image is taken for, on the CPU, if any."""
+        if self.labels == "true":
+            assert batch.classes is not None, "`labels` true needs the images' classes"
+            return batch.classes
+        return predicted if self.labels == "pred" else None
+
+    @property
+    def _calls_a_step(self) -> int:
+        return self.repeats * (2 if self.guidance else 1)
+
+    def _build(self, scores: Sequence[str | Score], weights: Path | None) -> list[Score]:
+        """The scores asked for, those of the classifier as one at the end."""
+        names = [name for name in scores if isinstance(name, str)]
+        of_classifier = [name for name in names if SCORES[name] is OutputShift]
+        built: list[Score] = [score for score in scores if not isinstance(score, str)]
+        kinds = dict.fromkeys(SCORES[name] for name in SCORES if name in names)  # two names, one
+        for kind in kinds:
+            if kind is PerceptualDifference:
+                built.append(PerceptualDifference(_weights(weights)))
+            elif kind is not OutputShift:
+                built.append(kind())
+        if self.classifier is not None:
+            network, self._of_classifier = load_classifier(self.classifier)
+            built.append(OutputShift(network, of_classifier, self.repeats))
+        elif of_classifier or self.labels == "pred":
+            asked = f"`scores` {of_classifier[0]}" if of_classifier else "`labels` pred"
+            raise UserError(f"{asked}: found no `classifier_checkpoint`, expected one")
+        return built
+
+
+def _weights(path: Path | None) -> dict[str, Tensor] | None:
+    return None if path is None else find_alexnet_features(path)
+
+
+def _without_lpips(options: ReconstructOptions) -> Sequence[str]:
+    """The scores asked for; LPIPS is left out, with a sentence, where its weights are not there."""
+    lpips = {name for name in options.scores if SCORES[name] is PerceptualDifference}
+    if not lpips or find_alexnet_features(options.lpips_weights) is not None:
+        return options.scores
+    distributed.print_once(
+        "LPIPS is left out, since its weights are not in torch's cache; diffusion-ood weights "
+        "fetches them"
+    )
+    return [name for name in options.scores if name not in lpips]

@@ -1,0 +1,1 @@
+"""Drawing images: samples of a model, and what lies between two images."""

@@ -1,0 +1,121 @@
+"""Pictures between pairs of images (DiffOOD's runner `interpolation`).
+
+Both images of a pair are led up to the noise that they come from. Then, for levels from a tenth to
+nine tenths of the grid: the first image with the second one's noise is led down from the level
+(img1), the second with the first one's (img2), and from the top what lies between both noises, the
+same part of the way (img3). The images themselves are img100 and img200.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from diffusion_ood.data.pictures import save_sheet, write_png
+from diffusion_ood.errors import UserError
+from diffusion_ood.registries import SAMPLERS
+from diffusion_ood.runtime import distributed
+from diffusion_ood.trajectories.engine import Trajectory
+from diffusion_ood.trajectories.evaluator import Evaluator
+from diffusion_ood.trajectories.interpolation import encoding_times, slerp
+
+PARTS = 10  # of the way; the levels lie between them
+SHEET_PAIRS = 4
+
+
+class Interpolation:
+    """What lies between pairs of images.
+
+    Args:
+        evaluator: the model.
+        sampler: a key of `SAMPLERS`.
+        steps: of the whole time grid.
+
+    Raises:
+        UserError: steps that the levels do not divide, a sampler that cannot go up, or volumes.
+    """
+
+    def __init__(self, evaluator: Evaluator, sampler: str, steps: int) -> None:
+        self.evaluator = evaluator
+        self.sampler = SAMPLERS[sampler]
+        self.steps = steps
+        diffusion = evaluator.diffusion
+        if steps % PARTS or steps > diffusion.schedule.num_timesteps:
+            raise UserError(
+                f"`num_inference_steps`: found {steps}, expected a multiple of {PARTS}, at most "
+                f"{diffusion.schedule.num_timesteps}"
+            )
+        if not self.sampler.encodes:
+            able = [name for name in SAMPLERS if SAMPLERS[name].encodes]
+            raise UserError(
+                f"`sampler`: found {sampler}, which cannot lead an image up to its noise, expected "
+                f"one of {', '.join(able)}"
+            )
+        if len(diffusion.image_shape) != 3:
+            raise UserError("`checkpoint`: found a model of volumes, expected images")
+        self.up = encoding_times(diffusion.schedule.num_timesteps, steps)
+
+    def save(self, images: Tensor, folder: Path) -> None:
+        """Draw this process's pairs; the first process makes the sheet, of pairs of its own.
+
+        Args:
+            images: shape `(2 · pairs, C, H, W)` in [0, 1].
+            folder: of the pictures.
+        """
+        sheet: list[Tensor] = []
+        num_pairs = len(images) // 2
+        shard = distributed.shard(list(range(num_pairs)))
+        is_main = distributed.is_main()
+        self.evaluator.expect(len(shard) * 3 * PARTS * len(self.up))
+        for pair in tqdm(shard, unit="pair", disable=None if is_main else True):
+            first, second = images[2 * pair], images[2 * pair + 1]
+            write_png(folder / f"img100-{pair}.png", first)
+            write_png(folder / f"img200-{pair}.png", second)
+            between = self.between(first, second)
+            for row, pictures in enumerate(between, start=1):
+                for part, picture in enumerate(pictures, start=1):
+                    number = part * self.steps // PARTS
+                    write_png(folder / f"img{row}-{pair}-{number}.png", picture)
+            if is_main and len(sheet) < 3 * SHEET_PAIRS:
+                ends = (first, second), (second, first), (first, second)
+                sheet += [
+                    torch.stack([a, *pictures, b])
+                    for (a, b), pictures in zip(ends, between, strict=True)
+                ]
+            if sentence := self.evaluator.decision():
+                distributed.print_once(sentence)
+        if is_main:
+            save_sheet(folder / "sheet.png", torch.stack(sheet))
+            print(f"{num_pairs} pairs are in {folder}", flush=True)
+        distributed.barrier()
+
+    def between(self, first: Tensor, second: Tensor) -> Tensor:
+        """Three rows of pictures in [0, 1], `(3, PARTS − 1, C, H, W)` on the CPU."""
+        diffusion = self.evaluator.diffusion
+        clean = diffusion.codec.encode(torch.stack([first, second]))
+        noises = self._lead([(x, self.up) for x in clean])
+        levels = [part * self.steps // PARTS for part in range(1, PARTS)]
+        starts = []
+        for image, noise in ((clean[0], noises[1]), (clean[1], noises[0])):
+            for level in levels:
+                down = self.up[level::-1]
+                t = torch.tensor([down[0]])
+                x_t = diffusion.schedule.add_noise(image[None], noise[None], t)[0]
+                starts.append((x_t, down))
+        top = self.up[::-1]
+        starts += [(slerp(noises[0], noises[1], level / self.steps), top) for level in levels]
+        pictures = diffusion.codec.decode(self._lead(starts)).clamp(0, 1)
+        return pictures.unflatten(0, (3, len(levels)))
+
+    def _lead(self, starts: list[tuple[Tensor, tuple[int, ...]]]) -> Tensor:
+        """Where trajectories with these starts and times end, `(n, C, H, W)` on the CPU."""
+        trajectories = [Trajectory(row, times, x.clone) for row, (x, times) in enumerate(starts)]
+        ends = torch.empty(len(starts), *starts[0][0].shape)
+        longest_first = sorted(trajectories, key=lambda trajectory: -len(trajectory.times))
+        for step in self.evaluator.run(longest_first, self.sampler):
+            rows, x = step.ends()
+            ends[rows] = x.cpu()
+        return ends

@@ -1,0 +1,217 @@
+"""Samples of a diffusion model: number i depends on the seed and i alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from diffusion_ood.data.pictures import read_png, save_sheet, write_png
+from diffusion_ood.errors import UserError
+from diffusion_ood.networks.resnet import Classifier, load_classifier
+from diffusion_ood.options import SampleOptions
+from diffusion_ood.quality.sample_quality import SampleQuality
+from diffusion_ood.registries import SAMPLERS
+from diffusion_ood.runtime import distributed
+from diffusion_ood.runtime.device import prepare
+from diffusion_ood.trajectories.engine import Trajectory
+from diffusion_ood.trajectories.evaluator import Evaluator
+from diffusion_ood.trajectories.grid import LevelGrid
+from diffusion_ood.trajectories.noise import image_noise
+
+SHEET_ROWS, SHEET_COLUMNS = 8, 10
+ARRAY = "samples.npy"
+
+
+def draw(
+    evaluator: Evaluator,
+    numbers: Sequence[int],
+    times: tuple[int, ...],
+    *,
+    sampler: str = "ddim",
+    seed: int = 2,
+    label: Callable[[int], int | None] = lambda number: None,
+    guidance: float = 0.0,
+    clip: bool = False,
+) -> Iterator[tuple[list[int], Tensor]]:
+    """Samples of these numbers as they are finished, `(n, C, *S)` in [0, 1].
+
+    Args:
+        evaluator: the model.
+        numbers: of the samples; each has noise of its own.
+        times: falling, from pure noise to the clean image.
+        sampler: a key of `SAMPLERS`.
+        seed: of the noise.
+        label: the class of a sample's number.
+        guidance, clip: as in `Evaluator.denoiser`.
+    """
+    diffusion = evaluator.diffusion
+    shape = diffusion.image_shape
+    trajectories = (
+        Trajectory(
+            number,
+            times,
+            partial(image_noise, shape, seed, f"sample {number}", times[0]),
+            label(number),
+        )
+        for number in numbers
+    )
+    for step in evaluator.run(trajectories, SAMPLERS[sampler], guidance=guidance, clip=clip):
+        rows, x = step.ends()
+        if rows:
+            yield rows, diffusion.codec.decode(x).clamp(0, 1)
+
+
+class SampleFiles:
+    """The samples that are asked for, drawn into a folder by all processes.
+
+    Args:
+        evaluator: the model.
+        options: how many, of which classes, by which steps.
+        folder: where they go.
+        quality: takes in every sample, where a distance to real images is asked for.
+
+    Raises:
+        UserError: classes that the model does not have, or a classifier of others.
+    """
+
+    def __init__(
+        self,
+        evaluator: Evaluator,
+        options: SampleOptions,
+        folder: Path,
+        quality: SampleQuality | None,
+    ) -> None:
+        self.evaluator = evaluator
+        self.options = options
+        self.folder = folder
+        self.quality = quality
+        self.shape = evaluator.diffusion.image_shape
+        self.names = evaluator.diffusion.classes
+        self.classes = self._classes()
+        self.classifier = self._classifier()
+        last = evaluator.diffusion.schedule.num_timesteps - 1
+        self.times = LevelGrid(last + 1, options.num_inference_steps, (last,)).times(last)
+
+    def run(self) -> None:
+        """Draw this process's share of the samples and write it; the first makes the sheet."""
+        numbers, options = list(range(self.options.num_samples)), self.options
+        shard, right = distributed.shard(numbers), 0
+        write = self._writer()
+        distributed.barrier()  # the folder, and the array in it, are there
+        with tqdm(
+            total=len(shard), unit="sample", disable=None if distributed.is_main() else True
+        ) as bar:
+            rows_a_step = 2 if options.guidance else 1
+            self.evaluator.expect(len(shard) * (len(self.times) - 1) * rows_a_step)
+            for rows, images in draw(
+                self.evaluator,
+                shard,
+                self.times,
+                sampler=options.sampler,
+                seed=options.seed,
+                label=self.label,
+                guidance=options.guidance,
+                clip=options.clip_denoised,
+            ):
+                for number, image in zip(rows, images.cpu(), strict=True):
+                    write(number, image)
+                right += self._agreeing(rows, images)
+                if self.quality:
+                    self.quality.add(images)
+                bar.update(len(rows))
+                if sentence := self.evaluator.decision():
+                    distributed.print_once(sentence)
+        device = self.evaluator.device
+        total = distributed.sum_over_processes(torch.tensor(float(right), device=device))
+        distance = self.quality.report() if self.quality else ""
+        if distributed.is_main():
+            self._finish(total.item() / len(numbers))
+            print(distance, end="\n" if distance else "", flush=True)
+        distributed.barrier()
+
+    def label(self, number: int) -> int | None:
+        """The class of sample `number`: each in turn."""
+        return self.classes[number % len(self.classes)] if self.classes else None
+
+    def _classes(self) -> list[int]:
+        """The numbers of the classes asked for."""
+        asked = self.options.classes or self.names
+        for name in asked:
+            if name not in self.names:
+                known = ", ".join(self.names) or "none, since it is unconditional"
+                raise UserError(f"`classes`: found {name!r}, but the model's classes are {known}")
+        if self.options.guidance and not self.names:
+            raise UserError("`guidance`: the model has no classes to be guided to; leave it out")
+        return [self.names.index(name) for name in asked]
+
+    def _classifier(self) -> Classifier | None:
+        path = self.options.classifier_checkpoint
+        if path is None:
+            return None
+        network, content = load_classifier(path)
+        if tuple(content["classes"]) != self.names:
+            raise UserError(
+                f"{path}: found a classifier of the classes {', '.join(content['classes'])}, "
+                f"expected those of the diffusion model, {', '.join(self.names) or 'none'}"
+            )
+        prepare(network, self.evaluator.device)
+        return network
+
+    @torch.inference_mode()
+    def _agreeing(self, rows: list[int], images: Tensor) -> int:
+        """How many samples the classifier takes for the class that was asked for."""
+        if self.classifier is None:
+            return 0
+        asked = torch.tensor([self.label(number) for number in rows])
+        return int((self.classifier(images)[0].argmax(1).cpu() == asked).sum())
+
+    def _writer(self) -> Callable[[int, Tensor], None]:
+        """A function that keeps sample number i, `(C, *S)` in [0, 1]."""
+        if self.options.format == "png":
+            if len(self.shape) != 3:
+                raise UserError("`format` png: the samples are volumes, expected `format` npy")
+            return lambda number, image: write_png(self._png(number), image)
+        if distributed.is_main():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            shape = (self.options.num_samples, *self.shape)
+            np.lib.format.open_memmap(self._part, "w+", np.float32, shape).flush()
+        distributed.barrier()
+        array = np.lib.format.open_memmap(self._part, "r+")
+
+        def write(number: int, image: Tensor) -> None:
+            array[number] = image.numpy()
+
+        return write
+
+    @property
+    def _part(self) -> Path:
+        return self.folder / f".{ARRAY}.part"
+
+    def _finish(self, agreement: float) -> None:
+        """The array under its name, a sheet of the first samples, and what is to be said."""
+        if self.options.format == "npy":
+            self._part.replace(self.folder / ARRAY)
+        columns = len(self.classes) or SHEET_COLUMNS
+        count = min(self.options.num_samples // columns, SHEET_ROWS) * columns
+        if count:
+            panels = torch.stack([self._read(number) for number in range(count)])
+            save_sheet(self.folder / "sheet.png", panels.unflatten(0, (-1, columns)))
+        print(f"{self.options.num_samples} samples are in {self.folder}", flush=True)
+        if self.classifier is not None:
+            print(f"the classifier sees the class asked for in {100 * agreement:.1f} %")
+
+    def _read(self, number: int) -> Tensor:
+        """Sample `number` as any process has written it, `(C, *S)`."""
+        if self.options.format == "npy":
+            array = np.load(self.folder / ARRAY, mmap_mode="r", allow_pickle=False)
+            return torch.from_numpy(array[number].copy())
+        return read_png(self._png(number))
+
+    def _png(self, number: int) -> Path:
+        return self.folder / f"{number:06d}.png"

@@ -1,0 +1,1 @@
+"""Scoring sets of images: which sets, their tables, and the pictures of them."""

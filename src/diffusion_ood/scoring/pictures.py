@@ -1,0 +1,100 @@
+"""Pictures of a set: a sheet of its first images, and those that a report shows.
+
+Which images a report shows is known once all are scored. Every image's noise is its own, so that
+their reconstructions are made again then, and are the same.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from diffusion_ood.data.pictures import middle_slices, save_sheet
+from diffusion_ood.errors import UserError
+from diffusion_ood.methods.reconstruction import Reconstruction
+from diffusion_ood.options import DetectOptions
+from diffusion_ood.report.pictures import Pictures, load_pictures, pictures_path
+from diffusion_ood.report.selection import chosen_images
+from diffusion_ood.scoring.run import OpenSet, ScoringRun
+from diffusion_ood.trajectories.grid import Grid, SparseGrid
+
+SHOWN_LEVELS = 5
+MAX_SIDE = 128  # of a picture, in pixels
+
+
+def save_first(run: ScoringRun, method: Reconstruction, one: OpenSet, number: int) -> Path:
+    """A picture with a row for each of the first images: the image, then its reconstructions."""
+    path = run.folder(method) / f"reconstructions_{one.name}.png"
+    indices = list(range(min(number, len(one.images))))
+    grid = method.grid(run.evaluator.diffusion)
+    save_sheet(path, _panels(run, method, one, indices, grid, method.repeats))
+    return path
+
+
+def keep_shown(run: ScoringRun, method: Reconstruction, one: OpenSet, per_kind: int) -> str:
+    """Make the pictures of a set that a report by detection's defaults shows.
+
+    Args:
+        run: its tables are complete.
+        method: makes the reconstructions.
+        one: the set.
+        per_kind: at most so many extremes on each side, and so many mistakes.
+
+    Returns:
+        What was done, in a sentence.
+    """
+    folder, fingerprint = run.folder(method), run.fingerprint(method)
+    path = pictures_path(folder, one.name)
+    grid = SparseGrid(method.grid(run.evaluator.diffusion), SHOWN_LEVELS)
+    try:
+        chosen = chosen_images(folder, one.name, per_kind, DetectOptions())
+    except UserError as error:
+        return f"no pictures for the report, since nothing can be decided yet: {error}"
+    kept = load_pictures(path, fingerprint)
+    if kept and kept.filenames == chosen and kept.starts == tuple(grid.starts):
+        return f"{path} was done"
+    begin = time.perf_counter()
+    number = {filename: k for k, filename in enumerate(one.keys)}
+    indices, size = [number[filename] for filename in chosen], run.batch_size
+    pictures = [
+        small_pictures(_panels(run, method, one, indices[k : k + size], grid))
+        for k in range(0, len(indices), size)
+    ]
+    found = Pictures(chosen, tuple(grid.starts), np.concatenate(pictures), per_kind, fingerprint)
+    found.save(path)
+    seconds = time.perf_counter() - begin
+    return f"{path}: {len(chosen)} images for the report, {seconds:.1f} s"
+
+
+def small_pictures(panels: Tensor) -> NDArray[np.uint8]:
+    """`(B, columns, C, *S)` in [0, 1] as uint8 `(B, columns, H, W, 1 or 3)`, H and W ≤ 128.
+
+    Of a volume it is the middle slice, of channels that are no colours the first.
+    """
+    panels = middle_slices(panels)
+    if panels.shape[2] != 3:
+        panels = panels[:, :, :1]
+    flat, longest = panels.flatten(0, 1), max(panels.shape[-2:])
+    if longest > MAX_SIDE:
+        sides = [max(1, round(side * MAX_SIDE / longest)) for side in flat.shape[-2:]]
+        flat = functional.interpolate(flat, size=sides, mode="area")
+    bytes_ = (flat.clamp(0, 1) * 255).round().to(torch.uint8)
+    return bytes_.unflatten(0, panels.shape[:2]).movedim(2, -1).numpy()
+
+
+def _panels(
+    run: ScoringRun,
+    method: Reconstruction,
+    one: OpenSet,
+    indices: list[int],
+    grid: Grid,
+    repeats: int = 1,
+) -> Tensor:
+    batch = one.batch(indices, one.images.batch(indices), run.evaluator.device)
+    return method.panels(batch, run.evaluator, grid, repeats)

@@ -1,0 +1,209 @@
+"""Scoring: methods applied to one set of images after the other, a table each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from diffusion_ood.data.labels import class_numbers
+from diffusion_ood.data.loaders import ImageSet, image_batches, open_images
+from diffusion_ood.data.skipped import report_skipped
+from diffusion_ood.detection.history import add_work
+from diffusion_ood.detection.table import method_dir, table_path
+from diffusion_ood.detection.table_writer import TableWriter, merge_parts
+from diffusion_ood.errors import UserError
+from diffusion_ood.methods.base import ImageBatch, Method
+from diffusion_ood.methods.measure import finished, table
+from diffusion_ood.model import versions
+from diffusion_ood.options import LoadingOptions, RunOptions
+from diffusion_ood.runtime import distributed
+from diffusion_ood.runtime.device import describe
+from diffusion_ood.scoring.sets import ScoringSet
+from diffusion_ood.trajectories.evaluator import Evaluator
+
+
+@dataclass
+class OpenSet:
+    """A set whose images are open; its split is without those that cannot be read.
+
+    Attributes:
+        name, role: as the set has them.
+        images: the images.
+        classes: of each image, shape (N,), where the model has classes and the split has labels.
+    """
+
+    name: str
+    role: str
+    images: ImageSet
+    classes: Tensor | None
+
+    @property
+    def keys(self) -> Sequence[str]:
+        """What the images are called in a table: their paths as written in the split."""
+        return self.images.split.images
+
+    def batch(self, indices: list[int], pixels: Tensor, device: torch.device) -> ImageBatch:
+        """These images as a method takes them; `pixels` are theirs, `(B, C, *S)`."""
+        keys = [self.keys[index] for index in indices]
+        classes = None if self.classes is None else self.classes[indices]
+        return ImageBatch(pixels.to(device), keys, classes)
+
+
+class ScoringRun:
+    """A model on its device, and what it takes to score sets into a run's folder.
+
+    Args:
+        evaluator: the model.
+        run: the run.
+        loading: how images get from the disk.
+        batch_size: images that a process reads and saves at a time.
+        command: the line that does this, for the history.
+    """
+
+    def __init__(
+        self,
+        evaluator: Evaluator,
+        run: RunOptions,
+        loading: LoadingOptions,
+        batch_size: int,
+        command: str,
+    ) -> None:
+        self.evaluator = evaluator
+        self.run = run
+        self.loading = loading
+        self.batch_size = batch_size
+        self.command = command
+
+    def folder(self, method: Method) -> Path:
+        """Where a method's tables lie."""
+        return method_dir(self.run.ood_dir, method.name)
+
+    def fingerprint(self, method: Method) -> dict[str, Any]:
+        """What a method's numbers depend on."""
+        diffusion = self.evaluator.diffusion
+        return {
+            "checkpoint": diffusion.digest,
+            "precision": self.evaluator.precision,
+            **method.settings(diffusion),
+        }
+
+    def open(self, one: ScoringSet, *, needs_classes: bool) -> OpenSet:
+        """Open the images of a set; every process has to call this.
+
+        Args:
+            one: the set.
+            needs_classes: whether a method asks for the images' true classes.
+
+        Raises:
+            UserError: images that cannot be read or are not of the model's shape, or labels that
+                are missing or none of the model's classes.
+        """
+        diffusion = self.evaluator.diffusion
+        if needs_classes:
+            class_numbers(one.split, diffusion.classes)  # says now what is wrong there
+        images = open_images(
+            one.split, diffusion.image_options, self.loading, progress=distributed.is_main()
+        )
+        report_skipped(images, one.name, self.run.run_dir)
+        if images.shape != diffusion.image_shape:
+            raise UserError(
+                f"{one.split.path}: found images of {images.shape}, but the model was trained on "
+                f"{diffusion.image_shape}; train with `image_size`, or convert the images"
+            )
+        classes = class_numbers(images.split, diffusion.classes) if needs_classes else None
+        return OpenSet(one.name, one.role, images, classes)
+
+    def score(self, method: Method, one: OpenSet, rows_after: int) -> None:
+        """Make the table of one set, or what is missing of it; every process has to call this.
+
+        Args:
+            method: what is measured.
+            one: the set.
+            rows_after: network calls that come after it, by which compiling is decided.
+        """
+        diffusion, split = self.evaluator.diffusion, one.images.split
+        path = table_path(self.folder(method), one.name)
+        num_draws = len(method.draws(diffusion))
+        with TableWriter(
+            path,
+            fingerprint=self.fingerprint(method),
+            rows_per_image=num_draws,
+            facts={
+                "split": str(split.path),
+                "flip": split.edit,
+                "skipped": len(one.images.skipped),
+                "native_size": [list(size) for size in one.images.native_sizes],
+                "calls_per_image": method.calls(diffusion),
+            },
+            rank=distributed.rank(),
+        ) as writer:
+            distributed.barrier()  # all see what was finished before any adds to it
+            missing = [k for k, key in enumerate(one.keys) if key not in writer.finished]
+            done = len(one.images) - len(missing)
+            if done:
+                distributed.print_once(f"{one.name}: {done} of {len(one.images)} images were done")
+            shard = distributed.shard(missing)
+            calls = len(shard) * method.calls(diffusion)
+            self.evaluator.expect(calls + rows_after // distributed.world_size())
+            self._score(method, one, shard, writer)
+        distributed.barrier()
+        if distributed.is_main():
+            leftover = merge_parts(path, one.keys, num_draws)
+            if leftover:
+                print(f"{one.name}: {leftover} more images were done and are kept for later")
+        distributed.barrier()
+
+    def _score(self, method: Method, one: OpenSet, indices: list[int], writer: TableWriter) -> None:
+        """Score the images of these indices, each on disk some seconds after it is finished."""
+        begin, done = time.perf_counter(), 0
+        hidden = None if distributed.is_main() else True  # None: where nobody watches, too
+        try:
+            with tqdm(total=len(indices), desc=one.name, unit="image", disable=hidden) as bar:
+                for rows, images in self._tables(method, one, indices):
+                    writer.append(rows)
+                    bar.update(images)
+                    done += images
+                    if sentence := self.evaluator.decision():
+                        distributed.print_once(sentence)
+        finally:  # what an interrupted run has done counts too
+            self._remember(method, one, done, time.perf_counter() - begin)
+
+    def _tables(
+        self, method: Method, one: OpenSet, indices: list[int]
+    ) -> Iterable[tuple[pd.DataFrame, int]]:
+        """The rows of finished images, and how many images these are."""
+        size = self.batch_size
+        batches = [indices[k : k + size] for k in range(0, len(indices), size)]
+        loaded = image_batches(one.images, batches, self.loading.num_workers)
+        for numbers, pixels in zip(batches, loaded, strict=True):
+            batch = one.batch(numbers, pixels, self.evaluator.device)
+            for found in finished(method.measure(batch, self.evaluator), len(batch)):
+                keys = [batch.keys[image] for image in found.images]
+                diffusion = self.evaluator.diffusion
+                yield table(method, diffusion, keys, found.measured, one.role), len(keys)
+
+    def _remember(self, method: Method, one: OpenSet, done: int, seconds: float) -> None:
+        """Say what was done, and add it to the history."""
+        distributed.print_once(f"{one.name}: {done} images, {done / seconds:.2f} images/s")
+        if distributed.is_main() and done:
+            add_work(
+                self.folder(method),
+                {
+                    "set": one.name,
+                    "fingerprint": self.fingerprint(method),
+                    "images": done,
+                    "seconds": round(seconds, 3),
+                    "processes": distributed.world_size(),
+                    "device": describe(self.evaluator.device),
+                    "command": self.command,
+                    "versions": versions(),
+                },
+            )

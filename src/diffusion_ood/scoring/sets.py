@@ -1,0 +1,107 @@
+"""The sets of images that are scored, a table each."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from diffusion_ood.data.splits import PATCHED, Split, read_split
+from diffusion_ood.errors import UserError
+from diffusion_ood.options import ReconstructOptions
+
+
+@dataclass(frozen=True)
+class ScoringSet:
+    """The images of one table.
+
+    Attributes:
+        name: of the table, results_<name>.csv.
+        role: `val`, `in` or `out`, the table's column type.
+        split: which images.
+    """
+
+    name: str
+    role: str
+    split: Split
+
+
+def read_sets(options: ReconstructOptions) -> list[ScoringSet]:
+    """The sets asked for, every split read before any work begins.
+
+    Raises:
+        UserError: a split that is missing or wrong, two sets of one name, or an image in two sets
+            of which one is in distribution.
+    """
+    sets = []
+    for role, path, wanted in (
+        ("val", options.validation_ids, options.run_val),
+        ("in", options.in_ids, options.run_in),
+    ):
+        if wanted:
+            if path is None:
+                name = "validation_ids" if role == "val" else "in_ids"
+                raise UserError(f"`{name}`: missing; give it, or `run_{role}`=0")
+            sets.append(ScoringSet(role, role, read_split(path)))
+    if options.run_patched:
+        if options.validation_ids is None:
+            raise UserError("`validation_ids`: missing; give it, or `run_patched`=0")
+        patched = dataclasses.replace(read_split(options.validation_ids), edit="patched")
+        sets.append(ScoringSet(PATCHED, "val", patched))
+    if options.run_out:
+        if not options.out_ids:
+            raise UserError("`out_ids`: missing; give it, or `run_out`=0")
+        sets += [ScoringSet(s.name, "out", s) for s in map(read_split, options.out_ids)]
+    _refuse_equal_names(sets)
+    sets = [_shortened(one, options) for one in sets]
+    _refuse_overlap(sets)
+    return sets
+
+
+def _refuse_equal_names(sets: Sequence[ScoringSet]) -> None:
+    names = ["val", "in", PATCHED, *(one.name for one in sets if one.role == "out")]
+    for one in sets:
+        if one.role == "out" and names.count(one.name) > 1:
+            raise UserError(
+                f"`out_ids`: {one.split.path}: found a second set of the name {one.name}, "
+                f"expected file names that tell the sets apart, beside val, in and {PATCHED}"
+            )
+
+
+def _refuse_overlap(sets: Sequence[ScoringSet]) -> None:
+    """Refuse an image of the validation or in-distribution set in another set, by any name.
+
+    OOD sets may share images, and a flipped set those of the set that it flips.
+    """
+    seen: dict[tuple[object, ...], tuple[ScoringSet, int]] = {}
+    for one in sets:
+        for i in range(len(one.split)):
+            try:
+                status = os.stat(one.split.image_path(i))
+            except (OSError, ValueError):  # opening the image will say so
+                continue
+            key = (status.st_dev, status.st_ino, one.split.edit)
+            other, j = seen.get(key, (one, i))
+            if other is not one:
+                raise UserError(
+                    f"{one.split.where(i)}: found {one.split.images[i]}, which is the image of "
+                    f"{other.split.where(j)}, expected different images in {other.name} and "
+                    f"{one.name}"
+                )
+            if one.role != "out":
+                seen[key] = one, i
+
+
+def _shortened(one: ScoringSet, options: ReconstructOptions) -> ScoringSet:
+    """The first images of a set, and of these whole batches, where that is asked for."""
+    n = options.first_n_val if one.role == "val" else options.first_n
+    split = one.split.first(n) if n is not None else one.split
+    if options.drop_last:
+        split = split.first(len(split) // options.batch_size * options.batch_size)
+        if not len(split):
+            raise UserError(
+                f"{split.path}: found fewer than `batch_size` {options.batch_size} images, "
+                "of which `drop_last` leaves none"
+            )
+    return dataclasses.replace(one, split=split)

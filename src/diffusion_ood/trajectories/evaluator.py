@@ -1,0 +1,176 @@
+"""The only door to the network: evaluations in batches, compiled or eager, and counted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from diffusion_ood.diffusion.denoiser import Denoiser
+from diffusion_ood.diffusion.samplers.base import Sampler
+from diffusion_ood.model import Diffusion
+from diffusion_ood.runtime.batching import MaybeCompiled
+from diffusion_ood.runtime.device import autocast, best_rows, pick_device, prepare
+from diffusion_ood.trajectories.engine import Step, Trajectory, run_trajectories
+
+
+class Evaluator:
+    """A diffusion model on a device.
+
+    Args:
+        diffusion: the model; its network is moved to the device.
+        device: a torch device, or `auto`, `cpu`, `cuda`, …
+        precision: of the network's arithmetic, `fp32`, `bf16` or `fp16`.
+        compile: `on`, `off`, or `auto`, which compiles when the work that is expected repays it.
+        max_batch: rows in one network call; by default 256, or as many as a CPU's caches hold.
+
+    Attributes:
+        calls: rows that the network has evaluated so far.
+
+    Raises:
+        UserError: a device or compiler that this machine does not have.
+    """
+
+    def __init__(
+        self,
+        diffusion: Diffusion,
+        device: str | torch.device = "auto",
+        *,
+        precision: str = "fp32",
+        compile: str = "auto",
+        max_batch: int | None = None,
+    ) -> None:
+        self.diffusion = diffusion
+        self.device = pick_device(device) if isinstance(device, str) else device
+        self.precision = precision
+        self.max_batch = max_batch or best_rows(diffusion.activation_values, self.device, precision)
+        self.calls = 0
+        self._network = MaybeCompiled(
+            prepare(diffusion.network, self.device),
+            self.max_batch,
+            compile,
+            self.device,
+            precision,
+        )
+
+    def expect(self, rows: int) -> None:
+        """Say how many rows are still to be evaluated, by which `auto` decides to compile."""
+        self._network.expect(rows)
+
+    def decision(self) -> str | None:
+        """What was decided about compiling and why, once."""
+        return self._network.decision()
+
+    def denoiser(self, guidance: float = 0.0, *, clip: bool = False) -> Denoiser:
+        """ε̂(x_t, t, labels) of at most `max_batch` rows; the clean image is asked about at t = 0.
+
+        Args:
+            guidance: strength β of classifier-free guidance; above 0 each row is two.
+            clip: whether predictions x̂_0 are clipped to the range of images.
+        """
+        guided = self.diffusion.guided(self._call, guidance)
+        found = self.diffusion.clipped(guided) if clip else guided
+        return lambda x_t, t, labels=None, /: found(x_t, t.clamp(min=0), labels)
+
+    def differentiable(self) -> Denoiser:
+        """ε̂ by the eager network in fp32, through which gradients flow."""
+        return self.diffusion.denoiser(self._eager)
+
+    @torch.inference_mode()
+    def eps(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+        """ε̂ of any number of rows.
+
+        Args:
+            x_t: shape `(N, C, *S)`.
+            t: times, shape (N,), on the CPU.
+            labels: classes, shape (N,), on the CPU; without, the image may be of any class.
+
+        Returns:
+            Shape `(N, C, *S)` on the evaluator's device.
+        """
+        denoiser = self.denoiser()
+        parts = [
+            denoiser(x, times, None if labels is None else labels[k : k + len(x)])
+            for k, x, times in self._batches(x_t, t)
+        ]
+        return torch.cat(parts) if parts else torch.empty_like(x_t, device=self.device)
+
+    @torch.inference_mode()
+    def run(
+        self,
+        trajectories: Iterable[Trajectory],
+        sampler: Sampler,
+        *,
+        guidance: float = 0.0,
+        clip: bool = False,
+    ) -> Iterator[Step]:
+        """Every step of trajectories, whose times may fall or rise; see `run_trajectories`.
+
+        Args:
+            trajectories: longest first keeps the batch full.
+            sampler: makes the steps.
+            guidance, clip: as in `denoiser`.
+        """
+        yield from run_trajectories(
+            self.denoiser(guidance, clip=clip),
+            self.diffusion.schedule,
+            sampler,
+            trajectories,
+            self.device,
+            self.width(guidance),
+        )
+
+    def width(self, guidance: float = 0.0) -> int:
+        """Trajectories that run at a time: half as many rows under guidance."""
+        return max(1, self.max_batch // (2 if guidance else 1))
+
+    @torch.inference_mode()
+    def features(self, x_t: Tensor, t: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+        """Activations of named blocks of the eager network.
+
+        Args:
+            x_t: shape `(N, C, *S)`.
+            t: times, shape (N,), on the CPU.
+            layers: names of submodules, such as `middle_block`.
+
+        Returns:
+            By name, shape `(N, c, *s)`, on the evaluator's device.
+
+        Raises:
+            AttributeError: the network has no such block.
+        """
+        network, denoiser = self.diffusion.network, self.differentiable()
+        found: dict[str, list[Tensor]] = {name: [] for name in layers}
+
+        def keep(name: str) -> Any:  # noqa: ANN401 - torch's hook
+            def hook(module: nn.Module, inputs: object, output: Tensor) -> None:
+                found[name].append(output)
+
+            return hook
+
+        hooks = [network.get_submodule(name).register_forward_hook(keep(name)) for name in layers]
+        try:
+            for _, x, times in self._batches(x_t, t):
+                with autocast(self.device, self.precision):
+                    denoiser(x, times.clamp(min=0))
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return {name: torch.cat(parts) for name, parts in found.items()}
+
+    def _eager(self, x: Tensor, t: Tensor, **labels: Tensor) -> Tensor:
+        self.calls += len(x)
+        output: Tensor = self.diffusion.network(x, t, **labels)
+        return output
+
+    def _call(self, x: Tensor, t: Tensor, **labels: Tensor) -> Tensor:
+        self.calls += len(x)
+        return self._network(x, t, **labels)
+
+    def _batches(self, x_t: Tensor, t: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """At most `max_batch` rows at a time, on the device, and where they begin."""
+        for k in range(0, len(x_t), self.max_batch):
+            part = slice(k, k + self.max_batch)
+            yield k, x_t[part].to(self.device), t[part]
