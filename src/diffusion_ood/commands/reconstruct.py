@@ -130,11 +130,12 @@ def _show(run: ScoringRun, method: Method, sets: Sequence[OpenSet], line: cli.Co
 
     options = line[ReconstructOptions]
     if distributed.is_main():
-        for one in sets if isinstance(method, Reconstruction) else ():
-            if options.save_images:
-                print(f"{one.name}: {save_first(run, method, one, options.save_images)}")
-            if options.report_images and one.role != "val":
-                print(f"{one.name}: {keep_shown(run, method, one, options.report_images)}")
+        if isinstance(method, Reconstruction):
+            for one in sets:
+                if options.save_images:
+                    print(f"{one.name}: {save_first(run, method, one, options.save_images)}")
+                if options.report_images and one.role != "val":
+                    print(f"{one.name}: {keep_shown(run, method, one, options.report_images)}")
         tracker = open_tracker(line[RunOptions], line[TrackOptions], "reconstruct")
         for one in sets:
             log_set(tracker, run.folder(method), one.name, run.fingerprint(method))

@@ -13,7 +13,7 @@ from diffusion_ood.diffusion.schedule import NoiseSchedule
 class PNDM:
     """A multistep method that starts with Runge–Kutta steps of its own order.
 
-    With steps of equation 11 either is second order in the step size (Liu et al. 2022, section 3.3).
+    With steps of equation 11 either is second order (Liu et al. 2022, section 3.3).
 
     The network is asked at whole times that it was trained at: the middle of t and s is rounded
     down, and a stage that would lie at the clean image lies at t = 0. Where strides are odd, the
