@@ -33,6 +33,7 @@ EXCEPTIONS = {
     "make test": "would run this test",
     "make lint test": "would run this test",
     "pip install": "downloads gigabytes",
+    "diffusion-ood weights": "downloads; tests/commands has it with a download that stands in",
     "apt-get install": "downloads, as root",
     "srun": "needs Slurm; its torchrun is run under `Several processes`",
     "cd docker/": "leads to the next",
@@ -182,7 +183,7 @@ def archive() -> None:
     shutil.rmtree("MedNIST")
 
 
-def both_systems() -> None:
+def both_methods() -> None:
     python("get_datasets.py", "--data_root=data_root", "--datasets=MNIST,FashionMNIST")
     Path("config").mkdir()
     for path in (ROOT / "config").glob("32_*.yml"):
@@ -217,8 +218,8 @@ WALKS: dict[str, tuple[Callable[[], None] | None, dict[str, str]]] = {
     "docs/extending.md": (None, {}),
     "docs/own_data.md": (archive, {"runs/headct": "in AbdomenCT BreastMRI ChestCT Hand"}),
     "docs/performance.md": (own_model, {"runs/mine_fast": "in other"}),
-    "docs/second_system.md": (
-        both_systems,
+    "docs/diffood.md": (
+        both_methods,
         {
             "output_root/fashion_cond": "in MNIST",
             "temp/sample_ood/cifar10_r4": "in CIFAR100 SVHN TinyImageNet Textures Places365",

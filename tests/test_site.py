@@ -81,9 +81,9 @@ def test_a_page_needs_nothing_from_elsewhere(site: Path) -> None:
 def test_documents_that_lie_elsewhere_are_pages(
     site: Path, page: str, source: str, sentence: str
 ) -> None:
-    assert sentence in (ROOT / source).read_text()
     text = re.sub(r"<[^>]+>", "", (site / page / "index.html").read_text())
-    assert sentence.replace("`", "") in text
+    assert sentence in " ".join((ROOT / source).read_text().split())
+    assert sentence.replace("`", "") in " ".join(text.split())
 
 
 def test_formulas_are_mathml_in_a_font_that_comes_along(site: Path) -> None:
