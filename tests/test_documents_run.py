@@ -33,7 +33,7 @@ EXCEPTIONS = {
     "make test": "would run this test",
     "make lint test": "would run this test",
     "pip install": "downloads gigabytes",
-    "diffusion-ood weights": "downloads; tests/commands has it with a download that stands in",
+    "diffusion-ood weights": "downloads",
     "apt-get install": "downloads, as root",
     "srun": "needs Slurm; its torchrun is run under `Several processes`",
     "cd docker/": "leads to the next",
