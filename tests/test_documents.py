@@ -33,6 +33,12 @@ TORCHRUN_FLAGS = {
 }
 
 
+@pytest.fixture(autouse=True)
+def any_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Paths of a document need not exist here."""
+    monkeypatch.setattr(cli, "_refuse_missing", lambda options: None)
+
+
 def take(words: tuple[str, ...]) -> None:
     """Hand a command to what would run it, as far as that reads its words.
 
