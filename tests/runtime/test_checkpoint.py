@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +42,7 @@ def test_tensors_and_plain_values_come_back(path: Path) -> None:
 
 
 def test_saving_leaves_no_other_file(path: Path) -> None:
-    assert {file.name for file in path.parent.iterdir()} == {path.name, f"{path.name}.sha256"}
+    assert {file.name for file in path.parent.iterdir()} == {path.name}
 
 
 def test_a_failed_save_leaves_the_old_checkpoint(path: Path) -> None:
@@ -51,14 +50,14 @@ def test_a_failed_save_leaves_the_old_checkpoint(path: Path) -> None:
     with pytest.raises((AttributeError, TypeError, pickle.PicklingError)):
         save_checkpoint(path, {"unpicklable": lambda: None})
     assert path.read_bytes() == before
-    assert {file.name for file in path.parent.iterdir()} == {path.name, f"{path.name}.sha256"}
+    assert {file.name for file in path.parent.iterdir()} == {path.name}
 
 
 @pytest.mark.parametrize("legacy", [False, True])
 def test_a_payload_is_refused_and_not_run(tmp_path: Path, legacy: bool) -> None:
     path, target = tmp_path / "evil.pth", tmp_path / "created"
     torch.save({"format": 1, "w": Payload(target)}, path, _use_new_zipfile_serialization=not legacy)
-    with pytest.raises(UserError, match=r"evil\.pth: expected a checkpoint of tensors"):
+    with pytest.raises(UserError, match=r"evil\.pth"):
         load_checkpoint(path)
     assert not target.exists()
     torch.load(path, weights_only=False)  # the payload does work
@@ -86,7 +85,6 @@ def test_a_truncated_file_is_a_mistake_that_names_it(path: Path, share: float) -
 )
 def test_a_file_of_another_kind_is_a_mistake_that_names_it(path: Path, content: bytes) -> None:
     path.write_bytes(content)
-    path.with_name("checkpoint.pth.sha256").unlink()
     with pytest.raises(UserError, match=r"checkpoint\.pth: expected a checkpoint"):
         load_checkpoint(path)
 
@@ -96,7 +94,6 @@ def test_another_format_is_a_mistake_that_says_which_is_expected(
     path: Path, content: object
 ) -> None:
     torch.save(content, path)
-    path.with_name("checkpoint.pth.sha256").unlink()
     with pytest.raises(UserError, match="format 1"):
         load_checkpoint(path)
 
@@ -108,18 +105,20 @@ def test_a_missing_file_is_a_mistake_that_says_who_writes_it(tmp_path: Path) -> 
         load_checkpoint(tmp_path)
 
 
-def test_the_digest_beside_is_that_of_sha256sum(path: Path) -> None:
-    subprocess.run(["sha256sum", "--check", f"{path.name}.sha256"], cwd=path.parent, check=True)
-
-
 def test_one_changed_byte_is_found(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1  # in the midst of a tensor, which torch would read
     path.write_bytes(content)
-    with pytest.raises(UserError, match=r"found other bytes than checkpoint\.pth\.sha256 says"):
+    with pytest.raises(UserError, match=r"checkpoint\.pth"):
         load_checkpoint(path)
-    path.with_name("checkpoint.pth.sha256").unlink()
+
+
+def test_a_digest_of_an_earlier_version_is_not_left_beside_another_file(path: Path) -> None:
+    beside = path.with_name("checkpoint.pth.sha256")
+    beside.write_text(f"{sha256(path)}  checkpoint.pth\n")
     assert load_checkpoint(path)["epoch"] == 3
+    save_checkpoint(path, {"epoch": 4})
+    assert not beside.exists()
 
 
 class Killed(BaseException):
@@ -151,7 +150,7 @@ def whole(path: Path, previous: Path) -> list[int]:
     return found
 
 
-@pytest.mark.parametrize("last", range(8))
+@pytest.mark.parametrize("last", range(4))
 def test_a_kill_at_any_moment_leaves_the_newest_whole_checkpoint(
     last: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,20 +159,20 @@ def test_a_kill_at_any_moment_leaves_the_newest_whole_checkpoint(
         save_checkpoint(path, {"epoch": epoch}, previous)
     with monkeypatch.context() as patch:
         operations(patch, last)
-        killed = last < 6
+        killed = last < 2
         try:
             save_checkpoint(path, {"epoch": 3}, previous)
             assert not killed
         except Killed:
             assert killed
     found = whole(path, previous)
-    assert found[0] == (3 if last >= 5 else 2)
+    assert found[0] == (3 if last >= 2 else 2)
     save_checkpoint(path, {"epoch": 4}, previous)
     assert whole(path, previous)[0] == 4
     assert len(whole(path, previous)) == 2
 
 
-@pytest.mark.parametrize("last", range(4))
+@pytest.mark.parametrize("last", range(2))
 def test_a_kill_while_the_previous_one_takes_its_place_loses_nothing(
     last: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -186,9 +185,9 @@ def test_a_kill_while_the_previous_one_takes_its_place_loses_nothing(
         operations(patch, last)
         try:
             restore_previous(path, previous)
-            assert last >= 3
+            assert last >= 1
         except Killed:
-            assert last < 3
-    assert whole(path, previous) == ([1] if last < 2 else [1, 1])
+            assert last < 1
+    assert whole(path, previous) == ([1] if last < 1 else [1, 1])
     os.truncate(path, 100)
     assert whole(path, previous) == [1]
