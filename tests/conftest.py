@@ -64,9 +64,10 @@ def train(splits: Path) -> Command:
 
     def run(run_dir: Path, *flags: str, data: Path = splits) -> Path:
         from diffusion_ood.commands import train_ddpm
+        from diffusion_ood.training import diffusion_task
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(train_ddpm, "SAMPLE_STEPS", 2)
+            patch.setattr(diffusion_task, "SAMPLE_STEPS", 2)
             train_ddpm.main([*_train_flags(run_dir, data), *flags])
         return run_dir
 

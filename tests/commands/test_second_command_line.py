@@ -23,6 +23,7 @@ from diffusion_ood.commands.second_config import KEYS, read_config
 from diffusion_ood.errors import UserError
 from diffusion_ood.options import DiffusionOptions, MainOptions, TrainOptions
 from diffusion_ood.runtime.checkpoint import load_checkpoint
+from diffusion_ood.training import diffusion_task
 
 CONFIGS = sorted((Path(__file__).parents[2] / "config").glob("32_*.yml"))
 SIDE = 8
@@ -71,7 +72,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "config").mkdir()
     (tmp_path / "config" / "small.yml").write_text(yaml.safe_dump(small))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(train_ddpm, "SAMPLE_STEPS", 2)
+    monkeypatch.setattr(diffusion_task, "SAMPLE_STEPS", 2)
     return tmp_path
 
 

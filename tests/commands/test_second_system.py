@@ -23,10 +23,11 @@ from diffusion_ood.commands import (
     train_classifier,
     train_ddpm,
 )
-from diffusion_ood.commands.checkpoints import Checkpoints, Progress
 from diffusion_ood.errors import UserError
 from diffusion_ood.quality.frechet import Moments, frechet_distance
 from diffusion_ood.runtime.checkpoint import load_checkpoint
+from diffusion_ood.training import diffusion_task
+from diffusion_ood.training.checkpoints import Checkpoints, Progress
 
 Launch = Callable[..., Any]
 
@@ -83,7 +84,7 @@ def runs(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     runs = tmp_path_factory.mktemp("runs")
     train_classifier.main(classifier_flags(data, runs / "classifier"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train_ddpm, "SAMPLE_STEPS", 2)
+        patch.setattr(diffusion_task, "SAMPLE_STEPS", 2)
         flags = ["--model_type=tiny", "--batch_size=16", "--lr=1e-3", "--n_epochs=2"]
         more = ["--data_range=pm1", "--ema_decay=0.9", "--res_dropout=0.1", "--grad_clip=1"]
         train_ddpm.main([*training_flags(data, runs / "model"), *flags, *more])
@@ -331,7 +332,7 @@ def test_predicted_labels_need_a_classifier_and_a_model_with_classes(
 @pytest.mark.parametrize(
     ("flag", "sentence"),
     [
-        ("--num_classes=3", "found 2 different labels, expected --num_classes 3"),
+        ("--num_classes=3", "found 2 different labels, expected `num_classes` 3"),
         ("--training_ids={noise}", "found no labels"),
     ],
 )

@@ -17,10 +17,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor
 
 from diffusion_ood import __version__, cli
-from diffusion_ood.commands import checkpoints, train_ddpm
+from diffusion_ood.commands import train_ddpm
 from diffusion_ood.diffusion.denoiser import NetworkDenoiser
 from diffusion_ood.errors import UserError
 from diffusion_ood.runtime.checkpoint import load_checkpoint, save_checkpoint
+from diffusion_ood.training import checkpoints, diffusion_task
 
 Command = Callable[..., Path]
 
@@ -166,7 +167,7 @@ def test_the_same_command_again_says_that_all_is_done(
     before = (run_dir / "checkpoint.pth").stat().st_mtime_ns
     capsys.readouterr()
     train(run_dir)
-    assert "1 epochs are done; for more, raise --n_epochs" in capsys.readouterr().out
+    assert "`n_epochs`" in capsys.readouterr().out
     assert (run_dir / "checkpoint.pth").stat().st_mtime_ns == before
 
 
@@ -238,20 +239,20 @@ def test_images_that_are_not_packed_give_the_same_weights(
 
 
 @pytest.mark.parametrize(
-    ("flag", "sentence"),
+    ("flag", "named"),
     [
-        ("--prediction_type=sample", "--prediction_type: found sample, but .* with epsilon"),
-        ("--beta_schedule=cosine", "--beta_schedule: found cosine, but .* with linear_beta"),
-        ("--is_grayscale=0", "--is_grayscale: found False, but .* with True"),
-        ("--image_size=16", "--image_size: found 16, but .* with None"),
+        ("--prediction_type=sample", "`prediction_type`.* sample.* epsilon"),
+        ("--beta_schedule=cosine", "`beta_schedule`.* cosine.* linear_beta"),
+        ("--is_grayscale=0", "`is_grayscale`.* False.* True"),
+        ("--image_size=16", "`image_size`.* 16.* None"),
     ],
 )
 def test_a_contradiction_with_the_checkpoint_is_refused(
-    flag: str, sentence: str, train: Command, run_dir: Path
+    flag: str, named: str, train: Command, run_dir: Path
 ) -> None:
     train(run_dir, "--quick_test")
     before = (run_dir / "checkpoint.pth").read_bytes()
-    with pytest.raises(UserError, match=sentence):
+    with pytest.raises(UserError, match=named):
         train(run_dir, "--n_epochs=2", flag)
     assert (run_dir / "checkpoint.pth").read_bytes() == before
 
@@ -265,7 +266,7 @@ def test_a_contradiction_ends_as_one_line_and_exit_code_2(
         cli.run(lambda: train(run_dir, "--n_epochs=2", "--b_scale=0.5"))
     assert leaving.value.code == 2
     error = capsys.readouterr().err
-    assert error.startswith("error: --b_scale: found 0.5, but ")
+    assert error.startswith("error: --b_scale: ")
     assert error.count("\n") == 1
 
 
@@ -280,17 +281,17 @@ def test_a_resumed_run_refuses_images_of_another_size(
 
 
 @pytest.mark.parametrize(
-    ("flags", "sentence"),
+    ("flags", "named"),
     [
-        (["--ddpm_checkpoint_epoch=7"], r"checkpoint_7\.pth: found no checkpoint"),
+        (["--ddpm_checkpoint_epoch=7"], r"checkpoint_7\.pth"),
         (["--training_ids=none.csv"], r"none\.csv"),
-        (["--device=banana"], "--device"),
+        (["--device=banana"], "`device`"),
     ],
 )
 def test_a_mistake_is_said_before_anything_is_written(
-    flags: list[str], sentence: str, train: Command, run_dir: Path
+    flags: list[str], named: str, train: Command, run_dir: Path
 ) -> None:
-    with pytest.raises(UserError, match=sentence):
+    with pytest.raises(UserError, match=named):
         train(run_dir, *flags)
     assert not run_dir.exists()
 
@@ -300,14 +301,14 @@ def test_a_loss_that_is_no_number_stops_training_and_keeps_the_last_checkpoint(
 ) -> None:
     train(run_dir)
     before = (run_dir / "checkpoint.pth").read_bytes()
-    with pytest.raises(UserError, match=r"training loss became nan or inf in epoch 2.*--lr"):
+    with pytest.raises(UserError, match="epoch 2.*`lr`"):
         train(run_dir, "--n_epochs=3", "--lr=1e30")
     assert (run_dir / "checkpoint.pth").read_bytes() == before
 
 
 def test_weights_that_give_no_number_are_never_saved(train: Command, run_dir: Path) -> None:
     """The loss of an epoch's last step says nothing of the weights that this step makes."""
-    with pytest.raises(UserError, match="--lr"):
+    with pytest.raises(UserError, match="`lr`"):
         train(run_dir, "--n_epochs=2", "--eval_freq=1", "--quick_test", "--lr=1e30")
     assert not (run_dir / "checkpoint.pth").exists()
 
@@ -336,7 +337,7 @@ def test_two_processes_train_like_one(
 
 
 if __name__ == "__main__":
-    train_ddpm.SAMPLE_STEPS = 2
+    diffusion_task.SAMPLE_STEPS = 2
     train_ddpm.main(sys.argv[1:])
 
 
@@ -349,5 +350,5 @@ def test_weights_under_other_names_are_refused_in_one_sentence(
     network = state["trainer"]["network"]
     network["other.name"] = network.pop(next(iter(network)))
     save_checkpoint(path, state)
-    with pytest.raises(UserError, match="weights of another network"):
+    with pytest.raises(UserError, match=r"checkpoint\.pth.*`model_name`"):
         train(run_dir, "--n_epochs=2")

@@ -13,11 +13,13 @@ flag for. MEMORY=N lets the process have so many MiB more than it has.
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import os
 import resource
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,62 +28,85 @@ import torch
 from torch import Tensor
 
 from diffusion_ood import cli
-from diffusion_ood.commands import (
-    measuring,
-    reconstruct,
-    sample,
-    train_classifier,
-    train_ddpm,
-    training_run,
-)
-from diffusion_ood.commands.drawing import Drawing
 from diffusion_ood.data.loaders import ImageSet
 from diffusion_ood.detection.parts import TableWriter
 from diffusion_ood.errors import UserError
+from diffusion_ood.training import diffusion_task, run
 from diffusion_ood.training.logs import TrainingLogs
 from diffusion_ood.training.trainer import Trainer
 
-COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
-    "train_ddpm": train_ddpm.main,
-    "train_classifier": train_classifier.main,
-    "reconstruct": reconstruct.main,
-    "sample": sample.main,
-}
+TRAINING = ("train_ddpm", "train_classifier")
 ERRORS = {"raise": ZeroDivisionError, "mistake": UserError}
+
+# Imported now, so that forks need not; with a fault in one of them, the others still run.
+for name in (*TRAINING, "reconstruct", "sample"):
+    with contextlib.suppress(ImportError):
+        importlib.import_module(f"diffusion_ood.commands.{name}")
 
 
 def main() -> None:
     """Run the command that the first argument names."""
     name, *argv = sys.argv[1:]
-    train_ddpm.SAMPLE_STEPS = 2
-    reconstruct.find_alexnet_features = lambda path=None: None
+    command = importlib.import_module(f"diffusion_ood.commands.{name}")
+    diffusion_task.SAMPLE_STEPS = 2
     here = os.environ.get("FAULT_RANK", "0") == os.environ.get("RANK", "0")
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    if here and "FAULT" in os.environ and os.environ.get("FAULT_ATTEMPT", "0") == attempt:
-        number, _, step = os.environ["FAULT"].partition("@")
-        fault_after(int(step), number)
+    faulty = here and os.environ.get("FAULT_ATTEMPT", "0") == attempt
+    strike = striker(os.environ.get("FAULT", "") if faulty else "")
+    if name in TRAINING:
+        strike_in_training(strike)
+    else:
+        strike_in_scoring(strike)
     if "SAVE_EVERY" in os.environ:
         save_every(int(os.environ["SAVE_EVERY"]))
     if "FLOAT64" in os.environ:
         compute_in_float64()
-    measuring.GATHER_S = float(os.environ.get("GATHER", measuring.GATHER_S))
     if "MEMORY" in os.environ:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         most = pages * resource.getpagesize() + (int(os.environ["MEMORY"]) << 20)
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
-    cli.run(lambda: COMMANDS[name](argv))
+    cli.run(lambda: command.main(argv))
 
 
-def fault_after(times: int, name: str) -> None:
-    """Let this process get a signal, or raise, after so many steps or batches."""
-    left = iter(range(times - 1, -1, -1))
-    learn, append, draw = Trainer._learn, TableWriter.append, Drawing.run
-    log = TrainingLogs.training
+def striker(fault: str) -> Callable[[], None]:
+    """A function that sends a signal or raises an error, for `name@k` at its call number k."""
+    name, _, times = fault.partition("@")
+    left = iter(range(int(times or 0) - 1, -1, -1))
+
+    def strike() -> None:
+        if next(left, None) == 0:
+            if name in ERRORS:
+                raise ERRORS[name]("asked for")
+            os.kill(os.getpid(), signal.Signals[name])
+
+    return strike
+
+
+def strike_in_training(strike: Callable[[], None]) -> None:
+    """Let training call `strike` after each step, or with FAULT_AT=log after each logged epoch."""
+    learn, log = Trainer._learn, TrainingLogs.training
 
     def learning(self: Trainer, n: int, *tensors: Tensor) -> Tensor:
         loss = learn(self, n, *tensors)
         strike()
         return loss
+
+    def logging(self: TrainingLogs, *values: Any) -> None:
+        log(self, *values)
+        strike()
+
+    if os.environ.get("FAULT_AT") == "log":
+        TrainingLogs.training = logging  # type: ignore[method-assign] # in a process of its own
+    else:
+        Trainer._learn = learning  # type: ignore[method-assign]
+
+
+def strike_in_scoring(strike: Callable[[], None]) -> None:
+    """Let scoring and sampling call `strike` after each saved batch, without what is dear."""
+    from diffusion_ood.commands import measuring, reconstruct
+    from diffusion_ood.commands.drawing import Drawing
+
+    append, draw = TableWriter.append, Drawing.run
 
     def appending(self: TableWriter, rows: pd.DataFrame) -> None:
         append(self, rows)
@@ -92,43 +117,31 @@ def fault_after(times: int, name: str) -> None:
             yield drawn
             strike()
 
-    def logging(self: TrainingLogs, *values: Any) -> None:
-        log(self, *values)
-        strike()
-
-    def strike() -> None:
-        if next(left, None) == 0:
-            if name in ERRORS:
-                raise ERRORS[name]("asked for")
-            os.kill(os.getpid(), signal.Signals[name])
-
-    if os.environ.get("FAULT_AT") == "log":
-        TrainingLogs.training = logging  # type: ignore[method-assign] # in a process of its own
-        return
-    Trainer._learn = learning  # type: ignore[method-assign]
+    reconstruct.find_alexnet_features = lambda path=None: None
+    measuring.GATHER_S = float(os.environ.get("GATHER", measuring.GATHER_S))
     TableWriter.append = appending  # type: ignore[method-assign]
     Drawing.run = drawing  # type: ignore[method-assign]
 
 
 def save_every(steps: int) -> None:
-    """Let training's clock count steps in place of seconds."""
+    """Let training's timer count steps in place of seconds."""
 
-    class Counter(training_run.Clock):
+    class Counter(run.Timer):
         count = 0
 
-        def rings(self) -> bool:
+        def due(self) -> bool:
             self.count += 1
             return self.count % steps == 0
 
-    training_run.Clock = Counter  # type: ignore[misc]
+    run.Timer = Counter  # type: ignore[misc]
 
 
 def compute_in_float64() -> None:
     """Let networks have weights, and see images and noise, in double precision."""
     torch.set_default_dtype(torch.float64)
-    batch, noise = ImageSet.batch, train_ddpm.image_noise
+    batch, noise = ImageSet.batch, diffusion_task.image_noise
     ImageSet.batch = lambda *given: batch(*given).double()  # type: ignore[method-assign]
-    train_ddpm.image_noise = lambda *given: noise(*given).double()
+    diffusion_task.image_noise = lambda *given: noise(*given).double()
 
 
 if __name__ == "__main__":

@@ -32,8 +32,9 @@ from PIL import Image
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from diffusion_ood import cli
-from diffusion_ood.commands import reconstruct, train_ddpm
+from diffusion_ood.commands import reconstruct
 from diffusion_ood.runtime.checkpoint import load_checkpoint
+from diffusion_ood.training import diffusion_task
 
 SIDE, PROCESSES, STARTS, EPOCHS = 8, 2, 10, 12
 SIZES = {"train": 24, "val": 6, "in": 12, "out": 16}
@@ -60,7 +61,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=time.time_ns() % 10**6)
     parser.add_argument("--longest_pause", type=float, default=6.0, help="seconds between faults")
     options = parser.parse_args()
-    train_ddpm.SAMPLE_STEPS = 2
+    diffusion_task.SAMPLE_STEPS = 2
     reconstruct.find_alexnet_features = lambda path=None: None
     print(f"seed {options.seed}", flush=True)
     with tempfile.TemporaryDirectory() as name:

@@ -28,7 +28,7 @@ def test_a_single_process_is_the_first_of_one() -> None:
         assert (distributed.rank(), distributed.world_size()) == (0, 1)
         assert distributed.is_main()
         assert distributed.gather("x") == ["x"]
-        assert distributed.share_of("abc") == ["a", "b", "c"]
+        assert distributed.shard("abc") == ["a", "b", "c"]
         assert distributed.sum_over_processes(torch.tensor([2.0])).item() == 2
         network = nn.Linear(1, 1)
         assert distributed.replicated(network) is network
@@ -72,7 +72,7 @@ def test_every_item_belongs_to_exactly_one_process(
     shares = []
     for rank in range(processes):
         monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
-        shares.append(distributed.share_of(range(num)))
+        shares.append(distributed.shard(range(num)))
     assert sorted(item for share in shares for item in share) == list(range(num))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 

@@ -23,9 +23,9 @@ class Recorder:
         return mean * torch.tensor([1.0, 2.0, 3.0]), mean
 
 
-def seen(objective, seed=0, mine=ALL):
+def seen(objective, seed=0, shard=ALL):
     recorder = Recorder()
-    losses = objective.loss(recorder, IMAGES[mine], 6, mine, seed, LABELS[mine])
+    losses = objective.loss(recorder, IMAGES[shard], 6, shard, seed, LABELS[shard])
     return recorder.images, losses
 
 
@@ -80,8 +80,8 @@ def test_flips_and_shifts_belong_to_the_global_batch(processes):
     objective = ClassificationObjective(flip=True, padding=2)
     whole, _ = seen(objective, 4)
     for rank in range(processes):
-        mine = slice(rank, None, processes)
-        assert torch.equal(seen(objective, 4, mine)[0], whole[mine])
+        shard = slice(rank, None, processes)
+        assert torch.equal(seen(objective, 4, shard)[0], whole[shard])
     assert not torch.equal(seen(objective, 5)[0], whole)
 
 

@@ -30,11 +30,11 @@ def objective(num_classes=3, **settings):
     return DiffusionObjective(Diffusion(options, (1, 8, 8)), 1000, **settings)
 
 
-def asked(objective_, n, labels=None, seed=0, mine=ALL):
+def asked(objective_, n, labels=None, seed=0, shard=ALL):
     recorder = Recorder()
-    images = torch.zeros(n, 1, 2, 2)[mine]
-    known = () if labels is None else (labels[mine],)
-    objective_.loss(recorder, images, n, mine, seed, *known)
+    images = torch.zeros(n, 1, 2, 2)[shard]
+    known = () if labels is None else (labels[shard],)
+    objective_.loss(recorder, images, n, shard, seed, *known)
     return recorder
 
 
@@ -63,10 +63,10 @@ def test_hidden_labels_belong_to_the_global_batch():
     objective_ = objective(label_dropout=0.5, antithetic=True)
     whole = asked(objective_, 12, labels)
     for rank in range(2):
-        mine = slice(rank, None, 2)
-        part = asked(objective_, 12, labels, mine=mine)
-        assert part.labels == whole.labels[mine]
-        assert part.times == whole.times[mine]
+        shard = slice(rank, None, 2)
+        part = asked(objective_, 12, labels, shard=shard)
+        assert part.labels == whole.labels[shard]
+        assert part.times == whole.times[shard]
 
 
 def test_times_do_not_depend_on_labels():
@@ -81,7 +81,7 @@ def test_about_half_of_the_images_are_mirrored_and_nothing_else_is_drawn_otherwi
     labels = torch.arange(200) % 3
     seen = {}
 
-    def look(flip, mine=ALL):
+    def look(flip, shard=ALL):
         objective_ = objective(label_dropout=0.5, flip=flip)
         objective_.max_t = 1
         noisy = []
@@ -90,7 +90,7 @@ def test_about_half_of_the_images_are_mirrored_and_nothing_else_is_drawn_otherwi
             noisy.append((x_t, class_labels))
             return torch.zeros_like(x_t)
 
-        objective_.loss(network, images[mine], 200, mine, 0, labels[mine])
+        objective_.loss(network, images[shard], 200, shard, 0, labels[shard])
         return noisy[0]
 
     for flip in (False, True):
@@ -119,7 +119,7 @@ class Slope(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(1))
 
-    def loss(self, network, images, n, mine, seed):
+    def loss(self, network, images, n, shard, seed):
         """Objective and network in one."""
         return -100 * self.weight.expand(len(images))
 

@@ -10,6 +10,7 @@ from diffusion_ood import cli
 from diffusion_ood.console import invocation
 from diffusion_ood.errors import UserError
 from diffusion_ood.options import DatasetOptions
+from diffusion_ood.registries import SOURCES
 
 if TYPE_CHECKING:
     from diffusion_ood.data.sources.base import Part
@@ -22,23 +23,25 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Prepare the data sets, or the folder of images, that the command line names.
 
     Raises:
-        UserError: a wrong flag; or data sets that cannot be had, after all others are prepared.
+        UserError: a wrong flag; or data sets that cannot be prepared, after all others are.
     """
     command_line = cli.parse(__doc__, GROUPS, argv)
     options = command_line[DatasetOptions]
     data_root = options.data_root.expanduser().resolve()
     if options.image_folder is not None:
         if "datasets" in command_line.given:
-            raise UserError("--datasets, --image_folder: found both, expected one of them")
+            raise UserError("`datasets`, `image_folder`: found both, expected one of them")
         _prepare_folder(options, data_root)
-    else:
+    elif options.datasets:
         _prepare_sets(options, data_root)
+    else:
+        raise UserError(f"`datasets`: found none, expected some of {', '.join(SOURCES)}")
 
 
 def _prepare_folder(options: DatasetOptions, data_root: Path) -> None:
     from diffusion_ood.data.sources.image_folder import prepare_folder
 
-    assert options.image_folder is not None, "the caller has looked"
+    assert options.image_folder is not None, "the caller checks it"
     assert options.name is not None, "DatasetOptions refuses a folder without a name"
     splits = prepare_folder(
         options.image_folder.expanduser(),
@@ -53,17 +56,10 @@ def _prepare_folder(options: DatasetOptions, data_root: Path) -> None:
 
 
 def _prepare_sets(options: DatasetOptions, data_root: Path) -> None:
-    """Prepare every set that can be had, then report those that cannot."""
+    """Prepare every set that is available, then report the others."""
     from diffusion_ood.data.sources.base import Place
     from diffusion_ood.data.sources.prepare import prepare
-    from diffusion_ood.registries import SOURCES
 
-    unknown = [name for name in options.datasets if name not in SOURCES]
-    if unknown or not options.datasets:
-        raise UserError(
-            f"--datasets: found {', '.join(unknown) or 'none'}, "
-            f"expected some of {', '.join(SOURCES)}"
-        )
     failures = []
     ready = {}
     for name in dict.fromkeys(options.datasets):
@@ -79,7 +75,7 @@ def _prepare_sets(options: DatasetOptions, data_root: Path) -> None:
             )
         except UserError as error:
             failures.append(str(error))
-        except OSError as error:  # the disk is full, say, or a folder is not the user's
+        except OSError as error:  # a full disk, or a folder without permission
             failures.append(f"{name}: cannot be written ({error})")
     trainable = next((name for name in ready if "train" in ready[name]), None)
     if trainable is not None:

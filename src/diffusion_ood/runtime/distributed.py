@@ -1,4 +1,4 @@
-"""Processes under torchrun; everything is a no-op in a single process."""
+"""Processes under torchrun; in a single process these functions do nothing."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from diffusion_ood.runtime.device import pick_device
 
 Item = TypeVar("Item")
 
-# One process may pack a million images, or score its share, long before the others. A process that
-# ends is noticed at once, by its closed connections and by torchrun; this is not for that.
+# One process may pack a million images, or score its shard, long before the others. A process that
+# has died is noticed earlier, by its closed connections and by torchrun.
 PATIENCE = timedelta(days=1)
 
 POLL_S = 0.05
@@ -34,12 +34,12 @@ POLL_S = 0.05
 
 @contextlib.contextmanager
 def process_group(device: str) -> Iterator[torch.device]:
-    """Join torchrun's processes; gives this process's device.
+    """Join torchrun's processes and yield this process's device.
 
-    They talk by NCCL where each has a CUDA device of its own, and by gloo elsewhere: NCCL refuses
-    two processes on one device, as where there are fewer devices or the name has a number.
+    The backend is NCCL if each process has its own CUDA device, and gloo otherwise: NCCL refuses
+    two processes on one device, which occur with too few devices or with a name such as `cuda:1`.
 
-    After an error the group is left as it is: leaving it could wait for the others for ever.
+    After an error the group is not destroyed, since that could wait for the others for ever.
     """
     if "LOCAL_RANK" not in os.environ:
         yield pick_device(device)
@@ -73,10 +73,10 @@ def _join(backend: str) -> None:
 
 
 def _agree_on_a_name(store: TCPStore, number: int, size: int) -> str:
-    """A name of this start alone, which all of its processes have heard from the first.
+    """A name of this start, chosen by the first process and sent to the others.
 
-    torchrun's store outlives a restart, and still holds the addresses of the processes before it;
-    the count of restarts is no such name, since it differs between nodes.
+    torchrun's store survives a restart and still holds the addresses of earlier processes. The
+    number of restarts cannot be the name, since it differs between nodes.
     """
     own = uuid.uuid4().hex
     if number:
@@ -87,7 +87,7 @@ def _agree_on_a_name(store: TCPStore, number: int, size: int) -> str:
     others = range(1, size)
     while not all(store.check([f"{own} {other}"]) for other in others):
         for other in others:
-            if store.check([f"start {other}"]):  # perhaps of a process that is gone
+            if store.check([f"start {other}"]):  # perhaps of an earlier process
                 store.set(f"answer {store.get(f'start {other}').decode()}", own)
         time.sleep(POLL_S)
     return own
@@ -109,19 +109,22 @@ def barrier() -> None:
         distributed.barrier()
 
 
-def share_of(items: Sequence[Item]) -> list[Item]:
-    """This process's part of the work: every item belongs to exactly one process."""
+def shard(items: Sequence[Item]) -> list[Item]:
+    """This process's items; every item belongs to exactly one process."""
     return list(items[rank() :: world_size()])
 
 
+share_of = shard
+
+
 def print_once(*values: object) -> None:
-    """Print in the first process alone, above any progress bar's line."""
+    """Print in the first process alone."""
     if rank() == 0:
         print(*values, flush=True)
 
 
 def is_main() -> bool:
-    """Whether this is the process that writes what is written once."""
+    """Whether this is the process that writes files."""
     return rank() == 0
 
 
@@ -140,17 +143,17 @@ def sum_with_gradient(values: Tensor) -> Tensor:
     return total
 
 
-def anywhere(*flags: bool) -> list[bool]:
-    """Of each flag, whether any process has raised it; a device's work is not waited for."""
+def any_rank(*flags: bool) -> list[bool]:
+    """For each flag, whether it is true in any process; does not wait for the device."""
     if not distributed.is_initialized():
         return list(flags)
-    raised = torch.tensor(flags, dtype=torch.uint8)
-    distributed.all_reduce(raised, distributed.ReduceOp.MAX)
-    return [flag != 0 for flag in raised.tolist()]
+    found = torch.tensor(flags, dtype=torch.uint8)
+    distributed.all_reduce(found, distributed.ReduceOp.MAX)
+    return [flag != 0 for flag in found.tolist()]
 
 
 def replicated(network: nn.Module) -> nn.Module:
-    """The network with its gradients averaged over the processes; itself in a single process."""
+    """The network with gradients averaged over the processes; in a single process unchanged."""
     return DistributedDataParallel(network) if distributed.is_initialized() else network
 
 
@@ -163,7 +166,15 @@ def gather(value: Any) -> list[Any]:  # noqa: ANN401 - any picklable value of ou
     return values
 
 
-def refuse_difference(value: object, sentence: str) -> None:
-    """Raise a `UserError` in every process when they do not all have this value."""
-    if any(other != value for other in gather(value)):
+def require_same_on_all_ranks(value: object, sentence: str) -> None:
+    """Check that every process has the same value; every process has to call this.
+
+    Raises:
+        UserError: the sentence, in every process, if a value differs.
+    """
+    first, *others = gather(value)
+    if any(other != first for other in others):
         raise UserError(sentence)
+
+
+refuse_difference = require_same_on_all_ranks

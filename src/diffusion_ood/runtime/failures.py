@@ -1,4 +1,4 @@
-"""How a process ends that cannot go on: said once among all of torchrun's, and without waiting."""
+"""How a failed process ends: without waiting, and with one message from all of torchrun's."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from typing import NoReturn
 PATIENCE = timedelta(seconds=5)
 
 start = ""
-"""The name of this start of a group's processes, once they have found each other."""
+"""The name of this start of a group's processes, which `distributed` sets once they are joined."""
 
-# What torch says in a process that waited for one that has ended.
+# torch's error in a process that waited for another which has ended.
 _LOST = re.compile(r"[Cc]onnection (closed|reset|refused)|[Bb]roken pipe|[Ss]ocket closed")
 
 
 class Terminated(BaseException):
-    """SIGTERM has come, as KeyboardInterrupt says that SIGINT has."""
+    """SIGTERM was received, as KeyboardInterrupt stands for SIGINT."""
 
 
 def in_a_group() -> bool:
-    """Whether torchrun, or something like it, has started this process."""
+    """Whether torchrun, or a similar launcher, has started this process."""
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
 @contextlib.contextmanager
 def raised_sigterm() -> Iterator[None]:
-    """Let SIGTERM raise `Terminated`, so that what is open is closed.
+    """Let SIGTERM raise `Terminated`, so that open files are closed.
 
-    In a group it ends the process at once: one that waits for another would not hear of it.
+    In a group SIGTERM ends the process at once: one that waits for another would not notice it.
     """
     before = signal.getsignal(signal.SIGTERM)
     alone = not in_a_group() and threading.current_thread() is threading.main_thread()
@@ -50,9 +50,9 @@ def raised_sigterm() -> Iterator[None]:
 
 
 def leave(sentences: Sequence[str], code: int) -> NoReturn:
-    """End this process with sentences on stderr, in a group those of its first failure alone.
+    """End this process with sentences on stderr; in a group only the first failure prints them.
 
-    In a group nothing is tidied up: whoever waited for another process there could wait for ever.
+    In a group there is no cleanup, since it could wait for another process for ever.
     """
     if not in_a_group():
         print(*(f"error: {sentence}" for sentence in sentences), sep="\n", file=sys.stderr)
@@ -66,7 +66,7 @@ def leave(sentences: Sequence[str], code: int) -> NoReturn:
 
 
 def leave_by_error(error: Exception, code: int = 1) -> NoReturn:
-    """End this process of a group with an error's traceback, or a sentence when others are gone."""
+    """End this process of a group with a traceback, or a sentence if another process has ended."""
     if isinstance(error, RuntimeError) and _LOST.search(str(error)):
         reason = str(error).split("\n")[0]
         leave([f"another process ended while this one waited for it ({reason})"], code)
@@ -74,7 +74,7 @@ def leave_by_error(error: Exception, code: int = 1) -> NoReturn:
 
 
 def leave_by_signal(number: int) -> NoReturn:
-    """End this process as a signal does that nothing has caught; a shell shows 128 + its number."""
+    """End this process by a signal, as if nothing had caught it; a shell shows 128 + its number."""
     sys.stdout.flush()
     signal.signal(number, signal.SIG_DFL)
     signal.raise_signal(number)
@@ -86,8 +86,8 @@ def _raise(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def _first_to_fail() -> bool:
-    """Whether no other process has asked this since the group's start."""
-    # Here, since detection has no torch.
+    """Whether this is the first process of the group, since its start, to ask."""
+    # Imported here, since detection does without torch.
     from torch.distributed import TCPStore  # type: ignore[attr-defined] # public by its docs
 
     try:
@@ -95,5 +95,5 @@ def _first_to_fail() -> bool:
         name = start or os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         store = TCPStore(host, port, is_master=False, timeout=PATIENCE)
         return bool(store.add(f"failures {name}", 1) == 1)
-    except (KeyError, ValueError, RuntimeError):  # rather twice than never
+    except (KeyError, ValueError, RuntimeError):  # print twice rather than never
         return True

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Files that are either complete or absent."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from typing import IO, Any
 
 @contextlib.contextmanager
 def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """Open a temporary file beside `path` that takes its name once it is complete and on disk.
+    """Open a temporary file beside `path`, and rename it to `path` once it is complete and on disk.
 
     Args:
-        path: the file to write; its folder is made when missing.
+        path: the file to write; its folder is made if it is missing.
         mode: `"w"` for UTF-8 text without newline translation, `"wb"` for bytes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -33,7 +33,7 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
             os.fsync(file.fileno())
         umask = os.umask(0)
         os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)  # mkstemp makes files for the owner alone
+        os.chmod(name, 0o666 & ~umask)  # mkstemp makes files that only the owner can read
         os.replace(name, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
@@ -42,7 +42,7 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
 
 
 def write_through(file: io.FileIO, data: bytes) -> None:
-    """Append bytes to an unbuffered file; on return they are on disk."""
+    """Append bytes to an unbuffered file, and wait until they are on disk."""
     with _naming(file.name):
         rest = memoryview(data)
         while rest:
@@ -52,7 +52,7 @@ def write_through(file: io.FileIO, data: bytes) -> None:
 
 @contextlib.contextmanager
 def _naming(path: str | Path) -> Iterator[None]:
-    """Let an error of writing say which file: the system knows only its number."""
+    """Add the path to an error of writing, which has only a file descriptor."""
     try:
         yield
     except OSError as error:
@@ -75,7 +75,7 @@ def sha256(path: Path) -> str:
 
 
 def sha256_of(file: IO[bytes]) -> str:
-    """SHA-256 of what is left to read of an open file."""
+    """SHA-256 of the rest of an open file."""
     digest = hashlib.sha256()
     while chunk := file.read(1 << 20):
         digest.update(chunk)

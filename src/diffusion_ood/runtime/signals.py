@@ -1,4 +1,4 @@
-"""Signals that wait until what is half done has been completed."""
+"""Signals that take effect at a safe point."""
 
 from __future__ import annotations
 
@@ -10,33 +10,34 @@ from typing import Any
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
-class Deferred:
-    """A block in which SIGTERM and SIGINT are noted, and at whose end they take effect.
+class GracefulStop:
+    """A block that notes SIGTERM and SIGINT, and raises them again at its end.
 
-    A second SIGINT does not wait, since then somebody sits there. Signals that are ignored, as
-    SIGINT is in a shell's background jobs, stay ignored. Outside the main thread nothing happens.
+    A second SIGINT takes effect at once, since a user waits for it. Signals that are ignored, such
+    as SIGINT in a shell's background jobs, stay ignored. Outside the main thread the block does
+    nothing.
     """
 
     def __init__(self) -> None:
-        self._found: int | None = None
-        self._before: dict[int, Any] = {}
+        self._signal: int | None = None
+        self._handlers: dict[int, Any] = {}
 
     @property
-    def asked(self) -> bool:
-        """Whether this process was asked to stop."""
-        return self._found is not None
+    def requested(self) -> bool:
+        """Whether this process has received a signal to stop."""
+        return self._signal is not None
 
-    def deliver(self) -> None:
-        """Let what was noted take effect now; SIGTERM when another process was asked to stop."""
+    def reraise(self) -> None:
+        """Raise the signal again; SIGTERM if another process received it."""
         self._restore()
-        found, self._found = self._found, None
-        signal.raise_signal(found or signal.SIGTERM)
+        number, self._signal = self._signal, None
+        signal.raise_signal(number or signal.SIGTERM)
 
-    def __enter__(self) -> Deferred:
+    def __enter__(self) -> GracefulStop:
         if threading.current_thread() is threading.main_thread():
             for number in STOPPING:
                 if signal.getsignal(number) is not signal.SIG_IGN:
-                    self._before[number] = signal.signal(number, self._note)
+                    self._handlers[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(
@@ -46,16 +47,16 @@ class Deferred:
         traceback: TracebackType | None,
     ) -> None:
         self._restore()
-        if self.asked and error is None:
-            self.deliver()
+        if self.requested and error is None:
+            self.reraise()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        again = number == self._found == signal.SIGINT
-        self._found = self._found or number
+        again = number == self._signal == signal.SIGINT
+        self._signal = self._signal or number
         if again:
-            self.deliver()
+            self.reraise()
 
     def _restore(self) -> None:
-        for number, handler in self._before.items():
+        for number, handler in self._handlers.items():
             signal.signal(number, handler)
-        self._before.clear()
+        self._handlers.clear()

@@ -1,1 +1,1 @@
-"""Training: one loop, and the averaged weights."""
+"""Training: one loop for every network, its checkpoints, and the tasks that it trains."""

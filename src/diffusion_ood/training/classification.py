@@ -1,4 +1,4 @@
-"""Training a classifier: cross-entropy on flipped and shifted images, and accuracy."""
+"""The classifier's loss, cross-entropy on flipped and shifted images, and its accuracy."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ Network = Callable[..., tuple[Tensor, Tensor]]
 
 
 class ClassificationObjective:
-    """Cross-entropy of images that are mirrored and shifted at random.
+    """Cross-entropy of randomly mirrored and shifted images.
 
     Args:
         flip: mirror half of the images left to right.
-        padding: pixels of black around an image, out of which it is cropped back at random.
+        padding: width of the black border from which the image is cropped at random, in pixels.
     """
 
     def __init__(self, *, flip: bool, padding: int) -> None:
@@ -34,38 +34,38 @@ class ClassificationObjective:
         network: Network,
         images: Tensor,
         n: int,
-        mine: slice,
+        shard: slice,
         seed: int,
         labels: Tensor | None = None,
     ) -> Tensor:
         """Losses (b,) of this process's b images of a global batch of n.
 
         Args:
-            network: what is trained.
+            network: the network to train.
             images: shape `(b, C, *S)` in [0, 1], on the device.
             n: images in the global batch, for which flips and shifts are drawn.
-            mine: which of the global batch they are.
+            shard: selects this process's images of the global batch.
             seed: of this step.
             labels: the classes, shape (b,), on the device.
         """
         generator = torch.Generator().manual_seed(seed)
-        flips = torch.rand(n, generator=generator)[mine] < 0.5
+        flips = torch.rand(n, generator=generator)[shard] < 0.5
         shifts = torch.randint(2 * self.padding + 1, (n, images.ndim - 2), generator=generator)[
-            mine
+            shard
         ]
         if self.flip:
             images = mirrored(images, flips)
         logits, _ = network(shifted(images, shifts, self.padding))
-        assert labels is not None, "a classifier learns from labels"
+        assert labels is not None, "a classifier needs labels"
         return functional.cross_entropy(logits.to(images.dtype), labels, reduction="none")
 
 
 def shifted(images: Tensor, shifts: Tensor, padding: int) -> Tensor:
-    """Images `(B, C, *S)` padded with 0 on every side, and of each the window at its shift.
+    """Images `(B, C, *S)` padded with 0 on every side and cropped at their shifts.
 
     Args:
         images: shape `(B, C, *S)`.
-        shifts: of each image and axis, 0 … 2·padding, shape (B, len(S)); `padding` moves nothing.
+        shifts: of each image and axis, 0 … 2·padding, shape (B, len(S)); `padding` is the centre.
         padding: pixels on each side.
     """
     windows = functional.pad(images, [padding] * 2 * (images.ndim - 2))
@@ -84,18 +84,18 @@ def shifted(images: Tensor, shifts: Tensor, padding: int) -> Tensor:
 def accuracy(
     network: nn.Module, images: ImageSet, batches: Sequence[list[int]], names: tuple[str, ...]
 ) -> tuple[float, float]:
-    """Share of the images that are classified right, and their mean cross-entropy.
+    """The accuracy, from 0 to 1, and the mean cross-entropy.
 
     Args:
-        network: what is tested.
-        images: what on.
-        batches: all of their indices that count, in batches; each process takes its share.
+        network: the classifier, in evaluation mode.
+        images: the images to classify.
+        batches: the indices to use, in batches; each process takes its shard.
         names: of the classes.
     """
     device = next(network.parameters()).device
     classes = class_numbers(images.split, names)
     total = torch.zeros(3, dtype=torch.float64)
-    for batch in distributed.share_of(batches):
+    for batch in distributed.shard(batches):
         logits, _ = network(images.batch(batch).to(device))
         logits, expected = logits.double().cpu(), classes[batch]
         right = (logits.argmax(1) == expected).sum().item()

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 class WeightAverage:
     """`w ← d·w + (1 − d)·weights` after every step, with d = min(decay, (1 + n) / (10 + n)).
 
-    The warm-up over the step number n keeps a short run from averaging in its random first weights.
+    The warm-up over the step number n keeps the random first weights out of a short run's average.
 
     Args:
-        network: its weights are the first average.
+        network: its weights start the average.
         decay: the final d, 0 ≤ decay < 1; with 0 the average is the weights themselves.
     """
 
@@ -24,7 +24,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, network: nn.Module, step: int) -> None:
-        """Move towards the weights after step number `step`, counted from 0."""
+        """Average in the weights after step number `step`, counted from 0."""
         decay = min(self.decay, (1 + step) / (10 + step))
         values: list[Tensor] = list(network.state_dict().values())
         torch._foreach_lerp_(list(self.weights.values()), values, 1 - decay)

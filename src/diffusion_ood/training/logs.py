@@ -1,4 +1,4 @@
-"""What is logged of a training."""
+"""The logs of a training run."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ class TrainingLogs:
     """Points of the groups `train` and `val`, one an epoch.
 
     Args:
-        tracker: where to.
+        tracker: where they are written.
     """
 
     def __init__(self, tracker: Tracker) -> None:
         self._tracker = tracker
 
     def begin(self, config: Mapping[str, Mapping[str, Any]]) -> None:
-        """The options of the training, as in its `config.json`."""
+        """Log the options, as in `config.json`."""
         self._tracker.compare(training_options(config), {})
         self._tracker.flush()
 
     def training(self, epoch: int, loss: float, lr: float, images_per_second: float) -> None:
-        """The mean training loss of an epoch, its last learning rate and its throughput."""
+        """Log an epoch's mean training loss, last learning rate and throughput."""
         values = {"loss": loss, "lr": lr, "images_per_second": images_per_second}
         self._scalars("train", values, epoch)
 
     def measured(self, epoch: int, values: Mapping[str, float]) -> None:
-        """What was measured on images that are not trained on."""
+        """Log values of the validation."""
         self._scalars("val", values, epoch)
 
     def validation(self, epoch: int, loss: float, samples: Tensor) -> None:
-        """The validation loss, and samples `(B, C, *S)` in [0, 1] as a grid."""
+        """Log the validation loss, and samples `(B, C, *S)` in [0, 1] as a grid."""
         if samples.ndim == 5:
             samples = samples[:, :, samples.shape[2] // 2]  # the middle slice of each volume
         grid = make_grid(samples, nrow=4, padding=1)
@@ -46,7 +46,7 @@ class TrainingLogs:
         self.measured(epoch, {"loss": loss})
 
     def close(self) -> None:
-        """The training is at its end."""
+        """Close the tracker."""
         self._tracker.close()
 
     def _scalars(self, group: str, values: Mapping[str, float], epoch: int) -> None:

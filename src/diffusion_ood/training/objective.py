@@ -1,4 +1,4 @@
-"""What is minimised: the diffusion loss on drawn times, and on fixed ones for validation."""
+"""The diffusion loss at random times for training, and at fixed times for validation."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ LEVELS_PER_IMAGE = 4  # of a validation image: one in each quarter of the times
 
 
 class DiffusionObjective:
-    """The denoiser's loss with times drawn evenly from 0 … max_t − 1.
+    """The denoiser's loss at times drawn uniformly from 0 … max_t − 1.
 
     Args:
         model: the diffusion model.
-        max_t: one more than the last time that is trained.
-        label_dropout: share of the images whose class is replaced by the null label.
+        max_t: one more than the largest time.
+        label_dropout: probability that a class is replaced by the null label.
         antithetic: draw the times in pairs t, max_t − 1 − t, so that their mean is the same in
             every even batch.
         flip: mirror half of the images left to right.
@@ -51,38 +51,38 @@ class DiffusionObjective:
         network: Network,
         images: Tensor,
         n: int,
-        mine: slice,
+        shard: slice,
         seed: int,
         labels: Tensor | None = None,
     ) -> Tensor:
         """Losses (b,) of this process's b images of a global batch of n.
 
-        Noise, times, hidden labels and flips are drawn for the global batch, so that they do not
-        depend on how many processes share it.
+        Noise, times, dropped labels and flips are drawn for the global batch, so that they do not
+        depend on the number of processes.
 
         Args:
-            network: what is trained.
+            network: the network to train.
             images: shape `(b, C, *S)` in [0, 1], on the device.
             n: images in the global batch.
-            mine: which of the global batch they are.
+            shard: selects this process's images of the global batch.
             seed: of this step.
             labels: the classes of the images, shape (b,).
         """
         on_device = torch.Generator(images.device).manual_seed(seed)
         on_cpu = torch.Generator().manual_seed(seed)
         shape = (n, *images.shape[1:])
-        eps = torch.randn(shape, generator=on_device, device=images.device)[mine]
-        t = self._times(n, on_cpu)[mine]
+        eps = torch.randn(shape, generator=on_device, device=images.device)[shard]
+        t = self._times(n, on_cpu)[shard]
         if labels is not None:
-            hidden = torch.rand(n, generator=on_cpu)[mine] < self.label_dropout
+            dropped = torch.rand(n, generator=on_cpu)[shard] < self.label_dropout
             null = self.model.options.num_classes
-            labels = torch.where(hidden.to(labels.device), null, labels)
+            labels = torch.where(dropped.to(labels.device), null, labels)
         if self.flip:
-            images = mirrored(images, torch.rand(n, generator=on_cpu)[mine] < 0.5)
+            images = mirrored(images, torch.rand(n, generator=on_cpu)[shard] < 0.5)
         return self.model.denoiser(network).loss(self.model.codec.encode(images), eps, t, labels)
 
     def _times(self, n: int, generator: torch.Generator) -> Tensor:
-        """Times (n,) of a global batch, each evenly from 0 … max_t − 1."""
+        """Times (n,) of a global batch, each uniform on 0 … max_t − 1."""
         if not self.antithetic:
             return torch.randint(self.max_t, (n,), generator=generator)
         half = torch.randint(self.max_t, (-(-n // 2),), generator=generator)
@@ -100,17 +100,17 @@ class DiffusionObjective:
         """Mean loss over all processes' images, each at the same few times with the same noise.
 
         Args:
-            network: what is validated.
+            network: the network to validate.
             images: the validation images.
-            batches: all of their indices, in batches; each process takes its share.
+            batches: all of their indices, in batches; each process takes its shard.
             seed: of the fixed noise and times.
-            names: of the classes that the network is told, if any.
+            names: of the classes, if the network is conditional.
         """
         device = next(self.model.network.parameters()).device
         total = torch.zeros(2, dtype=torch.float64)
         denoiser = self.model.denoiser(network)
         classes = class_numbers(images.split, names) if names else None
-        for batch in distributed.share_of(batches):
+        for batch in distributed.shard(batches):
             x_0 = self.model.codec.encode(images.batch(batch).to(device))
             keys = [images.split.images[index] for index in batch]
             for t in self._fixed_times(batch, seed):
@@ -128,9 +128,9 @@ class DiffusionObjective:
     def _fixed_times(self, batch: list[int], seed: int) -> Iterator[Tensor]:
         """For each quarter of the times, one time per image of the batch."""
         for quarter in range(LEVELS_PER_IMAGE):
-            share = [
+            offsets = [
                 torch.rand(1, generator=torch.Generator().manual_seed(seed + index)).item()
                 for index in batch
             ]
-            t = (quarter + torch.tensor(share)) / LEVELS_PER_IMAGE * self.max_t
+            t = (quarter + torch.tensor(offsets)) / LEVELS_PER_IMAGE * self.max_t
             yield t.long().clamp(max=self.max_t - 1)

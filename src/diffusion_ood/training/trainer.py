@@ -1,4 +1,4 @@
-"""One training loop for every network."""
+"""The training loop of every network, one step at a time."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from diffusion_ood.training.ema import WeightAverage
 
 
 class Objective(Protocol):
-    """What is minimised."""
+    """A loss that is minimised."""
 
     def loss(
         self,
         network: Callable[..., Any],
         images: Tensor,
         n: int,
-        mine: slice,
+        shard: slice,
         seed: int,
         labels: Tensor | None = None,
     ) -> Tensor:
@@ -37,7 +37,7 @@ Batch = tuple[int, Tensor] | tuple[int, Tensor, Tensor]
 
 @dataclass(frozen=True)
 class Plan:
-    """How long and how fast to learn.
+    """The schedule of a training.
 
     Args:
         lr: learning rate.
@@ -46,9 +46,9 @@ class Plan:
         ema_decay: of the averaged weights; 0 is off.
         precision: `fp32`, `bf16` or `fp16`.
         seed: of noise and times.
-        lr_end: where the cosine ends.
-        warmup_steps: over which the learning rate rises evenly to the schedule's; step k has
-            (k + 1) / warmup_steps of it.
+        lr_end: the last learning rate of the cosine.
+        warmup_steps: steps of linear warm-up; step k has (k + 1) / warmup_steps of the schedule's
+            learning rate.
         grad_clip: largest norm of the gradient of a step; 0 is off.
     """
 
@@ -77,12 +77,12 @@ class Plan:
 
 
 class Trainer:
-    """A network, its optimiser and its averaged weights, one step at a time.
+    """A network with its optimiser and its averaged weights.
 
     Args:
         network: on its device; its weights are changed in place.
-        objective: what is minimised.
-        plan: how.
+        objective: the loss.
+        plan: the schedule.
         optimizer: of the network's weights; by default Adam.
     """
 
@@ -117,7 +117,7 @@ class Trainer:
         self._forward = torch.compile(self._forward)
 
     def epoch(self, batches: Iterable[Batch]) -> Iterator[Tensor]:
-        """Take a step on each global batch, yielding its mean loss, a scalar on the device."""
+        """Take a step on each global batch and yield its mean loss, a scalar on the device."""
         self.network.train()
         for n, *tensors in batches:
             tensors = [tensor.to(self.device, non_blocking=True) for tensor in tensors]
@@ -126,16 +126,16 @@ class Trainer:
             yield loss
 
     def _learn(self, n: int, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        """One step of the optimiser; its loss."""
-        mine = slice(distributed.rank(), None, distributed.world_size())
+        """Take one step of the optimiser and return its loss."""
+        shard = slice(distributed.rank(), None, distributed.world_size())
         seed = self.plan.seed_at(self.step)
         torch.manual_seed(seed + distributed.rank())  # of dropout
         for group in self._optimizer.param_groups:
             group["lr"] = self.plan.lr_at(self.step)
         known = () if labels is None else (labels,)
         with autocast(self.device, self.plan.precision):
-            losses = self.objective.loss(self._forward, images, n, mine, seed, *known)
-        # DDP averages over processes: the sum over the global batch, divided by its size.
+            losses = self.objective.loss(self._forward, images, n, shard, seed, *known)
+        # DDP averages over the processes; this gives the mean over the global batch.
         loss = losses.sum() * distributed.world_size() / n
         self._optimizer.zero_grad(set_to_none=True)
         self._scaler.scale(loss).backward()
@@ -149,16 +149,16 @@ class Trainer:
         return loss.detach()
 
     def evaluation_weights(self) -> dict[str, Tensor]:
-        """The averaged weights where there are any, else the network's own."""
+        """The averaged weights if there are any, else the network's own."""
         return self._average.weights if self._average else self.network.state_dict()
 
     def weights(self) -> list[Tensor]:
-        """The network's weights, and the averaged ones."""
+        """The network's weights and the averaged ones."""
         average = self._average.weights if self._average else {}
         return [*self.network.state_dict().values(), *average.values()]
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the next step depends on."""
+        """The state that the next step depends on."""
         return {
             "network": self.network.state_dict(),
             "average": self._average.weights if self._average else None,
@@ -168,7 +168,7 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a `state_dict`; averaged weights start anew where the state has none."""
+        """Load a `state_dict`; an average that it does not have starts from its weights."""
         self.network.load_state_dict(state["network"])
         if self._average:
             self._average.weights = {

@@ -1,4 +1,4 @@
-"""Images that are left out with --on_error=skip: said, counted, and listed in the run's folder."""
+"""The record of images that are left out because they cannot be read."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import csv
 from pathlib import Path
 
 from diffusion_ood.data.loaders import ImageSet
-from diffusion_ood.errors import UserError
 from diffusion_ood.runtime import distributed
 from diffusion_ood.runtime.files import atomic_write
 
@@ -17,17 +16,16 @@ COLUMNS = ("path", "row", "reason", "set")
 def report_skipped(images: ImageSet, name: str, run_dir: Path) -> None:
     """Print how many images of a set are left out, and list them in `run_dir/skipped.csv`.
 
-    What the file says of other sets stays. Every process has to call this.
+    Rows of other sets in the file are kept. Every process has to call this.
 
     Raises:
-        UserError: the processes do not leave out the same images.
+        UserError: the processes leave out different images.
     """
-    first, *others = distributed.gather(images.skipped)
-    if any(other != first for other in others):
-        raise UserError(
-            f"{images.split.path}: the processes cannot read different images of it, expected all "
-            "to see the same files"
-        )
+    distributed.require_same_on_all_ranks(
+        images.skipped,
+        f"{images.split.path}: the processes cannot read different images of it, expected all "
+        "processes to see the same files",
+    )
     if distributed.is_main():
         path = run_dir / FILE
         _write(path, name, images)
@@ -37,7 +35,7 @@ def report_skipped(images: ImageSet, name: str, run_dir: Path) -> None:
 
 
 def _write(path: Path, name: str, images: ImageSet) -> None:
-    """Replace the rows of this set; without any row there is no file."""
+    """Replace the rows of this set; a file without rows is removed."""
     rows: list[list[str]] = []
     if path.exists():
         with open(path, encoding="utf-8", newline="") as file:
