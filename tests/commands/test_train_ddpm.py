@@ -301,7 +301,7 @@ def test_a_loss_that_is_no_number_stops_training_and_keeps_the_last_checkpoint(
 ) -> None:
     train(run_dir)
     before = (run_dir / "checkpoint.pth").read_bytes()
-    with pytest.raises(UserError, match="epoch 2.*`lr`"):
+    with pytest.raises(UserError, match=r"epoch 2.*`lr`"):
         train(run_dir, "--n_epochs=3", "--lr=1e30")
     assert (run_dir / "checkpoint.pth").read_bytes() == before
 
