@@ -29,7 +29,6 @@ from torch import Tensor
 
 from diffusion_ood import cli
 from diffusion_ood.data.loaders import ImageSet
-from diffusion_ood.detection.parts import TableWriter
 from diffusion_ood.errors import UserError
 from diffusion_ood.training import diffusion_task, run
 from diffusion_ood.training.logs import TrainingLogs
@@ -38,10 +37,10 @@ from diffusion_ood.training.trainer import Trainer
 TRAINING = ("train_ddpm", "train_classifier")
 ERRORS = {"raise": ZeroDivisionError, "mistake": UserError}
 
-# Imported now, so that forks need not; with a fault in one of them, the others still run.
-for name in (*TRAINING, "reconstruct", "sample"):
+# The commands import these late; imported here, forks need not do it again.
+for name in ("training.classifier_task", "scoring.run", "sampling.samples"):
     with contextlib.suppress(ImportError):
-        importlib.import_module(f"diffusion_ood.commands.{name}")
+        importlib.import_module(f"diffusion_ood.{name}")
 
 
 def main() -> None:
@@ -103,24 +102,25 @@ def strike_in_training(strike: Callable[[], None]) -> None:
 
 def strike_in_scoring(strike: Callable[[], None]) -> None:
     """Let scoring and sampling call `strike` after each saved batch, without what is dear."""
-    from diffusion_ood.commands import measuring, reconstruct
-    from diffusion_ood.commands.drawing import Drawing
+    from diffusion_ood.detection.table_writer import TableWriter
+    from diffusion_ood.methods import measure, reconstruction
+    from diffusion_ood.sampling import samples
 
-    append, draw = TableWriter.append, Drawing.run
+    append, draw = TableWriter.append, samples.draw
 
     def appending(self: TableWriter, rows: pd.DataFrame) -> None:
         append(self, rows)
         strike()
 
-    def drawing(self: Drawing, trajectories: Any) -> Iterator[Any]:
-        for drawn in draw(self, trajectories):
+    def drawing(*given: Any, **more: Any) -> Iterator[Any]:
+        for drawn in draw(*given, **more):
             yield drawn
             strike()
 
-    reconstruct.find_alexnet_features = lambda path=None: None
-    measuring.GATHER_S = float(os.environ.get("GATHER", measuring.GATHER_S))
+    reconstruction.find_alexnet_features = lambda path=None: None
+    measure.GATHER_S = float(os.environ.get("GATHER", measure.GATHER_S))
     TableWriter.append = appending  # type: ignore[method-assign]
-    Drawing.run = drawing  # type: ignore[method-assign]
+    samples.draw = drawing
 
 
 def save_every(steps: int) -> None:

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffusion_ood.commands.skipping import report_skipped
 from diffusion_ood.data.loaders import image_batches, open_images
-from diffusion_ood.data.skipped import report_skipped
 from diffusion_ood.data.splits import read_split
 from diffusion_ood.errors import UserError
 from diffusion_ood.networks.alexnet import digest, find_alexnet_features
@@ -75,8 +75,8 @@ class SampleQuality:
             order = [
                 list(range(k, min(k + BATCH, len(images)))) for k in range(0, len(images), BATCH)
             ]
-            shard = distributed.shard(order)
-            own = [self._moments(b) for b in image_batches(images, shard, loading.num_workers)]
+            mine = distributed.share_of(order)
+            own = [self._moments(b) for b in image_batches(images, mine, loading.num_workers)]
             self._reference = _together(own or [self._moments(torch.zeros(0, *image_shape))])
             if distributed.is_main():
                 with atomic_write(path, "wb") as file:

@@ -175,6 +175,3 @@ def require_same_on_all_ranks(value: object, sentence: str) -> None:
     first, *others = gather(value)
     if any(other != first for other in others):
         raise UserError(sentence)
-
-
-refuse_difference = require_same_on_all_ranks

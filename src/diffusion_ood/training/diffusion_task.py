@@ -147,8 +147,9 @@ def draw_samples(model: Diffusion, network: nn.Module, seed: int) -> Tensor:
     ]
     samples = torch.empty(NUM_SAMPLES, *shape)
     device = next(network.parameters()).device
-    for rows, x in run_trajectories(
+    for step in run_trajectories(
         model.denoiser(network), model.schedule, SAMPLERS["ddim"], trajectories, device
     ):
+        rows, x = step.ends()
         samples[rows] = model.codec.decode(x).clamp(0, 1).cpu()
     return samples
