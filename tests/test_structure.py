@@ -128,10 +128,11 @@ def test_scripts_are_thin() -> None:
 
 @pytest.mark.parametrize(("cls", "field"), OPTIONS)
 def test_every_option_is_read(cls: str, field: str) -> None:
-    """By a module that names the class or a base of it, or by a property of the class itself."""
+    """By a module that names the class, a base or a subclass, or by a property of the class."""
     if field in REFUSED_EVERYWHERE:
         return
-    family = [base.__name__ for base in getattr(options, cls).__mro__[:-1]]
+    known = getattr(options, cls)
+    family = [kind.__name__ for kind in (*known.__mro__[:-1], *known.__subclasses__())]
     assert any(
         reads(tree, field)
         for path, tree in TREES.items()
