@@ -18,12 +18,7 @@ from diffusion_ood.model import versions
 from diffusion_ood.options import FitOptions
 from diffusion_ood.options.stored import refuse_contradiction, stored_options, to_dict
 from diffusion_ood.runtime import distributed, run_directory
-from diffusion_ood.runtime.checkpoint import (
-    load_checkpoint,
-    remove_checkpoint,
-    restore_previous,
-    save_checkpoint,
-)
+from diffusion_ood.runtime.checkpoint import load_checkpoint, restore_previous, save_checkpoint
 from diffusion_ood.training.task import TrainingTask
 from diffusion_ood.training.trainer import Trainer
 
@@ -174,7 +169,7 @@ class Checkpoints:
         if distributed.is_main() and previous.exists():
             restore_previous(last, previous)
         elif distributed.is_main():
-            remove_checkpoint(last)
+            last.unlink(missing_ok=True)
 
     def check_finite(self, progress: Progress) -> None:
         """Check the losses and the weights; every process has to call this.
