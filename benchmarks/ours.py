@@ -11,7 +11,7 @@ from torch import Tensor
 from diffusion_ood.model import Diffusion
 from diffusion_ood.networks.alexnet import find_alexnet_features
 from diffusion_ood.registries import SAMPLERS
-from diffusion_ood.runtime.batching import CompiledForFullBatches
+from diffusion_ood.runtime.compiling import CompiledForFullBatches
 from diffusion_ood.runtime.device import autocast, best_rows, prepare
 from diffusion_ood.scores.base import Score
 from diffusion_ood.scores.mse import MeanSquaredError

@@ -15,7 +15,7 @@ from torch import Tensor
 from diffusion_ood.commands import reconstruct
 from diffusion_ood.commands.ood_detection import main as detect
 from diffusion_ood.errors import UserError
-from diffusion_ood.runtime.batching import MaybeCompiled
+from diffusion_ood.runtime.compiling import MaybeCompiled
 
 PATCHED = ("--level_weights=patched", "--n_bootstrap=0")
 

@@ -87,7 +87,7 @@ def test_a_second_job_on_one_folder_is_refused_while_detection_may_read(
     second = nursery.start(*flags(run_dir))
     assert second.wait() == 2
     holder = f"commands.py (process {first.pid} on {socket.gethostname()})"
-    assert f"error: {run_dir / 'ood'}: {holder} is at work there" in second.text
+    assert f"{run_dir / 'ood'}: {holder}" in second.text
     ood_detection.main([f"--output_dir={run_dir.parent}", f"--model_name={run_dir.name}"])
     os.kill(first.pid, signal.SIGKILL)
     assert first.wait() == -signal.SIGKILL

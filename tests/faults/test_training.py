@@ -160,7 +160,7 @@ def test_one_job_trains_in_a_run_directory_and_a_dead_one_holds_nothing(
     second = nursery.start(*flags(run_dir))
     assert second.wait() == 2
     holder = f"commands.py (process {first.pid} on {socket.gethostname()})"
-    assert f"error: {run_dir}: {holder}" in second.text
+    assert f"{run_dir}: {holder}" in second.text
     os.kill(first.pid, signal.SIGKILL)
     assert first.wait() == -signal.SIGKILL
     assert nursery.start(*flags(run_dir, "--n_epochs=1")).wait() == 0

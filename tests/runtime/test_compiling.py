@@ -9,7 +9,7 @@ import torch
 
 from diffusion_ood.errors import UserError
 from diffusion_ood.runtime import compiling
-from diffusion_ood.runtime.compiling import CompileDecision, verdict
+from diffusion_ood.runtime.compiling import CompileDecision, CompilePolicy
 
 CPU = torch.device("cpu")
 
@@ -36,39 +36,40 @@ def tick(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     monkeypatch.setattr(time, "perf_counter", lambda: next(steps) * seconds)
 
 
+@pytest.mark.usefixtures("compiler")
 @pytest.mark.parametrize(
-    ("remaining_s", "precision", "device", "word"),
+    ("seconds_left", "precision", "device", "expected"),
     [
-        (0, "bf16", "cpu", "off"),
-        (119, "bf16", "cpu", "off"),
-        (121, "bf16", "cpu", "on"),
-        (599, "fp32", "cpu", "off"),
-        (601, "fp32", "cpu", "on"),
-        (799, "bf16", "cuda", "off"),
-        (801, "fp16", "cuda:1", "on"),
+        (0, "bf16", "cpu", False),
+        (119, "bf16", "cpu", False),
+        (121, "bf16", "cpu", True),
+        (599, "fp32", "cpu", False),
+        (601, "fp32", "cpu", True),
+        (799, "bf16", "cuda", False),
+        (801, "fp16", "cuda:1", True),
     ],
 )
 def test_compiling_has_to_save_more_than_it_costs(
-    remaining_s: float, precision: str, device: str, word: str
+    seconds_left: float, precision: str, device: str, expected: bool
 ) -> None:
-    assert verdict(remaining_s, precision, torch.device(device)).startswith(f"{word}: ")
-
-
-def test_the_verdict_says_its_numbers() -> None:
-    found = verdict(1000, "bf16", CPU)
-    assert found == "on: it would save about 500 s of 1000 s and costs about 60 s"
+    policy = CompilePolicy("auto", torch.device(device), precision)
+    assert (policy.is_open, policy.compile_now, policy.reason) == (True, False, "")
+    assert policy.observe(seconds_left) is expected
+    assert (policy.is_open, policy.compile_now) == (False, expected)
+    assert f"{seconds_left} s" in policy.reason
 
 
 @pytest.mark.usefixtures("compiler")
-@pytest.mark.parametrize(("remaining", "word"), [(59, "off"), (61, "on")])
+@pytest.mark.parametrize(("remaining", "expected"), [(59, False), (61, True)])
 def test_auto_decides_once_by_the_time_of_a_step_and_the_steps_left(
-    remaining: int, word: str, monkeypatch: pytest.MonkeyPatch
+    remaining: int, expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tick(monkeypatch, 2.0)
-    found = sentences(CompileDecision("auto", CPU, "bf16"), 20, remaining)
+    decision = CompileDecision("auto", CPU, "bf16")
+    found = sentences(decision, 20, remaining)
     assert [k for k, sentence in enumerate(found, start=1) if sentence] == [8]
-    assert str(found[7]).startswith(f"{word}: ")
-    assert f"of {2 * remaining} s" in str(found[7])
+    assert decision.compile_now is expected
+    assert f"{2 * remaining} s" in str(found[7])
 
 
 @pytest.mark.usefixtures("compiler")
@@ -83,5 +84,5 @@ def test_on_and_off_need_no_clock(mode: str, at_once: bool) -> None:
 def test_without_a_compiler_auto_is_off_and_on_is_a_mistake() -> None:
     assert sentences(CompileDecision("auto", CPU, "bf16"), 20, 10**9) == [None] * 20
     assert CompileDecision("auto", CPU, "bf16").at_once is False
-    with pytest.raises(UserError, match="--compile on: found no compiler for cpu"):
+    with pytest.raises(UserError, match="`compile`.*cpu"):
         CompileDecision("on", CPU, "bf16")

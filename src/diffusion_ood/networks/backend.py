@@ -25,29 +25,25 @@ with without_deprecation_notices():
 
     try:
         from generative.networks.nets import DiffusionModelUNet
-        from generative.networks.nets.diffusion_model_unet import ResnetBlock, Upsample
+        from generative.networks.nets.diffusion_model_unet import Upsample
         from generative.networks.schedulers import DDPMScheduler
 
         BACKEND = "monai-generative"
     except ImportError:  # not installed, or a MONAI whose parts it no longer finds
         DiffusionModelUNet = CoreUNet
-        ResnetBlock, Upsample = core.DiffusionUNetResnetBlock, core.WrappedUpsample
+        Upsample = core.WrappedUpsample
         from monai.networks.schedulers import DDPMScheduler
 
         BACKEND = "monai"
 
 __all__ = [
     "BACKEND",
-    "RESIDUAL_BLOCKS",
     "UPSAMPLINGS",
     "DDPMScheduler",
     "ResNet",
     "diffusion_unet",
     "own_names",
 ]
-
-RESIDUAL_BLOCKS: tuple[type[nn.Module], ...] = (core.DiffusionUNetResnetBlock, ResnetBlock)
-"""The residual blocks of a `diffusion_unet`, alike in the names of their parts."""
 
 UPSAMPLINGS: tuple[type[nn.Module], ...] = (core.WrappedUpsample, Upsample)
 """Its modules that enlarge an image twofold and convolve it."""

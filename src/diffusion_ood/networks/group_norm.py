@@ -20,13 +20,13 @@ class ChannelwiseGroupNorm(nn.GroupNorm):
     def forward(self, x: Tensor) -> Tensor:
         """`(B, C, *S)`, normalised."""
         if torch.compiler.is_compiling() and x.device.type == "cpu":
-            scale, shift = self.scale_and_shift(x)
+            scale, shift = self._scale_and_shift(x)
             spread = (*scale.shape, *[1] * (x.ndim - 2))
             return (x.to(scale) * scale.view(spread) + shift.view(spread)).to(x.dtype)
         return super().forward(x)
 
     @torch.autocast("cpu", enabled=False)  # type: ignore[untyped-decorator] # torch's
-    def scale_and_shift(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def _scale_and_shift(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """What every channel of `(B, C, *S)` is to be multiplied by and what added, (B, C) each."""
         batch, channels, *sides = x.shape
         pixels = tuple(range(2, x.ndim))

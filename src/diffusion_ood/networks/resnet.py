@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from diffusion_ood.networks.backend import ResNet
-from diffusion_ood.networks.batch_norm import normalise_globally
 from diffusion_ood.options import ClassifierOptions
 from diffusion_ood.options.stored import stored_options
 from diffusion_ood.registries import CLASSIFIERS
@@ -65,7 +64,6 @@ class Classifier(nn.Module):
             bias_downsample=False,
             num_classes=num_classes,
         )
-        normalise_globally(self.resnet)
         # As buffers they are saved with the weights, and every user normalises alike.
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("std", torch.ones(channels))

@@ -11,10 +11,9 @@ from torch.nn import functional
 
 from diffusion_ood.errors import UserError
 from diffusion_ood.networks.backend import diffusion_unet, own_names
-from diffusion_ood.networks.ends import exact_ends
-from diffusion_ood.networks.fused import fuse
 from diffusion_ood.networks.group_norm import normalise_by_channel
-from diffusion_ood.networks.silu import activate_in_bf16
+from diffusion_ood.networks.mixed_precision import keep_last_layer_in_full_precision
+from diffusion_ood.networks.upsampling import upsample_by_view
 from diffusion_ood.registries import SIZES
 
 
@@ -81,9 +80,8 @@ def build_unet(
         num_class_embeds=num_labels,
     )
     normalise_by_channel(network)
-    activate_in_bf16(network)
-    fuse(network)
-    exact_ends(network)
+    upsample_by_view(network)
+    keep_last_layer_in_full_precision(network)
     return network
 
 

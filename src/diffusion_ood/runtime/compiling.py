@@ -1,33 +1,40 @@
-"""Whether compiling the network repays its cost, decided by the work that is left."""
+"""A network that is compiled at once, never, or once the rest of the work repays it."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import torch
+from torch import Tensor
+from torch.nn import functional
 
 from diffusion_ood.errors import UserError
-from diffusion_ood.runtime.device import compiler_is_there, synchronize
+from diffusion_ood.runtime.device import autocast, compiler_is_there, inductor_settings, synchronize
+
+Network = Callable[..., Tensor]
 
 # On two CPU cores compiling the tiny network took 20 to 60 s, and the small one's training 98 s. It
 # saved well over half of the time in bf16, whose casts are slow by themselves, and next to none in
-# fp32. On an H100 the tiny one's training did not compile in 100 s, beside other jobs, and what it
-# saves has not been measured: the figures for CUDA are cautious guesses.
+# fp32. The figures for CUDA are cautious guesses.
 COST_S = {"cpu": 60.0, "cuda": 240.0}
-GAIN = {  # of the remaining time
-    "cpu": {"fp32": 0.1, "bf16": 0.5, "fp16": 0.5},
-    "cuda": {"fp32": 0.1, "bf16": 0.3, "fp16": 0.3},
-}
+GAIN_FP32, GAIN_MIXED = 0.1, {"cpu": 0.5, "cuda": 0.3}  # of the time that is left
+TIMED_CALL = 3  # the first ones warm up
 FIRST_TIMED_STEP, LAST_TIMED_STEP = 2, 8
 
 
-class CompileDecision:
-    """Says once whether to compile; `auto` times the first steps to know.
+class CompilePolicy:
+    """Whether to compile: at once, never, or as soon as the time that is left is known.
 
     Args:
-        mode: `on`, `off` or `auto`.
+        mode: `on`, `off` or `auto`, which decides by that time.
         device: where the network runs.
         precision: that of its autocast, which what compiling saves depends on.
+
+    Attributes:
+        compile_now: the decision; False as long as it is open.
+        is_open: whether it is still to be made.
+        reason: why `auto` decided as it did, `on: …` or `off: …`; empty before.
 
     Raises:
         UserError: `on`, and nothing here could compile for the device.
@@ -37,43 +44,120 @@ class CompileDecision:
         possible = compiler_is_there(device)
         if mode == "on" and not possible:
             raise UserError(f"`compile` on: found no compiler for {device}; use auto or off")
-        self.at_once = mode == "on"
-        self._device = device
-        self._precision = precision
-        self._open = mode == "auto" and possible
-        self._steps = 0
-        self._begin = 0.0
+        self.device = device
+        self.precision = precision
+        self.compile_now = mode == "on"
+        self.is_open = mode == "auto" and possible
+        self.reason = ""
+
+    def observe(self, seconds_left: float) -> bool:
+        """Decide, where the rest of the work would take so long without compiling."""
+        kind = self.device.type
+        saving = seconds_left * (GAIN_FP32 if self.precision == "fp32" else GAIN_MIXED[kind])
+        cost = COST_S[kind]
+        self.is_open, self.compile_now = False, saving > cost
+        self.reason = (
+            f"{'on' if self.compile_now else 'off'}: it would save about {saving:.0f} s of "
+            f"{seconds_left:.0f} s and costs about {cost:.0f} s"
+        )
+        return self.compile_now
+
+
+class CompileDecision(CompilePolicy):
+    """The policy of a training, whose first steps are timed."""
+
+    _steps, _begin = 0, 0.0
+
+    @property
+    def at_once(self) -> bool:
+        """Whether to compile before the first step."""
+        return self.compile_now
 
     def after_step(self, remaining_steps: int) -> str | None:
-        """Count one eager step; when the time has come, a sentence that begins with on or off.
-
-        Args:
-            remaining_steps: steps that are still to be made.
-        """
-        if not self._open:
+        """Count one eager step, with so many still to be made; the reason when it decided."""
+        if not self.is_open:
             return None
         self._steps += 1
-        if self._steps in (FIRST_TIMED_STEP, LAST_TIMED_STEP):
-            synchronize(self._device)
         if self._steps == FIRST_TIMED_STEP:
+            synchronize(self.device)
             self._begin = time.perf_counter()
         if self._steps < LAST_TIMED_STEP:
             return None
-        self._open = False
-        step_s = (time.perf_counter() - self._begin) / (LAST_TIMED_STEP - FIRST_TIMED_STEP)
-        return verdict(remaining_steps * step_s, self._precision, self._device)
+        synchronize(self.device)
+        seconds = time.perf_counter() - self._begin
+        self.observe(remaining_steps * seconds / (LAST_TIMED_STEP - FIRST_TIMED_STEP))
+        return self.reason
 
 
-def verdict(remaining_s: float, precision: str, device: torch.device) -> str:
-    """`on` or `off`, and why, when the rest would take so many seconds without compiling.
+class CompiledForFullBatches:
+    """Compiles for one batch size, since static shapes compile to faster code than dynamic ones.
+
+    The weights, too, must stay as they are, and no gradient can be taken. Batches of more than a
+    quarter of the size are padded to it; smaller ones go through the network as it is.
 
     Args:
-        remaining_s: seconds.
-        precision: of the autocast.
-        device: one that can be compiled for.
+        network: maps `(B, C, *S)`, times (B,) and perhaps `class_labels` (B,) to `(B, C, *S)`, row
+            by row.
+        batch: the size of a full batch.
     """
-    saving, cost_s = remaining_s * GAIN[device.type][precision], COST_S[device.type]
-    return (
-        f"{'on' if saving > cost_s else 'off'}: it would save about {saving:.0f} s of "
-        f"{remaining_s:.0f} s and costs about {cost_s:.0f} s"
-    )
+
+    def __init__(self, network: Network, batch: int) -> None:
+        self._plain = network
+        self._compiled = torch.compile(network, dynamic=False)
+        self._batch = batch
+
+    def __call__(self, x: Tensor, t: Tensor, **labels: Tensor) -> Tensor:
+        """The network's output for `(B, C, *S)` and times (B,), B at most `batch`."""
+        if 4 * len(x) <= self._batch:
+            return self._plain(x, t, **labels)
+        rows = [0, self._batch - len(x)]
+        padded = {name: functional.pad(label, rows) for name, label in labels.items()}
+        x_padded = functional.pad(x, [0, 0] * (x.ndim - 1) + rows)
+        with inductor_settings(x.device):
+            return self._compiled(x_padded, functional.pad(t, rows), **padded)[: len(x)]
+
+
+class MaybeCompiled:
+    """A network at a precision, compiled by the policy; on `auto` one of the first calls is timed.
+
+    Args:
+        network: as for `CompiledForFullBatches`.
+        batch: the size of a full batch.
+        mode, device, precision: as for `CompilePolicy`.
+    """
+
+    def __init__(
+        self, network: Network, batch: int, mode: str, device: torch.device, precision: str
+    ) -> None:
+        self._policy = CompilePolicy(mode, device, precision)
+        self._network = network
+        self._batch = batch
+        self._rows_left = 0
+        self._calls = 0
+        if self._policy.compile_now:
+            self._network = CompiledForFullBatches(network, batch)
+
+    def expect(self, rows: int) -> None:
+        """Say how many rows are to come, which `auto` decides by."""
+        self._rows_left = rows
+
+    def __call__(self, x: Tensor, t: Tensor, **labels: Tensor) -> Tensor:
+        """The network's output for `(B, C, *S)` and times (B,), B at most `batch`."""
+        begin = time.perf_counter()
+        with autocast(self._policy.device, self._policy.precision):
+            output = self._network(x, t, **labels)
+        if not self._policy.is_open:
+            return output
+        synchronize(self._policy.device)
+        self._rows_left -= len(x)
+        self._calls += 1
+        if self._calls == TIMED_CALL:
+            seconds_a_row = (time.perf_counter() - begin) / len(x)
+            if self._policy.observe(seconds_a_row * max(0, self._rows_left)):
+                self._network = CompiledForFullBatches(self._network, self._batch)
+        return output
+
+    def decision(self) -> str | None:
+        """What was decided and why, once."""
+        reason, self._policy.reason = self._policy.reason, ""
+        return f"compile {reason}" if reason else None

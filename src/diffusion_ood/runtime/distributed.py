@@ -16,7 +16,6 @@ from torch.distributed import (  # type: ignore[attr-defined] # public by torch'
     PrefixStore,
     TCPStore,
 )
-from torch.distributed.nn.functional import all_reduce
 from torch.nn.parallel import DistributedDataParallel
 
 from diffusion_ood.errors import UserError
@@ -135,14 +134,6 @@ def sum_over_processes(values: Tensor) -> Tensor:
     return values
 
 
-def sum_with_gradient(values: Tensor) -> Tensor:
-    """The sum of every process's `values`, through which gradients reach all of them."""
-    if not distributed.is_initialized():
-        return values
-    total: Tensor = all_reduce(values)
-    return total
-
-
 def any_rank(*flags: bool) -> list[bool]:
     """For each flag, whether it is true in any process; does not wait for the device."""
     if not distributed.is_initialized():
@@ -153,8 +144,17 @@ def any_rank(*flags: bool) -> list[bool]:
 
 
 def replicated(network: nn.Module) -> nn.Module:
-    """The network with gradients averaged over the processes; in a single process unchanged."""
-    return DistributedDataParallel(network) if distributed.is_initialized() else network
+    """The network with its gradients averaged over the processes; itself in a single process.
+
+    On CUDA its batch normalisation is over the images of all processes. On a CPU, where torch has
+    no such thing, each process normalises its own part of a batch, which needs two images at least,
+    and the running averages are those of the first.
+    """
+    if not distributed.is_initialized():
+        return network
+    if next(network.parameters()).is_cuda:
+        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    return DistributedDataParallel(network)
 
 
 def gather(value: Any) -> list[Any]:  # noqa: ANN401 - any picklable value of our own processes

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffusion_ood.runtime.batching import CompiledForFullBatches
+from diffusion_ood.runtime.compiling import CompiledForFullBatches
 
 BATCH = 8
 
