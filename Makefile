@@ -31,6 +31,7 @@ demo: venv  ## train on digits, score three sets, print the table
 		--model_type=tiny --n_epochs=$(DEMO_EPOCHS) --eval_freq=5 --batch_size=64 \
 		--lr=1e-3 --lr_schedule=cosine --ema_decay=0.995 \
 		--beta_schedule=scaled_linear --beta_start=0.0015 --beta_end=0.0195
+	$(VENV)/bin/diffusion-ood weights
 	$(RUN) reconstruct.py --output_dir=$(DEMO)/runs --model_name=mnist5k --is_grayscale=1 \
 		--validation_ids=$(DEMO)/data/data_splits/MNIST5k_val.csv \
 		--in_ids=$(DEMO)/data/data_splits/MNIST5k_test.csv \
@@ -122,6 +123,7 @@ bench-runs: venv  ## train and score what is measured
 		--model_type=tiny --n_epochs=6 --eval_freq=1 --batch_size=128 --precision=bf16 \
 		--lr=1e-3 --lr_schedule=cosine --ema_decay=0.999 \
 		--beta_schedule=scaled_linear --beta_start=0.0015 --beta_end=0.0195
+	$(VENV)/bin/diffusion-ood weights
 	for budget in 10 50; do \
 		$(BENCH_SCORE) --model_name=fashionmnist_budget$$budget --budget=$$budget --run_patched && \
 		$(BENCH_DETECT) --model_name=fashionmnist_budget$$budget --level_weights=patched || exit; done

@@ -90,7 +90,7 @@ def python(script: str, *flags: str) -> None:
 def diffusion_ood(name: str, *flags: str) -> None:
     given = list(flags[: flags.index(">")] if ">" in flags else flags)
     if name in console.COMMANDS:
-        console.main([name, *given, *added(console.COMMANDS[name].script, given)])
+        console.main([name, *given, *added(console.COMMANDS[name].script or "", given)])
     else:  # --help ends its process
         entry = "from diffusion_ood.console import run; run()"
         call(sys.executable, "-c", entry, name, *given)

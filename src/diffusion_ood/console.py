@@ -19,10 +19,10 @@ from diffusion_ood import cli
 
 
 class Command(NamedTuple):
-    """A command of the console: its module here, the script it is too, and a line of help."""
+    """A command of the console: its module here, the script it is too, if any, a line of help."""
 
     module: str
-    script: str
+    script: str | None
     summary: str
 
 
@@ -31,6 +31,7 @@ COMMANDS = {
     "train": Command("train_ddpm", "train_ddpm.py", "train a diffusion model"),
     "reconstruct": Command("reconstruct", "reconstruct.py", "reconstruct and score images"),
     "detect": Command("ood_detection", "ood_detection.py", "turn scores into decisions"),
+    "weights": Command("weights", None, "fetch the weights that LPIPS needs"),
     "sample": Command("sample", "sample.py", "draw samples from a diffusion model"),
     "train-classifier": Command(
         "train_classifier", "train_classifier.py", "train a classifier for the second system"
@@ -42,9 +43,8 @@ COMMANDS = {
 
 def invocation(command: str) -> str:
     """How the user who started this process would call a command: by the console or a script."""
-    if cli.in_console():
-        return f"{cli.CONSOLE} {command}"
-    return f"python {COMMANDS[command].script}"
+    script = COMMANDS[command].script
+    return f"{cli.CONSOLE} {command}" if cli.in_console() or not script else f"python {script}"
 
 
 def run() -> None:

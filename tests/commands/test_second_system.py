@@ -24,7 +24,7 @@ from diffusion_ood.commands import (
     train_ddpm,
 )
 from diffusion_ood.errors import UserError
-from diffusion_ood.quality.frechet import Moments, frechet_distance
+from diffusion_ood.quality.frechet import frechet_distance, moments
 from diffusion_ood.runtime.checkpoint import load_checkpoint
 from diffusion_ood.training import diffusion_task
 from diffusion_ood.training.checkpoints import Checkpoints, Progress
@@ -276,8 +276,7 @@ def test_samples_are_of_each_class_in_turn_and_measured_by_the_classifier(
         of_real = network(real)[1]
     right = (logits.argmax(1) == torch.arange(11) % 2).float().mean().item()
     assert f"the classifier sees the class asked for in {100 * right:.1f} %" in said
-    moments = (Moments.of(part.numpy()) for part in (features, of_real))
-    expected = frechet_distance(*moments)
+    expected = frechet_distance(*(moments(part.numpy()) for part in (features, of_real)))
     found = float(said.split("against 48 images: ")[1].split()[0])
     assert found == pytest.approx(expected, rel=1e-3, abs=1e-4)
     sample.main(flags)  # with the real images' moments as they were kept

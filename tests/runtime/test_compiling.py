@@ -84,5 +84,5 @@ def test_on_and_off_need_no_clock(mode: str, at_once: bool) -> None:
 def test_without_a_compiler_auto_is_off_and_on_is_a_mistake() -> None:
     assert sentences(CompileDecision("auto", CPU, "bf16"), 20, 10**9) == [None] * 20
     assert CompileDecision("auto", CPU, "bf16").at_once is False
-    with pytest.raises(UserError, match="`compile`.*cpu"):
+    with pytest.raises(UserError, match=r"`compile`.*cpu"):
         CompileDecision("on", CPU, "bf16")

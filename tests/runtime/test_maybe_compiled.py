@@ -76,7 +76,7 @@ def test_a_network_is_compiled_where_it_repays(compiled, mode, rows, sizes, word
 
 def test_where_nothing_compiles_on_is_refused_and_auto_is_off(compiled, monkeypatch):
     monkeypatch.setattr(compiling, "compiler_is_there", lambda device: False)
-    with pytest.raises(UserError, match="`compile`.*cpu"):
+    with pytest.raises(UserError, match=r"`compile`.*cpu"):
         MaybeCompiled(network, 5, "on", CPU, "fp32")
     maybe = MaybeCompiled(network, 5, "auto", CPU, "fp32")
     maybe.expect(10**9)

@@ -1,12 +1,9 @@
 """The Fréchet distance between two sets of features, taken as Gaussians (Heusel et al. 2017).
 
-With the features of the Inception network of that paper it is called FID. With other features it is
-another number, and gets another name.
+pytorch-fid's own function asks SciPy's matrix root for an argument that SciPy 1.18 no longer takes.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,54 +11,30 @@ from numpy.typing import NDArray
 Matrix = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Moments:
-    """Sums over n feature vectors of d numbers, in float64.
+def moments(features: NDArray[np.floating]) -> Matrix:
+    """Σ (1, f)ᵀ(1, f) of features f (n, d): (d + 1, d + 1); the moments of parts add up.
 
-    Args:
-        count: n.
-        total: Σ f, shape (d,).
-        products: Σ f fᵀ, shape (d, d).
+    Row 0 holds n and Σ f, and the rest Σ fᵀf.
     """
-
-    count: int
-    total: Matrix
-    products: Matrix
-
-    @classmethod
-    def of(cls, features: NDArray[np.floating]) -> Moments:
-        """The moments of features `(n, d)`; n may be 0."""
-        f = features.astype(np.float64)
-        return cls(len(f), f.sum(0), f.T @ f)
-
-    def __add__(self, other: Moments) -> Moments:
-        """The moments of both sets together."""
-        return Moments(
-            self.count + other.count, self.total + other.total, self.products + other.products
-        )
-
-    @property
-    def mean(self) -> Matrix:
-        """Of the features, shape (d,)."""
-        return self.total / self.count
-
-    @property
-    def covariance(self) -> Matrix:
-        """Of the features, with n − 1 in the denominator, shape (d, d)."""
-        assert self.count > 1, "a covariance needs two feature vectors"
-        centred = self.products - np.outer(self.total, self.mean)
-        return centred / (self.count - 1)
+    rows = np.insert(features.astype(np.float64), 0, 1.0, axis=1)
+    return rows.T @ rows
 
 
-def frechet_distance(a: Moments, b: Moments) -> float:
-    """`‖μ_a − μ_b‖² + tr(C_a + C_b − 2·(C_a C_b)^½)` (Heusel et al. 2017, equation 6).
+def mean_and_covariance(total: Matrix) -> tuple[Matrix, Matrix]:
+    """Of n ≥ 2 feature vectors with these moments, shapes (d,) and (d, d); n − 1 divides."""
+    n, mean = total[0, 0], total[0, 1:] / total[0, 0]
+    return mean, (total[1:, 1:] - n * np.outer(mean, mean)) / (n - 1)
+
+
+def frechet_distance(a: Matrix, b: Matrix) -> float:
+    """`‖μ_a − μ_b‖² + tr(C_a + C_b − 2·(C_a C_b)^½)` of moments (equation 6).
 
     The root's trace is that of (C_a^½ C_b C_a^½)^½, which is symmetric: no complex numbers occur,
     and covariances of rank below d need nothing added to them.
     """
-    values, vectors = np.linalg.eigh(a.covariance)
+    (mean_a, cov_a), (mean_b, cov_b) = mean_and_covariance(a), mean_and_covariance(b)
+    values, vectors = np.linalg.eigh(cov_a)
     root = (vectors * np.sqrt(values.clip(min=0))) @ vectors.T
-    of_product = np.linalg.eigvalsh(root @ b.covariance @ root)
-    trace = np.trace(a.covariance) + np.trace(b.covariance)
-    distance = np.square(a.mean - b.mean).sum() + trace - 2 * np.sqrt(of_product.clip(min=0)).sum()
+    trace_of_root = np.sqrt(np.linalg.eigvalsh(root @ cov_b @ root).clip(min=0)).sum()
+    distance = np.square(mean_a - mean_b).sum() + np.trace(cov_a + cov_b) - 2 * trace_of_root
     return float(max(distance, 0.0))
