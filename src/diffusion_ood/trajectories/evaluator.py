@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from diffusion_ood.diffusion.denoiser import Denoiser
 from diffusion_ood.diffusion.samplers.base import Sampler
 from diffusion_ood.model import Diffusion
-from diffusion_ood.runtime.batching import MaybeCompiled
+from diffusion_ood.runtime.compiling import MaybeCompiled
 from diffusion_ood.runtime.device import autocast, best_rows, pick_device, prepare
 from diffusion_ood.trajectories.engine import Step, Trajectory, run_trajectories
 
