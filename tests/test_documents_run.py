@@ -22,7 +22,7 @@ from documents import ROOT, Line, blocks, commands, lines
 from PIL import Image
 
 from diffusion_ood import console
-from diffusion_ood.data.sources.base import Part, Pixels, Source
+from diffusion_ood.data.sources.base import ImageArray, Part, Source
 from diffusion_ood.registries import SOURCES
 
 EXCEPTIONS = {
@@ -150,19 +150,17 @@ def downloaded(name: str, source: Source) -> Source:
     side = (218, 178) if name == "CelebA" else (28, 28) if source.is_grayscale else (32, 32)
     rng = np.random.default_rng(len(name))
 
-    def pixels() -> Pixels:
+    def pixels() -> ImageArray:
         noise = rng.integers(0, 100 + 10 * len(name), (IMAGES, *side, 3), dtype=np.uint8)
         grey = noise[..., 0] if source.is_grayscale else noise
-        return Pixels(grey, [str(i % 10) for i in range(IMAGES)])
+        return ImageArray(grey, [str(i % 10) for i in range(IMAGES)])
 
-    parts: dict[Part, Pixels] = {part: pixels() for part in source.counts}
+    parts: dict[Part, ImageArray] = {part: pixels() for part in source.counts}
     return dataclasses.replace(
         source,
-        find=lambda place: {},
-        fetch=lambda place: {},
         read=lambda raw, seed: parts,
         counts=dict.fromkeys(parts, IMAGES),
-        digests={},
+        files={},
     )
 
 

@@ -99,14 +99,14 @@ CLASSIFIERS = Registry(
 
 SOURCES = Registry(
     {
-        "MNIST": "diffusion_ood.data.sources.mnist:SOURCE",
-        "FashionMNIST": "diffusion_ood.data.sources.fashion_mnist:SOURCE",
-        "CIFAR10": "diffusion_ood.data.sources.cifar10:SOURCE",
-        "CIFAR100": "diffusion_ood.data.sources.cifar100:SOURCE",
+        "MNIST": "diffusion_ood.data.sources.idx:MNIST",
+        "FashionMNIST": "diffusion_ood.data.sources.idx:FASHION_MNIST",
+        "CIFAR10": "diffusion_ood.data.sources.cifar:CIFAR10",
+        "CIFAR100": "diffusion_ood.data.sources.cifar:CIFAR100",
         "SVHN": "diffusion_ood.data.sources.svhn:SOURCE",
-        "Textures": "diffusion_ood.data.sources.textures:SOURCE",
-        "Places365": "diffusion_ood.data.sources.places365:SOURCE",
-        "TinyImageNet": "diffusion_ood.data.sources.tiny_imagenet:SOURCE",
+        "Textures": "diffusion_ood.data.sources.photographs:TEXTURES",
+        "Places365": "diffusion_ood.data.sources.photographs:PLACES365",
+        "TinyImageNet": "diffusion_ood.data.sources.photographs:TINY_IMAGENET",
         "CelebA": "diffusion_ood.data.sources.celeba:SOURCE",
         "MNIST5k": "diffusion_ood.data.sources.mnist5k:SOURCE",
         "PhotoPatches": "diffusion_ood.data.sources.photo_patches:SOURCE",

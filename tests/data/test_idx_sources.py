@@ -9,11 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from diffusion_ood.data.sources import base, idx
+from diffusion_ood.data.sources.base import RawLocation
+from diffusion_ood.data.sources.raw_files import fetch_files, find_files, verify
 from diffusion_ood.errors import UserError
 from diffusion_ood.registries import SOURCES
 
-IMAGES = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)
+IMAGES = np.arange(2 * 28 * 28).astype(np.uint8).reshape(2, 28, 28)
 
 
 def idx_bytes(array: npt.NDArray[np.uint8]) -> bytes:
@@ -35,7 +36,7 @@ def raw(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("name", ["MNIST", "FashionMNIST"])
 def test_plain_and_gzipped_files_are_found_and_read(raw: Path, name: str) -> None:
     source = SOURCES[name]
-    found = source.find(base.Place(name, raw / "none", raw))
+    found = find_files(RawLocation(name, raw / "none", raw), source.files)
     assert found is not None
     parts = source.read(found, 0)
     for part in ("train", "test"):
@@ -48,35 +49,27 @@ def test_plain_and_gzipped_files_are_found_and_read(raw: Path, name: str) -> Non
 def test_other_content_is_refused_by_its_digest(raw: Path) -> None:
     path = raw / "t10k-labels-idx1-ubyte.gz"
     for name in ("MNIST", "FashionMNIST"):
-        digest = SOURCES[name].digests["t10k-labels-idx1-ubyte"]
+        digest = SOURCES[name].files["t10k-labels-idx1-ubyte"]
+        assert digest is not None
         with pytest.raises(UserError, match=rf"found sha256 \w+, expected {digest} for {name}"):
-            base.verify(name, path, digest)
+            verify(name, path, digest)
     with gzip.open(path) as file:
         content = file.read()
-    base.verify("MNIST", path, hashlib.sha256(content).hexdigest())
+    verify("MNIST", path, hashlib.sha256(content).hexdigest())
 
 
-@pytest.mark.parametrize(
-    ("content", "sentence"),
-    [
-        (b"\x00\x00\x09\x01\x00\x00\x00\x00", "expected an IDX file of bytes"),
-        (idx_bytes(IMAGES)[:-1], r"found 23 values, expected those of shape \(2, 3, 4\)"),
-        (b"", "expected an IDX file"),
-    ],
-)
-def test_damaged_files_are_named(tmp_path: Path, content: bytes, sentence: str) -> None:
-    (tmp_path / "a").write_bytes(content)
-    with pytest.raises(UserError, match=sentence):
-        idx.read_idx(tmp_path / "a")
-    (tmp_path / "a.gz").write_bytes(b"no gzip")
-    with pytest.raises(UserError, match=r"a\.gz: cannot be read whole"):
-        idx.read_idx(tmp_path / "a.gz")
+def test_a_torn_file_is_named(raw: Path) -> None:
+    path = raw / "t10k-labels-idx1-ubyte.gz"
+    for content in (path.read_bytes()[:-9], b"no gzip", b"\x1f\x8b"):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=r"t10k-labels-idx1-ubyte\.gz: cannot be read whole"):
+            verify("MNIST", path, "0" * 64)
 
 
 def test_a_source_dir_without_the_files_is_not_followed_by_a_download(tmp_path: Path) -> None:
-    place = base.Place("MNIST", tmp_path / "raw", tmp_path)
-    with pytest.raises(UserError, match=r"MNIST: not all of its files .* put train-images-idx3-ub"):
-        SOURCES["MNIST"].fetch(place)
+    location = RawLocation("MNIST", tmp_path / "raw", tmp_path)
+    with pytest.raises(UserError, match=r"MNIST: .*train-images-idx3-ub"):
+        fetch_files(location, SOURCES["MNIST"])
 
 
 def test_a_failed_download_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,11 +79,40 @@ def test_a_failed_download_is_one_sentence(tmp_path: Path, monkeypatch: pytest.M
         raise OSError("no route to host\nand a page of advice")
 
     monkeypatch.setattr(torchvision.datasets.utils, "download_url", offline)
-    place = base.Place("MNIST", tmp_path / "raw")
     with pytest.raises(UserError) as caught:
-        SOURCES["MNIST"].fetch(place)
+        fetch_files(RawLocation("MNIST", tmp_path / "raw"), SOURCES["MNIST"])
     message = str(caught.value)
-    assert "train-images-idx3-ubyte.gz cannot be downloaded (no route to host); put" in message
-    assert f"into {tmp_path / 'raw'} and run again" in message
-    assert "`source_dir`=FOLDER" in message
+    assert "train-images-idx3-ubyte.gz" in message
+    assert "no route to host" in message
+    assert str(tmp_path / "raw") in message
+    assert "`source_dir`" in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize("name", ["CelebA", "CIFAR10", "FashionMNIST", "MNIST", "Places365"])
+def test_what_a_download_gives_is_not_downloaded_twice(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torchvision.datasets import utils
+
+    def download(url: str, root: Path, filename: str, md5: str) -> None:
+        assert len(md5) == 32
+        asked.append(filename)
+        (root / filename).touch()
+
+    source, raw_dir, asked = SOURCES[name], tmp_path / "raw", list[str]()
+    raw_dir.mkdir()
+    monkeypatch.setattr(utils, "download_url", download)
+    monkeypatch.setattr(utils, "download_file_from_google_drive", download)
+    monkeypatch.setattr(utils, "check_integrity", lambda *_: True)
+    monkeypatch.setattr(
+        "diffusion_ood.data.sources.raw_files.unpack",
+        lambda archive, target, folder: [
+            (target / file).mkdir(parents=True) for file in source.files if file.startswith(folder)
+        ],
+    )
+    found = fetch_files(RawLocation(name, raw_dir), source)
+    assert found.keys() == source.files.keys()
+    assert asked == [file.name for file in source.downloads]
+    assert fetch_files(RawLocation(name, raw_dir), source) == found
+    assert len(asked) == len(source.downloads)

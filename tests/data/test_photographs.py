@@ -7,7 +7,6 @@ import io
 import tarfile
 import zipfile
 from collections.abc import Mapping
-from functools import partial
 from hashlib import md5
 from pathlib import Path
 
@@ -16,8 +15,9 @@ import pytest
 from PIL import Image
 
 from diffusion_ood.data.sources import photographs
-from diffusion_ood.data.sources.base import Pixels, Place
+from diffusion_ood.data.sources.base import ImageArray, RawLocation, Source
 from diffusion_ood.data.sources.prepare import prepare
+from diffusion_ood.data.sources.raw_files import fetch_files, find_files
 from diffusion_ood.data.splits import read_split
 from diffusion_ood.errors import UserError
 from diffusion_ood.registries import SOURCES
@@ -78,22 +78,24 @@ def write_archive(path: Path, files: Mapping[str, tuple[int, int] | bytes]) -> N
             tar.addfile(member, io.BytesIO(content))
 
 
+def of_this_archive(name: str, archive: Path) -> Source:
+    """The source, with two images and as if this archive were the published one."""
+    source = SOURCES[name]
+    (file,) = source.downloads
+    assert file.name == archive.name
+    mine = dataclasses.replace(file, md5=md5(archive.read_bytes()).hexdigest())
+    return dataclasses.replace(source, downloads=[mine], counts={"test": 2})
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_an_archive_becomes_a_test_split_of_32_pixels(name: str, tmp_path: Path) -> None:
     archive = tmp_path / name / "raw" / ARCHIVES[name]
     write_archive(archive, FILES[name])
-    source, folder = SOURCES[name], next(iter(FILES[name])).rsplit("/", 1)[0]
-    place = Place(name, archive.parent)
-    assert source.find(place) is None
-    fetch = source.fetch
-    assert isinstance(fetch, partial)
-    assert Path(fetch.keywords["url"]).name == archive.name
-    assert folder.startswith(fetch.keywords["folder"])
-    with pytest.raises(UserError, match=f"{archive.name}: expected a file of MD5"):
-        fetch(place)
-    mine = partial(fetch, md5=md5(archive.read_bytes()).hexdigest())
-    small = dataclasses.replace(source, fetch=mine, counts={"test": 2})
-    splits = prepare(place, small, tmp_path, seed=0, num_workers=0)
+    location = RawLocation(name, archive.parent)
+    with pytest.raises(UserError, match=f"{archive.name}: .*MD5"):
+        fetch_files(location, SOURCES[name])
+    source = of_this_archive(name, archive)
+    splits = prepare(location, source, tmp_path, seed=0, num_workers=0)
     split = read_split(splits["test"])
     assert list(splits) == ["test"]
     assert (split.labels and set(split.labels)) == LABELS[name]
@@ -129,10 +131,10 @@ def test_the_first_photographs_are_of_all_classes(tmp_path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(jpeg((32, 32), i))
     source = SOURCES["Textures"]
-    raw = source.find(Place("Textures", tmp_path))
+    raw = find_files(RawLocation("Textures", tmp_path), source.files)
     assert raw is not None
     test = source.read(raw, 0)["test"]
-    assert isinstance(test, Pixels)
+    assert isinstance(test, ImageArray)
     assert {*(test.labels or ())[:10]} == {"class0", "class1"}
     assert source.read(raw, 0)["test"].labels == test.labels
     assert source.read(raw, 1)["test"].labels != test.labels
@@ -142,7 +144,7 @@ def test_what_is_missing_or_damaged_is_named(tmp_path: Path) -> None:
     folder = tmp_path / "tiny-imagenet-200" / "val"
     (folder / "images").mkdir(parents=True)
     source = SOURCES["TinyImageNet"]
-    raw = source.find(Place("TinyImageNet", tmp_path))
+    raw = find_files(RawLocation("TinyImageNet", tmp_path), source.files)
     assert raw is not None
     with pytest.raises(UserError, match=r"val: found no photographs images/\*\.JPEG"):
         source.read(raw, 0)
@@ -158,13 +160,11 @@ def test_what_is_missing_or_damaged_is_named(tmp_path: Path) -> None:
 
 
 def test_an_archive_without_the_folder_is_refused(tmp_path: Path) -> None:
-    write_archive(tmp_path / ARCHIVES["Places365"], {"other/a.jpg": (32, 32)})
-    digest = md5((tmp_path / ARCHIVES["Places365"]).read_bytes()).hexdigest()
-    fetch = SOURCES["Places365"].fetch
-    assert isinstance(fetch, partial)
-    with pytest.raises(UserError, match="found no folder val_256 in it"):
-        fetch(Place("Places365", tmp_path), md5=digest)
-    (tmp_path / ARCHIVES["Places365"]).write_bytes(b"torn")
-    with pytest.raises(UserError, match="not a whole tar file"):
-        fetch(Place("Places365", tmp_path), md5=md5(b"torn").hexdigest())
+    archive, location = tmp_path / ARCHIVES["Places365"], RawLocation("Places365", tmp_path)
+    write_archive(archive, {"other/a.jpg": (32, 32)})
+    with pytest.raises(UserError, match="val_256"):
+        fetch_files(location, of_this_archive("Places365", archive))
+    archive.write_bytes(b"torn")
+    with pytest.raises(UserError, match="not a whole archive"):
+        fetch_files(location, of_this_archive("Places365", archive))
     assert not (tmp_path / "val_256").exists()

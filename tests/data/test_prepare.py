@@ -10,14 +10,13 @@ from PIL import Image
 
 from diffusion_ood.data.sources import prepare as prepare_module
 from diffusion_ood.data.sources.base import (
-    Files,
+    ImageArray,
+    ImageFiles,
     Part,
-    Parts,
-    Pixels,
-    Place,
     RawFiles,
+    RawLocation,
     Source,
-    find_files,
+    SplitImages,
 )
 from diffusion_ood.data.sources.prepare import prepare, write_images
 from diffusion_ood.data.splits import read_split
@@ -37,26 +36,24 @@ def raw_file(tmp_path: Path) -> Path:
 
 
 def source(**changes: Any) -> Source:
-    def read(raw: RawFiles, seed: int) -> Parts:
+    def read(raw: RawFiles, seed: int) -> SplitImages:
         return {
-            "train": Pixels(TRAIN, [str(i) for i in range(40)]),
-            "test": Pixels(TEST, ["x"] * 3),
+            "train": ImageArray(TRAIN, [str(i) for i in range(40)]),
+            "test": ImageArray(TEST, ["x"] * 3),
         }
 
     fields = {
-        "find": lambda place: find_files(place, ["raw.bin"]),
-        "fetch": lambda place: pytest.fail("fetched what is there"),
         "read": read,
         "counts": {"train": 40, "test": 3},
-        "digests": {"raw.bin": hashlib.sha256(b"raw").hexdigest()},
+        "files": {"raw.bin": hashlib.sha256(b"raw").hexdigest()},
     }
     return Source(**{**fields, **changes})
 
 
 def prepared(raw_file: Path, seed: int = 0, **changes: Any) -> dict[Part, Path]:
     root = raw_file.parents[1] / "root"
-    place = Place("Set", root / "Set" / "raw", raw_file.parent)
-    return prepare(place, source(**changes), root, seed=seed, num_workers=0)
+    location = RawLocation("Set", root / "Set" / "raw", raw_file.parent)
+    return prepare(location, source(**changes), root, seed=seed, num_workers=0)
 
 
 def no_writing(*_: object) -> None:
@@ -112,7 +109,7 @@ def test_what_is_not_as_it_was_left_is_completed(raw_file: Path, change: str) ->
         seed = 1
     else:
         raw_file.write_bytes(b"new")
-        changes = {"digests": {}, "counts": {"train": 40, "test": 3}}
+        changes = {"files": {"raw.bin": None}, "counts": {"train": 40, "test": 3}}
         (root / "Set" / "train" / "00007.png").write_bytes(b"old")
     prepared(raw_file, seed, **changes)
     assert Image.open(root / "Set" / "train" / "00007.png").getpixel((0, 0)) == 7
@@ -132,8 +129,8 @@ def test_wrong_counts_and_digests_write_nothing(raw_file: Path) -> None:
 
 def test_the_official_val_is_kept_and_files_stay(raw_file: Path, tmp_path: Path) -> None:
     parts = {
-        "train": Files([tmp_path / "b.jpg", tmp_path / "a.jpg"]),
-        "val": Files([tmp_path / "c.jpg"]),
+        "train": ImageFiles([tmp_path / "b.jpg", tmp_path / "a.jpg"]),
+        "val": ImageFiles([tmp_path / "c.jpg"]),
     }
     splits = prepared(raw_file, read=lambda raw, seed: parts, counts={"train": 2, "val": 1})
     assert read_split(splits["train"]).images == ("../../a.jpg", "../../b.jpg")

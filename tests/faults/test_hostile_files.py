@@ -20,8 +20,7 @@ import diffusion_ood
 from diffusion_ood.commands import reconstruct
 from diffusion_ood.data.packed import open_packed
 from diffusion_ood.data.readers import read_image
-from diffusion_ood.data.sources.archives import unpack
-from diffusion_ood.data.sources.cifar10 import read_batch
+from diffusion_ood.data.sources.raw_files import unpack
 from diffusion_ood.data.splits import read_split
 from diffusion_ood.detection.groups import read_groups
 from diffusion_ood.errors import UserError
@@ -32,7 +31,7 @@ from diffusion_ood.runtime.checkpoint import load_checkpoint
 GREY = ImageOptions(is_grayscale=True)
 PACKAGE = Path(diffusion_ood.__file__).parent
 # Where a pickle is read by an unpickler that admits arrays alone.
-UNPICKLERS = {"data/sources/cifar10.py", "networks/alexnet.py"}
+UNPICKLERS = {"networks/alexnet.py"}
 
 
 class Payload:
@@ -94,13 +93,6 @@ def test_arrays_and_packed_images_run_no_code(payload: Payload, tmp_path: Path) 
     assert not payload.path.exists()
 
 
-def test_a_batch_of_cifar10_runs_no_code(payload: Payload, tmp_path: Path) -> None:
-    (tmp_path / "data_batch_1").write_bytes(pickle.dumps({b"data": payload, b"labels": []}))
-    with pytest.raises(UserError, match="not a batch of CIFAR"):
-        read_batch(tmp_path / "data_batch_1")
-    assert not payload.path.exists()
-
-
 def test_yaml_makes_no_objects(payload: Payload, tmp_path: Path) -> None:
     path = tmp_path / "groups.yaml"
     path.write_text(f"near: !!python/object/apply:os.mkdir ['{payload.path}']\n")
@@ -147,7 +139,7 @@ def test_a_tar_file_writes_nothing_outside_its_folder(
 ) -> None:
     archive, target = tmp_path / "evil.tar", tmp_path / "a" / "b"
     evil_tar(archive, member)
-    with pytest.raises(UserError, match="not a whole tar file"):
+    with pytest.raises(UserError, match="not a whole archive"):
         unpack(archive, target, "top")
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["a", "b", "evil.tar"]
 

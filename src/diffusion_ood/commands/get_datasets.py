@@ -57,13 +57,13 @@ def _prepare_folder(options: DatasetOptions, data_root: Path) -> None:
 
 def _prepare_sets(options: DatasetOptions, data_root: Path) -> None:
     """Prepare every set that is available, then report the others."""
-    from diffusion_ood.data.sources.base import Place
+    from diffusion_ood.data.sources.base import RawLocation
     from diffusion_ood.data.sources.prepare import prepare
 
     failures = []
     ready = {}
     for name in dict.fromkeys(options.datasets):
-        place = Place(
+        location = RawLocation(
             name=name,
             raw_dir=data_root / name / "raw",
             source_dir=options.source_dir and options.source_dir.expanduser().resolve(),
@@ -71,7 +71,11 @@ def _prepare_sets(options: DatasetOptions, data_root: Path) -> None:
         )
         try:
             ready[name] = prepare(
-                place, SOURCES[name], data_root, seed=options.seed, num_workers=options.num_workers
+                location,
+                SOURCES[name],
+                data_root,
+                seed=options.seed,
+                num_workers=options.num_workers,
             )
         except UserError as error:
             failures.append(str(error))

@@ -1,25 +1,21 @@
-"""What a data set is: where its raw files are found or fetched, and how they are read."""
+"""What a data set is: which raw files it is published as, and how they are read."""
 
 from __future__ import annotations
 
-import gzip
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-
-from diffusion_ood.errors import UserError
 
 Part = Literal["train", "val", "test"]
 RawFiles = dict[str, Path]
 
 
 @dataclass(frozen=True)
-class Place:
+class RawLocation:
     """Where the raw files of one data set may lie.
 
     Attributes:
@@ -44,8 +40,8 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Pixels:
-    """Images that are to be written: (N, H, W) or (N, H, W, 3) uint8, and a label each."""
+class ImageArray:
+    """Images that are written as PNG files: (N, H, W) or (N, H, W, 3) uint8, and a label each."""
 
     pixels: npt.NDArray[np.uint8]
     labels: Sequence[str] | None = None
@@ -55,7 +51,7 @@ class Pixels:
 
 
 @dataclass(frozen=True)
-class Files:
+class ImageFiles:
     """Images that are files already and stay where they are."""
 
     paths: Sequence[Path]
@@ -65,7 +61,24 @@ class Files:
         return len(self.paths)
 
 
-Parts = Mapping[Part, "Pixels | Files"]
+SplitImages = Mapping[Part, ImageArray | ImageFiles]
+
+
+@dataclass(frozen=True)
+class Download:
+    """A file that a data set is published as.
+
+    Attributes:
+        name: of the file.
+        url: where it is published; `drive:ID` on Google Drive.
+        md5: of the file.
+        folder: the top folder of an archive, which is unpacked; None for a raw file.
+    """
+
+    name: str
+    url: str
+    md5: str
+    folder: str | None = None
 
 
 @dataclass(frozen=True)
@@ -73,66 +86,17 @@ class Source:
     """A data set.
 
     Attributes:
-        find: its raw files by name, or None if one is missing.
-        fetch: downloads or unpacks what is missing, or raises a `UserError`.
         read: the images of its parts from the raw files and the seed; without `val`, 5 % of
             `train` becomes it.
         counts: how many images each part must have.
-        digests: MD5 or SHA-256 of raw files, of their uncompressed content.
+        files: the raw files and folders that `read` needs, each with the MD5 or SHA-256 of its
+            uncompressed content, or None where `read` checks it.
+        downloads: what gives the raw files that are missing.
         is_grayscale: whether its images have one channel.
     """
 
-    find: Callable[[Place], RawFiles | None]
-    fetch: Callable[[Place], RawFiles]
-    read: Callable[[RawFiles, int], Parts]
+    read: Callable[[RawFiles, int], SplitImages]
     counts: Mapping[Part, int]
-    digests: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str | None] = field(default_factory=dict)
+    downloads: Sequence[Download] = ()
     is_grayscale: bool = False
-
-
-def find_files(place: Place, names: Sequence[str]) -> RawFiles | None:
-    """The files or folders of these names, each as it is or with `.gz`, or None."""
-    found = {}
-    for name in names:
-        candidates = (
-            path for folder in place.folders for path in (folder / name, folder / f"{name}.gz")
-        )
-        path = next(filter(Path.exists, candidates), None)
-        if path is None:
-            return None
-        found[name] = path
-    return found
-
-
-def missing(place: Place, names: Sequence[str], reason: str) -> UserError:
-    """The sentence about files that cannot be had: which, where to put them, how to go on."""
-    return UserError(
-        f"{place.name}: {reason}; put {', '.join(names)} into {place.raw_dir} and run again, "
-        "or give the folder that holds them with `source_dir`=FOLDER"
-    )
-
-
-def open_maybe_gzip(path: Path) -> IO[bytes]:
-    """Open a file of bytes, uncompressing it if its name ends with `.gz`."""
-    return gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb")  # type: ignore[return-value] # gzip's file reads bytes
-
-
-def verify(name: str, path: Path, expected: str) -> None:
-    """Compare the MD5 or SHA-256 of a file's uncompressed content, by the digest's length.
-
-    Raises:
-        UserError: it is another file, or a damaged one.
-    """
-    kind = {32: "md5", 64: "sha256"}[len(expected)]
-    digest = hashlib.new(kind, usedforsecurity=False)
-    try:
-        with open_maybe_gzip(path) as file:
-            while chunk := file.read(1 << 20):
-                digest.update(chunk)
-    except (OSError, EOFError) as error:
-        raise UserError(f"{path}: cannot be read whole ({error})") from None
-    if digest.hexdigest() != expected:
-        raise UserError(
-            f"{path}: found {kind} {digest.hexdigest()}, expected {expected} for {name}; "
-            "the file is damaged or belongs to another data set"
-        )

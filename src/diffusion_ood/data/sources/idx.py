@@ -1,92 +1,70 @@
-"""The IDX format of MNIST and of the sets made in its image."""
+"""MNIST (LeCun et al. 1998) and FashionMNIST (Xiao et al. 2017): 70,000 images of 28 x 28 pixels.
+
+Both are four files in the IDX format: a header, then unsigned bytes.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
-from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
+from torchvision import datasets
 
 from diffusion_ood.data.sources.base import (
+    Download,
+    ImageArray,
     Part,
-    Parts,
-    Pixels,
-    Place,
     RawFiles,
     Source,
-    find_files,
-    open_maybe_gzip,
+    SplitImages,
 )
-from diffusion_ood.data.sources.download import download
-from diffusion_ood.errors import UserError
+from diffusion_ood.data.sources.raw_files import open_maybe_gzip
 
 PREFIXES: dict[Part, str] = {"train": "train", "test": "t10k"}
-FILES = tuple(
-    f"{prefix}-{kind}-ubyte"
-    for prefix in PREFIXES.values()
-    for kind in ("images-idx3", "labels-idx1")
-)
-UNSIGNED_BYTE = 8
+SIDE = 28
+IMAGES_HEADER, LABELS_HEADER = 16, 8  # bytes
 
 
-def idx_source(url: str, md5: Sequence[str], sha256: Sequence[str]) -> Source:
-    """A data set of four IDX files, plain or gzipped: 60,000 and 10,000 images of 28 x 28.
-
-    Args:
-        url: the folder that the `.gz` files are published in.
-        md5: of the `.gz` files there, in the order of `FILES`.
-        sha256: of the plain files, in the same order.
-    """
+def _source(dataset: type[datasets.MNIST], sha256: Sequence[str]) -> Source:
+    """One of the sets; `sha256` of the four uncompressed files in torchvision's order."""
+    names = [name.removesuffix(".gz") for name, _ in dataset.resources]
+    url = dataset.mirrors[0]
     return Source(
-        find=partial(find_files, names=FILES),
-        fetch=partial(_fetch, url=url, md5=md5),
         read=_read,
         counts={"train": 60_000, "test": 10_000},
-        digests=dict(zip(FILES, sha256, strict=True)),
+        files=dict(zip(names, sha256, strict=True)),
+        downloads=[Download(name, url + name, md5) for name, md5 in dataset.resources],
         is_grayscale=True,
     )
 
 
-def read_idx(path: Path) -> npt.NDArray[np.uint8]:
-    """Read an IDX file of unsigned bytes: 0, 0, 8, number of axes, each side as a big-endian int32.
-
-    Raises:
-        UserError: it is no such file, or not a whole one.
-    """
-    try:
-        with open_maybe_gzip(path) as file:
-            content = file.read()
-    except (OSError, EOFError) as error:
-        raise UserError(f"{path}: cannot be read whole ({error})") from None
-    if len(content) < 4 or content[:3] != bytes([0, 0, UNSIGNED_BYTE]):
-        raise UserError(f"{path}: found {content[:4].hex()!r} first, expected an IDX file of bytes")
-    start = 4 + 4 * content[3]
-    shape = tuple(np.frombuffer(content[4:start], dtype=">i4").tolist())
-    values = np.frombuffer(content, dtype=np.uint8, offset=min(start, len(content)))
-    if len(values) != np.prod(shape, dtype=np.int64):
-        raise UserError(f"{path}: found {len(values)} values, expected those of shape {shape}")
-    return values.reshape(shape)
-
-
-def _fetch(place: Place, url: str, md5: Sequence[str]) -> RawFiles:
-    for name, expected in zip(FILES, md5, strict=True):
-        download(place, f"{url}{name}.gz", f"{name}.gz", expected, FILES)
-    found = find_files(place, FILES)
-    assert found is not None, "the files have just been downloaded"
-    return found
-
-
-def _read(raw: RawFiles, seed: int) -> Parts:
-    parts: dict[Part, Pixels] = {}
+def _read(raw: RawFiles, seed: int) -> SplitImages:
+    """The headers are skipped: after the check of the SHA-256 they hold nothing new."""
+    parts = {}
     for part, prefix in PREFIXES.items():
-        images = read_idx(raw[f"{prefix}-images-idx3-ubyte"])
-        labels = read_idx(raw[f"{prefix}-labels-idx1-ubyte"])
-        if images.ndim != 3 or labels.shape != images.shape[:1]:
-            raise UserError(
-                f"{raw[f'{prefix}-images-idx3-ubyte']}: found shape {images.shape} with labels of "
-                f"shape {labels.shape}, expected one label an image"
-            )
-        parts[part] = Pixels(images, [str(label) for label in labels])
+        with open_maybe_gzip(raw[f"{prefix}-images-idx3-ubyte"]) as file:
+            pixels = np.frombuffer(file.read(), np.uint8, offset=IMAGES_HEADER)
+        with open_maybe_gzip(raw[f"{prefix}-labels-idx1-ubyte"]) as file:
+            labels = np.frombuffer(file.read(), np.uint8, offset=LABELS_HEADER)
+        parts[part] = ImageArray(pixels.reshape(-1, SIDE, SIDE), list(map(str, labels)))
     return parts
+
+
+MNIST = _source(
+    datasets.MNIST,
+    (
+        "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+        "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+        "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+        "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+    ),
+)
+FASHION_MNIST = _source(
+    datasets.FashionMNIST,
+    (
+        "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+        "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+        "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+        "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+    ),
+)

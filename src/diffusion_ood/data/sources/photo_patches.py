@@ -6,29 +6,24 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from sklearn.datasets import load_sample_images
 
-from diffusion_ood.data.sources.base import Parts, Pixels, Place, RawFiles, Source
+from diffusion_ood.data.sources.base import ImageArray, RawFiles, Source, SplitImages
 
 SIDE = 28
 
 
-def _find(place: Place) -> RawFiles:
-    from sklearn.datasets import load_sample_images
-
-    return {Path(path).name: Path(path) for path in load_sample_images().filenames}
-
-
-def _read(raw: RawFiles, seed: int) -> Parts:
+def _read(raw: RawFiles, seed: int) -> SplitImages:
     patches, labels = [], []
-    for name, path in sorted(raw.items()):
+    for path in sorted(map(Path, load_sample_images().filenames)):
         with Image.open(path) as photograph:
             grey = np.asarray(photograph.convert("L"))
         rows, columns = grey.shape[0] // SIDE, grey.shape[1] // SIDE
         whole = grey[: rows * SIDE, : columns * SIDE].reshape(rows, SIDE, columns, SIDE)
         patches.append(whole.swapaxes(1, 2).reshape(-1, SIDE, SIDE))
-        labels += [Path(name).stem] * (rows * columns)
+        labels += [path.stem] * (rows * columns)
     mixed = np.random.default_rng(seed).permutation(len(labels))  # else the first N are all sky
-    return {"test": Pixels(np.concatenate(patches)[mixed], [labels[i] for i in mixed])}
+    return {"test": ImageArray(np.concatenate(patches)[mixed], [labels[i] for i in mixed])}
 
 
-SOURCE = Source(find=_find, fetch=_find, read=_read, counts={"test": 660}, is_grayscale=True)
+SOURCE = Source(read=_read, counts={"test": 660}, is_grayscale=True)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,14 @@ from PIL import Image
 from tqdm import tqdm
 
 from diffusion_ood.data.sources.base import (
-    Files,
+    ImageArray,
+    ImageFiles,
     Part,
-    Parts,
-    Pixels,
-    Place,
     RawFiles,
+    RawLocation,
     Source,
-    verify,
 )
+from diffusion_ood.data.sources.raw_files import fetch_files, find_files, verify
 from diffusion_ood.data.splits import read_split, write_split
 from diffusion_ood.errors import UserError
 from diffusion_ood.runtime.files import sha256, write_json
@@ -35,7 +35,7 @@ PNG_COMPRESSION = 1  # of 9; more costs time and saves little on small images
 
 
 def prepare(
-    place: Place, source: Source, data_root: Path, *, seed: int, num_workers: int
+    location: RawLocation, source: Source, data_root: Path, *, seed: int, num_workers: int
 ) -> dict[Part, Path]:
     """Write the images of one data set and their splits, unless an earlier run has done so.
 
@@ -43,25 +43,30 @@ def prepare(
         The split CSV of each part.
 
     Raises:
-        UserError: its raw files cannot be had, or are not what they should be.
+        UserError: its raw files are not available, or differ from the published ones.
     """
-    manifest = data_root / place.name / "manifest.json"
-    raw = source.find(place)
-    splits = _finished(manifest, raw, data_root, place.name, source, seed)
+    name = location.name
+    manifest = data_root / name / "manifest.json"
+    raw = find_files(location, source.files)
+    splits = _finished(manifest, raw, data_root, name, source, seed)
     if splits:
-        print(f"{place.name}: complete already, nothing to do")
+        print(f"{name}: complete already, nothing to do")
         return splits
-    raw = raw or source.fetch(place)
-    for name, digest in source.digests.items():
-        verify(place.name, raw[name], digest)
+    if raw is None:
+        raw = fetch_files(location, source)
+    for file, digest in source.files.items():
+        if digest:
+            verify(name, raw[file], digest)
     parts = source.read(raw, seed)
     counts = {part: len(images) for part, images in parts.items()}
     if counts != source.counts:
-        raise UserError(f"{place.name}: found {counts} images, expected {dict(source.counts)}")
+        raise UserError(f"{name}: found {counts} images, expected {dict(source.counts)}")
     manifest.unlink(missing_ok=True)  # from here on the old one is no longer true
-    splits = write_splits(
-        place.name, _located(place.name, parts, data_root, num_workers), data_root, seed
-    )
+    files = {
+        part: _as_files(images, data_root / name / part, num_workers, f"{name} {part}")
+        for part, images in parts.items()
+    }
+    splits = write_splits(name, files, data_root, seed)
     write_json(manifest, _manifest(raw, splits, counts, seed))
     return splits
 
@@ -72,17 +77,15 @@ def split_path(data_root: Path, name: str, part: Part) -> Path:
 
 
 def write_splits(
-    name: str, parts: Mapping[Part, Files], data_root: Path, seed: int
+    name: str, parts: Mapping[Part, ImageFiles], data_root: Path, seed: int
 ) -> dict[Part, Path]:
     """Write one CSV a part, sorted; without `val`, 5 % of `train` becomes it."""
     parts = dict(parts)
     if "train" in parts and "val" not in parts:
-        chosen = np.zeros(len(parts["train"]), dtype=bool)
-        chosen[np.random.default_rng(seed).permutation(chosen.size)[: val_count(chosen.size)]] = (
-            True
-        )
-        parts["val"] = _subset(parts["train"], chosen)
-        parts["train"] = _subset(parts["train"], ~chosen)
+        mixed = np.random.default_rng(seed).permutation(len(parts["train"]))
+        n_val = val_count(mixed.size)
+        parts["val"] = _subset(parts["train"], mixed[:n_val])
+        parts["train"] = _subset(parts["train"], mixed[n_val:])
     paths = {}
     for part, files in parts.items():
         paths[part] = split_path(data_root, name, part)
@@ -99,10 +102,9 @@ def val_count(n: int) -> int:
     return max(1, round(VAL_FRACTION * n))
 
 
-def _subset(files: Files, chosen: npt.NDArray[np.bool_]) -> Files:
-    indices: list[int] = np.flatnonzero(chosen).tolist()
+def _subset(files: ImageFiles, indices: npt.NDArray[np.int64]) -> ImageFiles:
     labels = files.labels and [files.labels[i] for i in indices]
-    return Files([files.paths[i] for i in indices], labels)
+    return ImageFiles([files.paths[i] for i in indices], labels)
 
 
 def _relative(path: Path, folder: Path) -> str:
@@ -110,18 +112,13 @@ def _relative(path: Path, folder: Path) -> str:
     return os.path.relpath(path, folder.resolve()).replace(os.sep, "/")
 
 
-def _located(name: str, parts: Parts, data_root: Path, num_workers: int) -> dict[Part, Files]:
-    """Every part as files, after writing those that are pixels still."""
-    located: dict[Part, Files] = {}
-    for part, images in parts.items():
-        if isinstance(images, Pixels):
-            paths = write_images(
-                data_root / name / part, images.pixels, num_workers, f"{name} {part}"
-            )
-            located[part] = Files(paths, images.labels)
-        else:
-            located[part] = images
-    return located
+def _as_files(
+    images: ImageArray | ImageFiles, folder: Path, num_workers: int, title: str
+) -> ImageFiles:
+    """The images as files, after writing those that are an array."""
+    if isinstance(images, ImageFiles):
+        return images
+    return ImageFiles(write_images(folder, images.pixels, num_workers, title), images.labels)
 
 
 def write_images(
@@ -129,37 +126,20 @@ def write_images(
 ) -> list[Path]:
     """Write (N, H, W[, 3]) as `00000.png`, `00001.png`, … by several processes."""
     folder.mkdir(parents=True, exist_ok=True)
-    starts = range(0, len(pixels), CHUNK)
-    chunks = [pixels[start : start + CHUNK] for start in starts]
-    with tqdm(total=len(pixels), desc=title, unit="image") as bar:
-        for chunk, _ in zip(
-            chunks, _write_chunks(folder, starts, chunks, num_workers), strict=True
-        ):
-            bar.update(len(chunk))
-    return [_image_path(folder, i) for i in range(len(pixels))]
+    paths = [folder / f"{i:05d}.png" for i in range(len(pixels))]
+    bar = partial(tqdm, desc=title, unit="image", total=len(paths))
+    if num_workers < 2 or len(paths) <= CHUNK:
+        list(bar(map(_write_image, paths, pixels)))
+    else:
+        with ProcessPoolExecutor(num_workers) as pool:
+            list(bar(pool.map(_write_image, paths, pixels, chunksize=CHUNK)))
+    return paths
 
 
-def _write_chunks(
-    folder: Path, starts: Sequence[int], chunks: list[npt.NDArray[np.uint8]], num_workers: int
-) -> Iterator[None]:
-    folders = [folder] * len(chunks)
-    if num_workers < 2 or len(chunks) < 2:
-        yield from map(_write_chunk, folders, starts, chunks)
-        return
-    with ProcessPoolExecutor(num_workers) as pool:
-        yield from pool.map(_write_chunk, folders, starts, chunks)
-
-
-def _write_chunk(folder: Path, start: int, pixels: npt.NDArray[np.uint8]) -> None:
-    for i, image in enumerate(pixels, start):
-        path = _image_path(folder, i)
-        temporary = path.with_suffix(".tmp")  # so that a killed run leaves no torn image
-        Image.fromarray(image).save(temporary, "PNG", compress_level=PNG_COMPRESSION)
-        os.replace(temporary, path)
-
-
-def _image_path(folder: Path, i: int) -> Path:
-    return folder / f"{i:05d}.png"
+def _write_image(path: Path, image: npt.NDArray[np.uint8]) -> None:
+    temporary = path.with_suffix(".tmp")  # so that a killed run leaves no torn image
+    Image.fromarray(image).save(temporary, "PNG", compress_level=PNG_COMPRESSION)
+    os.replace(temporary, path)
 
 
 def _manifest(
@@ -189,7 +169,7 @@ def _finished(
             part: split_path(data_root, name, part) for part in found["splits"]
         }
         expected = _manifest(raw or {}, splits, source.counts, seed)
-        if raw is None:  # they may be gone once the images are written
+        if not expected["raw"]:  # they may be gone once the images are written
             expected["raw"] = found["raw"]
         whole = found == expected and all(map(_all_there, splits.values()))
     except (OSError, ValueError, KeyError):
