@@ -84,7 +84,7 @@ def test_a_patched_image_is_half_another_along_each_side(
 ) -> None:
     split = read_split(folder / "A_test.csv")
     plain = open_images(split, GREY, loading, progress=False).batch(range(7))
-    edited = replace(split, flip="patched")
+    edited = replace(split, edit="patched")
     images = open_images(edited, GREY, loading, progress=False)
     found = images.batch(range(7))
     for k in range(7):

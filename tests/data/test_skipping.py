@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
@@ -72,17 +71,21 @@ def test_an_image_that_can_be_read_again_is_not_skipped_again(folder: Path) -> N
     assert [image.path for image in images.skipped] == ["4.png"]
 
 
-def test_nor_is_one_whose_file_did_not_change(folder: Path) -> None:
-    """As when a permission, a mount or a package was missing."""
-    before = (folder / "1.png").stat()
-    opened(folder)
-    (record,) = (folder / ".cache").glob("*.json")
-    content = json.loads(record.read_text())
-    assert content["skipped"][0][0] == 1
-    content["skipped"][0][0] = 2  # an image that is whole
-    record.write_text(json.dumps(content))
-    assert [image.path for image in opened(folder).skipped] == ["1.png", "4.png"]
-    assert (folder / "1.png").stat() == before
+def test_what_is_whole_is_packed_without_a_pass_to_look_for_others(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_split(folder / "A_test.csv", [f"{i}.png" for i in LEFT])
+    before = opened(folder)
+    monkeypatch.setattr("diffusion_ood.data.decoding.read_image", lambda *_: pytest.fail("decoded"))
+    assert before.packed
+    assert opened(folder).packed
+    assert before.skipped == ()
+
+
+def test_those_that_can_be_read_are_packed(folder: Path) -> None:
+    assert opened(folder).packed
+    assert not opened(folder, cache=False).packed
+    assert len(list((folder / ".cache").glob("*.npy"))) == 1
 
 
 def test_a_missing_image_is_skipped_and_found_when_it_is_there(folder: Path) -> None:
@@ -97,9 +100,7 @@ def test_no_image_at_all_is_an_error(folder: Path) -> None:
     for i in range(6):
         (folder / f"{i}.png").write_text("text")
     for cache in (True, False):
-        with pytest.raises(
-            UserError, match=r"A_test\.csv: found no image that can .* row 2: .*0\."
-        ):
+        with pytest.raises(UserError, match=r"A_test\.csv: found no image .* row 2: .*0\."):
             opened(folder, cache)
     assert not list((folder / ".cache").iterdir())
 

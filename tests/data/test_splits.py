@@ -18,7 +18,7 @@ def test_reads_images_and_labels_in_order(tmp_path: Path) -> None:
     split = read_split(written(tmp_path / "A_test.csv", "image,label\nb.png,1\n/x/a.png,0\n"))
     assert split.images == ("b.png", "/x/a.png")
     assert split.labels == ("1", "0")
-    assert (split.name, split.flip, len(split)) == ("A", None, 2)
+    assert (split.name, split.edit, len(split)) == ("A", None, 2)
     assert split.image_path(0) == tmp_path / "b.png"
     assert split.image_path(1) == Path("/x/a.png")
 
@@ -61,13 +61,13 @@ def test_a_flipped_name_means_the_flipped_split(
 ) -> None:
     source = written(tmp_path / "F_test.csv", "image\na.png\n")
     split = read_split(tmp_path / asked)
-    assert (split.name, split.flip, split.path) == (name, flip, source)
+    assert (split.name, split.edit, split.path) == (name, flip, source)
 
 
 def test_a_file_of_a_flipped_name_is_used_as_it_is(tmp_path: Path) -> None:
     written(tmp_path / "F_test.csv", "image\na.png\n")
     split = read_split(written(tmp_path / "F_vflip_test.csv", "image\nturned.png\n"))
-    assert (split.images, split.flip, split.name) == (("turned.png",), None, "F_vflip")
+    assert (split.images, split.edit, split.name) == (("turned.png",), None, "F_vflip")
 
 
 def test_flips_can_be_excluded(tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_openoods_images_lie_beside_its_lists(tmp_path: Path, images: str) -> No
     path = written(tmp_path / "benchmark_imglist" / "cifar10" / "test_tin.txt", OPENOOD)
     assert read_split(path).image_path(1) == tmp_path / images / "new" / "c.png"
     flipped = read_split(path.with_name("test_tin_hflip.txt"))
-    assert (flipped.name, flipped.flip) == ("tin_hflip", "hflip")
+    assert (flipped.name, flipped.edit) == ("tin_hflip", "hflip")
     assert flipped.first(1).image_path(0) == tmp_path / images / "tin/val/a b.JPEG"
 
 

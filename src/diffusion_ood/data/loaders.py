@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from diffusion_ood.data.decoding import Decoded, Skipped, decode, located, size_mismatch
+from diffusion_ood.data.decoding import DecodedImages, decode, located, size_mismatch
 from diffusion_ood.data.packed import Packed, open_packed
 from diffusion_ood.data.readers import image_size
 from diffusion_ood.data.splits import Split
@@ -38,25 +38,30 @@ class SkippedImage:
     reason: str
 
 
+@dataclass(frozen=True, eq=False)
 class ImageSet(Dataset[torch.Tensor]):
     """The images of a split as the model sees them: float32 in [0, 1], edited as the split says.
 
     Attributes:
         split: the split of these images.
-        skipped: what was in the split that was opened, and cannot be read.
+        options: how a file becomes an array.
+        images: where they come from, before the edit.
         shape: (C, *S) of every image.
         native_sizes: distinct sides of the source files, before cropping and resizing, sorted.
-        packed: whether the images come from a packed file.
+        skipped: the images that were in the split that was opened and cannot be read.
     """
 
-    def __init__(self, split: Split, options: ImageOptions, images: Packed | Decoded) -> None:
-        self.split = split
-        self.packed = isinstance(images, Packed)
-        self.skipped: tuple[SkippedImage, ...] = ()
-        self.native_sizes: tuple[tuple[int, ...], ...] = ()
-        self.shape: tuple[int, ...] = ()
-        self._options = options
-        self._images = images
+    split: Split
+    options: ImageOptions
+    images: Packed | DecodedImages
+    shape: tuple[int, ...]
+    native_sizes: tuple[tuple[int, ...], ...]
+    skipped: tuple[SkippedImage, ...] = ()
+
+    @property
+    def packed(self) -> bool:
+        """Whether the images come from a packed file."""
+        return isinstance(self.images, Packed)
 
     def __len__(self) -> int:
         return len(self.split)
@@ -77,17 +82,17 @@ class ImageSet(Dataset[torch.Tensor]):
 
     def _stored(self, indices: Sequence[int]) -> torch.Tensor:
         """As they are stored, in [0, 1], (B, C, *S)."""
-        if isinstance(self._images, Packed):
-            rows = self._images.images[np.asarray(indices)]
-            unit = to_unit(rows, self._options) if rows.dtype == np.uint8 else rows
+        if isinstance(self.images, Packed):
+            rows = self.images.images[np.asarray(indices)]
+            unit = to_unit(rows, self.options) if rows.dtype == np.uint8 else rows
             return torch.from_numpy(unit)
-        images = []
+        tensors = []
         for index in indices:
-            item = self._images[int(index)]
+            item = self.images[int(index)]
             if isinstance(item, UserError):
                 raise located(self.split, int(index), item)
-            images.append(item[0])
-        return torch.stack(images)
+            tensors.append(item[0])
+        return torch.stack(tensors)
 
     def _donor(self, index: int) -> tuple[int, NDArray[np.float64]]:
         """The image that a patch for image `index` comes from, and its place, see `patch`.
@@ -104,7 +109,7 @@ class ImageSet(Dataset[torch.Tensor]):
         return self.batch([index])[0]
 
     def __getitems__(self, indices: list[int]) -> torch.Tensor | UserError:
-        """A batch for a worker process, which hands an error over as a value (see `Decoded`)."""
+        """A batch for a worker process, which hands an error over as a value."""
         try:
             return self.batch(indices)
         except UserError as error:
@@ -131,29 +136,26 @@ def open_images(
         UserError: no image that can be read; or one that cannot, or whose size is not the others',
             where they are not to be skipped.
     """
-    packed, skipped = None, Skipped()
-    skip = loading_options.on_error == "skip"
-    if loading_options.cache_data:
-        packed = open_packed(
-            split, image_options, loading_options.num_workers, skip=skip, progress=progress
-        )
+    cache, skip = loading_options.cache_data, loading_options.on_error == "skip"
+    workers = loading_options.num_workers
+    packed = None
+    if cache:
+        try:
+            packed = open_packed(split, image_options, workers, progress=progress)
+        except UserError:
+            if not skip:
+                raise
+    skipped: tuple[SkippedImage, ...] = ()
+    if skip and packed is None:
+        split, skipped = _readable(split, image_options, workers, progress)
+        if cache and skipped:
+            packed = open_packed(split, image_options, workers, progress=progress)
     if packed is not None:
-        skipped, sizes, shape = packed.skipped, packed.native_sizes, packed.images.shape[1:]
-    elif skip:
-        decoded = Decoded(split, image_options)
-        shape, sizes = _scan_all(decoded, loading_options.num_workers, skipped, progress)
-    else:
-        shape, sizes = _scan(split, image_options, progress)
-    kept = split
-    if skipped:
-        kept = split.only([index for index in range(len(split)) if index not in skipped])
-    images = ImageSet(kept, image_options, packed or Decoded(kept, image_options))
-    images.shape, images.native_sizes = shape, sizes
-    images.skipped = tuple(
-        SkippedImage(split.images[index], split.number(index), reason)
-        for index, reason in skipped.items()
-    )
-    return images
+        shape, sizes = packed.images.shape[1:], packed.native_sizes
+        return ImageSet(split, image_options, packed, shape, sizes, skipped)
+    shape, sizes = _scan(split, image_options, progress)
+    images = DecodedImages(split, image_options)
+    return ImageSet(split, image_options, images, shape, sizes, skipped)
 
 
 def image_batches(
@@ -234,12 +236,23 @@ def _scan(
     return (options.channels, *first), tuple(sorted(sizes))
 
 
-def _scan_all(
-    images: Decoded, num_workers: int, skipped: Skipped, progress: bool
-) -> tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]:
-    """As `_scan`, by decoding every image, since a header does not tell whether it is whole."""
-    sizes = set()
-    for image, native in decode(images, num_workers, skipped, "checking" if progress else ""):
-        shape = image.shape
-        sizes.add(tuple(native))
-    return shape, tuple(sorted(sizes))
+def _readable(
+    split: Split, options: ImageOptions, num_workers: int, progress: bool
+) -> tuple[Split, tuple[SkippedImage, ...]]:
+    """The split of the images that can be read, and the others.
+
+    Every image is decoded, since a header does not tell whether its file is whole.
+    """
+    title = "checking" if progress else ""
+    items = enumerate(decode(DecodedImages(split, options), num_workers, title))
+    errors = {index: item for index, item in items if isinstance(item, UserError)}
+    if len(errors) == len(split):
+        raise UserError(
+            f"{split.path}: found no image that can be read; the first is "
+            f"{split.unit} {split.number(0)}: {errors[0]}"
+        )
+    skipped = tuple(
+        SkippedImage(split.images[index], split.number(index), str(error))
+        for index, error in errors.items()
+    )
+    return split.only([index for index in range(len(split)) if index not in errors]), skipped

@@ -14,11 +14,11 @@ import os
 import time
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
-from diffusion_ood.data.decoding import Decoded, NotBytes, Skipped, decode, located
+from diffusion_ood.data.decoding import DecodedImages, NotBytes, decode, located
 from diffusion_ood.data.readers import Array, file_status
 from diffusion_ood.data.splits import Split
 from diffusion_ood.errors import UserError
@@ -34,49 +34,40 @@ class Packed:
     """The decoded images of a split.
 
     Attributes:
-        images: (N, C, *S), stored uint8 values or float32 in [0, 1], without the skipped ones.
+        images: (N, C, *S), stored uint8 values or float32 in [0, 1].
         native_sizes: the distinct sides of the source files, sorted.
-        skipped: the images of the split that are left out.
     """
 
     images: Array
     native_sizes: tuple[tuple[int, ...], ...]
-    skipped: Skipped
 
 
 def open_packed(
-    split: Split,
-    options: ImageOptions,
-    num_workers: int,
-    *,
-    skip: bool = False,
-    progress: bool = True,
+    split: Split, options: ImageOptions, num_workers: int, *, progress: bool = True
 ) -> Packed | None:
-    """Open the packed images of a split, packing them first if need be; None: nowhere to write.
+    """Open the packed images of a split, packing them first if needed; None: nowhere to write.
 
     Raises:
-        UserError: without `skip`, an image that cannot be read or whose size is not the others'.
+        UserError: an image that cannot be read, or whose size differs from that of the others.
     """
-    key = _key(split, options, skip)
+    key = _key(split, options)
     folder = _folder(split)
     if folder is None:
         _say(f"no folder can be written to; the images of {split.path} are not packed", progress)
         return None
     path = folder / f"{key['digest']}.npy"
-    found = _load(path)
-    if found is not None and not _can_be_read_now(found, split, options):
-        if found.skipped and not skip:
-            raise located(split, *next(iter(found.skipped.items())))
+    found = _load(path, len(split))
+    if found is not None:
         return found
     try:
-        _build(path, key, split, options, num_workers, skip, progress)
+        _build(path, key, split, options, num_workers, progress)
     except OSError as error:  # the disk is full, say
         with contextlib.suppress(OSError):
             path.unlink()  # without its record it would only take room
         _say(f"{path} cannot be written ({error.strerror}); the images are not packed", progress)
         return None
     _remove_stale(folder, key)
-    return _load(path)
+    return _load(path, len(split))
 
 
 def _say(sentence: str, progress: bool) -> None:
@@ -84,7 +75,7 @@ def _say(sentence: str, progress: bool) -> None:
         print(sentence)
 
 
-def _key(split: Split, options: ImageOptions, skip: bool) -> dict[str, Any]:
+def _key(split: Split, options: ImageOptions) -> dict[str, Any]:
     """What a packed file is recognised by; `digest` covers the rest and the source files."""
     content = hashlib.sha256(repr((FORMAT_VERSION, split.images, astuple(options))).encode())
     key = {
@@ -92,22 +83,19 @@ def _key(split: Split, options: ImageOptions, skip: bool) -> dict[str, Any]:
         "changed": split.path.stat().st_mtime_ns if split.path.exists() else 0,
         "content": content.hexdigest(),
     }
-    content.update(repr(_stamps(split, skip)).encode())
+    content.update(repr(_stamps(split)).encode())
     return {**key, "digest": content.hexdigest()}
 
 
-def _stamps(split: Split, skip: bool) -> list[tuple[int, int] | None]:
-    """Size and time of change of every source file; None for one to skip."""
-    stamps: list[tuple[int, int] | None] = []
+def _stamps(split: Split) -> list[tuple[int, int]]:
+    """Size and time of change of every source file."""
+    stamps = []
     for index in range(len(split)):
         try:
             status = file_status(split.image_path(index))
         except UserError as error:
-            if not skip:
-                raise located(split, index, error) from None
-            stamps.append(None)
-        else:
-            stamps.append((status.st_size, status.st_mtime_ns))
+            raise located(split, index, error) from None
+        stamps.append((status.st_size, status.st_mtime_ns))
     return stamps
 
 
@@ -123,8 +111,8 @@ def _folder(split: Split) -> Path | None:
     return None
 
 
-def _load(path: Path) -> Packed | None:
-    """The packed file if it is there and whole."""
+def _load(path: Path, count: int) -> Packed | None:
+    """The packed file if it is there, whole, and holds as many images."""
     try:
         record = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         images = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -132,19 +120,9 @@ def _load(path: Path) -> Packed | None:
         return None
     if [list(images.shape), str(images.dtype)] != [record["shape"], record["dtype"]]:
         return None
-    return Packed(
-        images, tuple(map(tuple, record["native_sizes"])), dict(record.get("skipped", ()))
-    )
-
-
-def _can_be_read_now(packed: Packed, split: Split, options: ImageOptions) -> bool:
-    """Whether a skipped image can: what forbade it need not have changed the file."""
-    if not packed.skipped:
-        return False
-    images = Decoded(split, options)
-    items = (images[index] for index in packed.skipped)
-    shape = packed.images.shape[1:]
-    return any(not isinstance(item, UserError) and item[0].shape == shape for item in items)
+    if len(images) != count:  # an earlier version left out what it could not read
+        return None
+    return Packed(images, tuple(map(tuple, record["native_sizes"])))
 
 
 def _build(
@@ -153,7 +131,6 @@ def _build(
     split: Split,
     options: ImageOptions,
     num_workers: int,
-    skip: bool,
     progress: bool,
 ) -> None:
     """Decode every image into `path`, as bytes if all are stored so; the record is written last.
@@ -164,44 +141,28 @@ def _build(
     title = "packing" if progress else ""
     keep_bytes = options.image_size is None
     try:
-        images = Decoded(split, options, keep_bytes=keep_bytes)
-        record = _write(path, images, num_workers, skip, title)
+        images = DecodedImages(split, options, keep_bytes=keep_bytes)
+        record = _write(path, images, num_workers, title)
     except NotBytes:
-        record = _write(path, Decoded(split, options), num_workers, skip, title)
+        record = _write(path, DecodedImages(split, options), num_workers, title)
     write_json(path.with_suffix(".json"), {**key, **record})
 
 
-def _write(path: Path, images: Decoded, num_workers: int, skip: bool, title: str) -> dict[str, Any]:
-    """Write all images to `path`; their shape, type, the sizes of their files, what is skipped."""
-    skipped: Skipped = {}
+def _write(path: Path, images: DecodedImages, num_workers: int, title: str) -> dict[str, Any]:
+    """Write all images to `path` as they come; their shape, type and the sizes of their files."""
     sizes = set()
-    count = 0
     with atomic_write(path, "wb") as file:
-        for image, size in decode(images, num_workers, skipped if skip else None, title):
-            if not count:
-                shape, dtype = image.shape, image.dtype
-                _write_header(file, (len(images), *shape), dtype)
+        for index, item in enumerate(decode(images, num_workers, title)):
+            if isinstance(item, UserError):
+                raise item if isinstance(item, NotBytes) else located(images.split, index, item)
+            image, size = item
+            if index == 0:
+                shape, dtype = (len(images), *image.shape), image.dtype
+                header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(file, header)
             file.write(image.tobytes())
             sizes.add(tuple(size))
-            count += 1
-        if skipped:
-            file.seek(0)
-            _write_header(file, (count, *shape), dtype)
-    return {
-        "shape": [count, *shape],
-        "dtype": str(dtype),
-        "native_sizes": sorted(sizes),
-        "skipped": list(skipped.items()),
-    }
-
-
-def _write_header(file: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    """The header of an NPY file, so that the images can follow one by one.
-
-    NumPy leaves room for more digits of the first side, so that it can be written again.
-    """
-    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(file, header)
+    return {"shape": shape, "dtype": str(dtype), "native_sizes": sorted(sizes)}
 
 
 def _remove_stale(folder: Path, key: dict[str, Any]) -> None:
