@@ -22,8 +22,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from diffusion_ood.detection.assessment import assess
+from diffusion_ood.detection.folders import PATCHED, table_path
 from diffusion_ood.detection.metrics import weighted_metrics
-from diffusion_ood.detection.table import PATCHED, table_path
 from diffusion_ood.options import DetectOptions
 
 mpl.use("Agg")  # draws files, and needs no window
@@ -79,7 +79,7 @@ def read_point(run_dir: Path, weights: Weights, first_n: int | None) -> Point:
     """What one run found under these weights, and what it cost."""
     facts = json.loads((run_dir / "ood" / "results_in.json").read_text())
     results = assess(run_dir / "ood", DetectOptions(level_weights=weights, n_bootstrap=0))
-    scores = {name: frame[results.headline][:first_n] for name, frame in results.scores.items()}
+    scores = {name: frame[results.primary][:first_n] for name, frame in results.scores.items()}
     return Point(
         calls=facts["facts"]["calls_per_image"],
         plan=plan(facts["fingerprint"]),

@@ -55,7 +55,7 @@ def auroc(ood: Path, target: str, dataset: str) -> float:
     return found(ood)["targets"][target][dataset]["auroc"]["value"]
 
 
-def companion(ood: Path, name: str, facts: dict | None = None, **fingerprint: object) -> None:
+def sidecar(ood: Path, name: str, facts: dict | None = None, **fingerprint: object) -> None:
     value = {"fingerprint": fingerprint, "facts": facts or {}}
     write_json(ood / f"results_{name}.json", value)
 
@@ -160,20 +160,20 @@ def test_out_data_names_the_sets(run: Run) -> None:
     ood, arguments = run
     main([*arguments, "--out_data=near"])
     assert list(found(ood)["targets"]["mse"]) == ["near"]
-    with pytest.raises(UserError, match=r"results_nowhere\.csv: no such .* --out_ids"):
+    with pytest.raises(UserError, match=r"results_nowhere\.csv: no such .* `out_ids`"):
         main([*arguments, "--out_data=near,nowhere"])
-    with pytest.raises(UserError, match="--out_data: found 'in'"):
+    with pytest.raises(UserError, match="`out_data`: found 'in'"):
         main([*arguments, "--out_data=in"])
 
 
 @pytest.mark.parametrize(
-    ("name", "flag"), [("val", "--validation_ids"), ("in", "--in_ids"), ("far", "--out_ids")]
+    ("name", "flag"), [("val", "validation_ids"), ("in", "in_ids"), ("far", "out_ids")]
 )
 def test_a_missing_table_names_the_command_that_makes_it(run: Run, name: str, flag: str) -> None:
     ood, arguments = run
     (ood / "results_near.csv").unlink()
     (ood / f"results_{name}.csv").unlink()
-    with pytest.raises(UserError, match=rf"made by reconstruct\.py .*{flag}"):
+    with pytest.raises(UserError, match=rf"made by reconstruct\.py .*`{flag}`"):
         main(arguments)
 
 
@@ -190,35 +190,33 @@ def test_tables_with_other_scores_or_start_points_are_refused(run: Run) -> None:
     ood, arguments = run
     near = pd.read_csv(ood / "results_near.csv")
     write_table(ood / "results_near.csv", near.drop(columns="mse"))
-    with pytest.raises(UserError, match=r"results_near\.csv: found the scores perceptual"):
+    with pytest.raises(UserError, match=r"results_near\.csv: found .*perceptual"):
         main(arguments)
     write_table(ood / "results_near.csv", near[near["t"] != 20])
-    with pytest.raises(UserError, match=r"results_near\.csv: .* lacks the start point t = 20"):
+    with pytest.raises(UserError, match=r"results_near\.csv: .* t = 20"):
         main(arguments)
 
 
 def test_tables_of_different_models_are_refused(run: Run) -> None:
     ood, arguments = run
     for name in ("val", "in", "near"):
-        companion(ood, name, checkpoint="abc")
-    companion(ood, "far", checkpoint="def")
+        sidecar(ood, name, checkpoint="abc")
+    sidecar(ood, "far", checkpoint="def")
     with pytest.raises(UserError, match=r"results_far\.json: found checkpoint 'def', expected"):
         main(arguments)
 
 
 def test_doubts_are_warnings(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     ood, arguments = run
-    companion(ood, "val", {"native_size": [[28, 28]]})
-    companion(ood, "in", {"native_size": [[28, 28]]})
-    companion(ood, "far", {"native_size": [[64, 64], [64, 48]]})
+    sidecar(ood, "val", {"native_size": [[28, 28]]})
+    sidecar(ood, "in", {"native_size": [[28, 28]]})
+    sidecar(ood, "far", {"native_size": [[64, 64], [64, 48]]})
     main([*arguments, "--target_fpr=0.005"])
     near, far, few = found(ood)["warnings"]
-    assert "results_near.csv has no companion" in near
-    assert (
-        "images of far are stored with 64 × 64 (and 1 other size) pixels, those of in with 28"
-        in far
-    )
-    assert "at least 199 are needed" in few
+    assert "results_near.csv" in near
+    assert "64 × 64" in far
+    assert "28 × 28" in far
+    assert "199" in few
     assert f"warning: {few}" in capsys.readouterr().out
     assert found(ood)["detection_rates"]["far"]["value"] == 0
 
@@ -230,12 +228,12 @@ def test_validation_images_in_the_test_set(run: Run) -> None:
     write_table(ood / "results_in.csv", test)
     main(arguments)
     (warning,) = found(ood)["warnings"]
-    assert "'val/7,x.png' is both in val and in in" in warning
+    assert "'val/7,x.png'" in warning
     for name in ("val", "in", "far", "near"):
-        companion(ood, name, {"split": f"splits/{name}.csv"})
-    with pytest.raises(UserError, match=r"'val/7,x\.png' is both in val and in in, expected"):
+        sidecar(ood, name, {"split": f"splits/{name}.csv"})
+    with pytest.raises(UserError, match=r"results_in\.csv: 'val/7,x\.png'"):
         main(arguments)
-    companion(ood, "in", {"split": "elsewhere/in.csv"})
+    sidecar(ood, "in", {"split": "elsewhere/in.csv"})
     main(arguments)
     assert len(found(ood)["warnings"]) == 1
 
@@ -279,3 +277,108 @@ def test_a_mistake_is_one_sentence_on_stderr_and_exit_code_2(tmp_path: Path) -> 
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
     assert len(done.stderr.splitlines()) == 1
+
+
+def add_method(ood: Path, name: str, calls: int) -> Path:
+    """A folder of a method of two columns that shows "far" at every level."""
+    folder = ood / name
+    folder.mkdir()
+    for dataset, kind, num in (("val", "val", 99), ("in", "in", 80), ("far", "out", 60)):
+        scores = table(dataset, kind, num, dict.fromkeys(T, 2.5 * (dataset == "far")))
+        columns = {"mse": "norm", "perceptual_difference": "trace"}
+        write_table(folder / f"results_{dataset}.csv", scores.rename(columns=columns))
+        sidecar(folder, dataset, {"calls_per_image": calls}, method=name)
+    return folder
+
+
+def lines_of(printed: str) -> dict[tuple[str, str], list[str]]:
+    """The rows of the table of methods, by method and score."""
+    rows = [line.split() for line in printed.split("AUROC of every method\n")[1].splitlines()]
+    return {(row[0], row[1]): row[2:] for row in rows if len(row) > 2}
+
+
+def test_all_methods_of_a_run_are_in_one_table(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ood, arguments = run
+    folder = add_method(ood, "geometry", 30)
+    main([*arguments, "--heads=gaussian", "--n_bootstrap=0"])
+    result, own = found(ood), found(folder)
+    assert list(result["targets"]) == ["both", "mse", "perceptual_difference", "gaussian"]
+    assert list(own["targets"]) == ["all", "norm", "trace", "gaussian"]
+    assert own["num_images"] == {"val": 99, "in": 80, "far": 60}
+    assert list(result["methods"]) == ["reconstruction", "geometry"]
+    overview = result["methods"]["geometry"]
+    assert (overview["headline"], overview["calls_per_image"]) == ("all", 30)
+    assert overview["auroc"]["far"] == own["targets"]["all"]["far"]["auroc"]
+    assert result["methods"]["reconstruction"]["calls_per_image"] is None
+    rows = lines_of(capsys.readouterr().out)
+    assert rows["method", "score"] == ["calls/image", "far", "near", "mean"]
+    far, gaussian = (
+        f"{100 * own['targets'][target]['far']['auroc']['value']:.1f}"
+        for target in ("all", "gaussian")
+    )
+    assert rows["geometry", "all"] == ["30", far, far]
+    assert rows["geometry", "gaussian"] == ["30", gaussian, gaussian]
+    assert set(rows) >= {("reconstruction", "both"), ("reconstruction", "gaussian")}
+    for name in ("metrics.csv", "decisions_in.csv", "decisions_far.csv"):
+        assert (folder / name).exists()
+    assert len(pd.read_csv(folder / "decisions_far.csv")) == 60
+
+
+def test_another_method_changes_nothing_of_the_first(run: Run) -> None:
+    ood, arguments = run
+    main(arguments)
+    before, decided = found(ood), (ood / "decisions_far.csv").read_bytes()
+    add_method(ood, "geometry", 30)
+    main(arguments)
+    after = found(ood)
+    assert after.pop("methods").keys() - before.pop("methods").keys() == {"geometry"}
+    assert after == before
+    assert (ood / "decisions_far.csv").read_bytes() == decided
+
+
+def test_a_run_of_another_method_alone(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    ood, arguments = run
+    folder = add_method(ood, "geometry", 30)
+    for file in ood.glob("results_*"):
+        file.unlink()
+    main([*arguments, "--out_data=far"])
+    assert found(ood)["headline"] == found(folder)["headline"] == "all"
+    assert list(found(ood)["methods"]) == ["geometry"]
+    printed = capsys.readouterr().out
+    assert "all (headline)" in printed
+    assert f"report: {folder / 'report.html'}" in printed
+
+
+def test_the_primary_score_may_be_any_target_of_any_method(run: Run) -> None:
+    ood, arguments = run
+    folder = add_method(ood, "geometry", 30)
+    main([*arguments, "--headline=norm"])
+    assert (found(ood)["headline"], found(folder)["headline"]) == ("both", "norm")
+    main([*arguments, "--headline=kde", "--heads=kde"])
+    assert (found(ood)["headline"], found(folder)["headline"]) == ("kde", "kde")
+    with pytest.raises(UserError, match=r"`headline`: found 'nothing', .*both.*trace"):
+        main([*arguments, "--headline=nothing"])
+
+
+def test_a_head_that_is_not_registered_is_refused(run: Run) -> None:
+    _, arguments = run
+    with pytest.raises(UserError, match=r"--heads.*kde"):
+        main([*arguments, "--heads=gaussian,nothing"])
+
+
+def test_missing_tables_are_found_before_anything_slow_is_imported(tmp_path: Path) -> None:
+    code = (
+        "import sys; from diffusion_ood.commands.ood_detection import main\n"
+        "try: main(sys.argv[1:])\n"
+        "except ValueError: print('heavy:', sorted({'pandas', 'numpy'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, f"--output_dir={tmp_path}", "--model_name=none"],
+        env={"PYTHONPATH": str(ROOT / "src")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "heavy: []\n"

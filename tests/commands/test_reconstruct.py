@@ -21,9 +21,9 @@ from torch import Tensor
 
 from diffusion_ood import cli
 from diffusion_ood.commands import reconstruct
-from diffusion_ood.detection.parts import TableWriter
-from diffusion_ood.model import Diffusion
+from diffusion_ood.detection.table_writer import TableWriter
 from diffusion_ood.errors import UserError
+from diffusion_ood.model import Diffusion
 from diffusion_ood.networks.unet import load_weights
 from diffusion_ood.options import DiffusionOptions
 from diffusion_ood.runtime.checkpoint import load_checkpoint

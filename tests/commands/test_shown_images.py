@@ -11,16 +11,17 @@ import pytest
 import torch
 
 from diffusion_ood.commands.shown_images import small_pictures
+from diffusion_ood.detection.folders import table_path
 from diffusion_ood.detection.history import read_work
-from diffusion_ood.detection.parts import read_companion
-from diffusion_ood.detection.table import read_table, table_path
+from diffusion_ood.detection.table import read_table
+from diffusion_ood.detection.table_writer import read_sidecar
 from diffusion_ood.report.pictures import Pictures, load_pictures, pictures_path
 
 Command = Callable[..., Path]
 
 
 def pictures(ood: Path, name: str) -> Pictures:
-    fingerprint = dict(read_companion(table_path(ood, name))["fingerprint"])
+    fingerprint = dict(read_sidecar(table_path(ood, name))["fingerprint"])
     fingerprint.pop("rows_per_image")
     found = load_pictures(pictures_path(ood, name), fingerprint)
     assert found is not None

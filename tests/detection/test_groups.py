@@ -49,5 +49,5 @@ def test_other_files_are_refused(text, tmp_path):
 
 
 def test_a_missing_file_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"--groups: .*none\.yml: no such file"):
+    with pytest.raises(UserError, match=r"`groups`: .*none\.yml: no such file"):
         read_groups(tmp_path / "none.yml")

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from diffusion_ood.detection.table import read_table, score_columns, write_table
+from diffusion_ood.calibration.base import score_columns
+from diffusion_ood.detection.table import read_table, write_table
 from diffusion_ood.errors import UserError
 
 HEADER = "filename,type,t,mse,perceptual_difference\n"

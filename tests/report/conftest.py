@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from diffusion_ood.commands.shown_images import chosen_images
 from diffusion_ood.detection.history import add_work
 from diffusion_ood.detection.table import write_table
 from diffusion_ood.options import DetectOptions
 from diffusion_ood.report.pictures import Pictures, pictures_path
+from diffusion_ood.report.selection import chosen_images
 from diffusion_ood.runtime.files import write_json
 
 T = (10, 20, 30)
@@ -36,7 +36,7 @@ def table(name: str, num: int, shift: float, columns: tuple[str, ...]) -> pd.Dat
 
 
 def make_run(folder: Path, columns: tuple[str, ...] = ("mse", "perceptual_difference")) -> Path:
-    """The ood folder of a run of this name, with tables, companions, pictures and a history."""
+    """The ood folder of a run of this name, with tables, sidecars, pictures and a history."""
     ood = folder / "ood"
     ood.mkdir(parents=True)
     for name, (num, shift) in SETS.items():
@@ -47,8 +47,8 @@ def make_run(folder: Path, columns: tuple[str, ...] = ("mse", "perceptual_differ
             "calls_per_image": 3,
             "skipped": 2 if name == "far" else 0,
         }
-        companion = {"fingerprint": {**FINGERPRINT, "rows_per_image": 3}, "facts": facts}
-        write_json(ood / f"results_{name}.json", companion)
+        sidecar = {"fingerprint": {**FINGERPRINT, "rows_per_image": 3}, "facts": facts}
+        write_json(ood / f"results_{name}.json", sidecar)
         add_work(
             ood,
             {

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 from diffusion_ood.commands import ood_detection
-from diffusion_ood.detection.noteworthy import noteworthy
+from diffusion_ood.detection.examples import select_examples
 from diffusion_ood.detection.table import write_table
 
 MAX_BYTES = 5_000_000
@@ -61,7 +61,7 @@ def test_the_images_that_matter_are_shown_with_score_and_p_value(run: Path, page
     text = text_of(page)
     for name in ("in", "far", "near"):
         decided = pd.read_csv(run / f"decisions_{name}.csv").astype({"is_ood": bool})
-        rows = noteworthy(decided, 4, is_in=name == "in")
+        rows = select_examples(decided, 4, is_in=name == "in")
         assert len(rows) >= 8
         for row in rows.itertuples():
             decision = ("OOD" if row.is_ood else "in") + (

@@ -1,36 +1,64 @@
-"""From a score to a decision whose false-positive rate is known beforehand.
+"""Decisions whose false-positive rate is known beforehand.
 
     p(s) = (1 + #{validation scores >= s}) / (n + 1)
 
 is a conformal p-value (Vovk, Gammerman and Shafer 2005; Bates et al., "Testing for outliers with
 conformal p-values", Annals of Statistics 2023, equation 2): for an in-distribution image that is
-exchangeable with the n validation images, P(p <= α) <= α. Here the validation images also set the
-means and deviations of the z-scores, so this holds up to terms of order 1/n.
+exchangeable with the n validation images, P(p <= α) <= α. Where the validation images also
+set the means and deviations of the z-scores, this holds up to terms of order 1/n. A head that
+remembers single images, such as nearest neighbours, needs `held_out_scores`.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from diffusion_ood.detection.metrics import Interval, finite_scores
+from diffusion_ood.calibration.base import Head
 
-_Z_95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
+NUM_FOLDS = 10
 
 
 def p_values(scores: ArrayLike, val_scores: ArrayLike) -> NDArray[np.float64]:
     """The p-value `(N,)` of each score; ties count against an alarm.
 
     Raises:
-        ValueError: no scores, or one that is no finite number.
+        ValueError: no scores, or one that is not finite.
     """
     val = np.sort(finite_scores(val_scores, "val"))
     at_least = val.size - np.searchsorted(val, finite_scores(scores, "test"), side="left")
     return (1 + at_least) / (val.size + 1)
+
+
+def finite_scores(scores: ArrayLike, name: str) -> NDArray[np.float64]:
+    """`scores` as a float64 vector; ValueError when empty or not finite, which names the set."""
+    vector = np.asarray(scores, dtype=np.float64).ravel()
+    if not vector.size:
+        raise ValueError(f"the set {name!r} has no scores, expected at least one")
+    if not np.isfinite(vector).all():
+        raise ValueError(f"the set {name!r} has a score that is not finite")
+    return vector
+
+
+def held_out_scores(new_head: Callable[[], Head], features: pd.DataFrame) -> pd.Series[float]:
+    """The score of each image by a head that was fitted on the images of the other folds.
+
+    Every `NUM_FOLDS`-th image is in the same fold; of fewer images each is a fold of its own.
+
+    Raises:
+        UserError: too few images, see `Head.fit`.
+    """
+    folds = np.arange(len(features)) % NUM_FOLDS
+    scores = pd.Series(np.nan, index=features.index)
+    for fold in np.unique(folds):
+        out = folds == fold
+        scores[out] = new_head().fit(features[~out]).score(features[out])
+    return scores
 
 
 def decide(scores: pd.Series[float], val_scores: ArrayLike, target_fpr: float) -> pd.DataFrame:
@@ -79,7 +107,7 @@ def too_few_validation_images(num_val: int, target_fpr: float) -> str | None:
 
 
 def uncertain_threshold(num_val: int, target_fpr: float) -> str | None:
-    """A sentence when less than five validation images are expected beyond the threshold.
+    """A sentence when fewer than five validation images are expected beyond the threshold.
 
     With k = ⌊α (n + 1)⌋ the false-positive rate of the threshold that n validation images set is
     distributed as Beta(k, n + 1 − k) over such sets (Vovk, "Conditional validity of inductive
@@ -96,7 +124,7 @@ def uncertain_threshold(num_val: int, target_fpr: float) -> str | None:
 
 
 def unexpected_rate(num_alarms: int, num_in: int, num_val: int, target_fpr: float) -> str | None:
-    """A sentence when false alarms are too many or too few to be chance at the 5 % level.
+    """A sentence when the number of false alarms is unlikely at the 5 % level.
 
     For test images exchangeable with the validation images and scores without ties, their number
     is distributed as BetaBinomial(m, k, n + 1 − k), k = ⌊α (n + 1)⌋.
@@ -111,20 +139,6 @@ def unexpected_rate(num_alarms: int, num_in: int, num_val: int, target_fpr: floa
     return (
         f"{num_alarms} of {num_in} in-distribution images are called OOD, "
         f"{100 * num_alarms / num_in:.1f} % where {100 * target_fpr:g} % was the target: "
-        f"a deviation like this has a probability of {tail:.2g} if they come from where the "
-        "validation images come from, so they may not"
+        f"this has a probability of {tail:.2g} if they come from the same distribution as the "
+        "validation images, so they may come from another"
     )
-
-
-def rate(hits: ArrayLike) -> Interval:
-    """The share of `hits` `(N,)` with its 95 % interval (Wilson 1927).
-
-    (p̂ + z²/2n ± z √(p̂(1 - p̂)/n + z²/4n²)) / (1 + z²/n)
-    """
-    vector = np.asarray(hits, dtype=bool)
-    n, p = vector.size, float(vector.mean())
-    z = _Z_95
-    centre = p + z**2 / (2 * n)
-    half = z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-    whole = 1 + z**2 / n
-    return Interval(p, max(0.0, (centre - half) / whole), min(1.0, (centre + half) / whole))

@@ -1,21 +1,29 @@
-"""All of a run's score tables together: scores of images, metrics, decisions, warnings."""
+"""All of a run's score tables together: image scores, metrics, decisions, warnings."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from diffusion_ood.detection import calibration, decisions, metrics
-from diffusion_ood.detection.calibration import Calibration
-from diffusion_ood.detection.comparable import comparison_warnings, skipped_images
+from diffusion_ood.calibration import conformal
+from diffusion_ood.calibration.base import check_features, features, score_columns
+from diffusion_ood.detection import metrics
+from diffusion_ood.detection.consistency import comparison_warnings, skipped_images
+from diffusion_ood.detection.folders import MAIN, PATCHED, find_tables, method_folders, table_path
 from diffusion_ood.detection.groups import means, read_groups
+from diffusion_ood.detection.image_scores import (
+    Target,
+    fit_targets,
+    select_t,
+    z_by_level,
+)
 from diffusion_ood.detection.metrics import Interval
-from diffusion_ood.detection.table import PATCHED, read_table, score_columns, table_path
-from diffusion_ood.detection.targets import image_targets
+from diffusion_ood.detection.table import read_table
+from diffusion_ood.detection.table_writer import read_sidecar
 from diffusion_ood.errors import UserError
 from diffusion_ood.options import DetectOptions
 
@@ -25,107 +33,152 @@ Frames = dict[str, pd.DataFrame]
 
 @dataclass(frozen=True)
 class Assessment:
-    """What a run's score tables say.
+    """What the score tables of one method say.
 
     Attributes:
-        tables: the rows that were assessed.
-        calibrated: by the validation images.
-        scores: of each set, `(images, targets)`, the headline first.
+        method: its name.
+        folder: where its tables lie.
+        features: of each set, see `calibration.base.features`.
+        targets: what is reported of an image, the primary score first.
+        scores: of each set, `(images, targets)`.
         metrics: target → OOD set, or `(mean)` → metric.
-        decisions: of each set but val, by the headline.
+        decisions: of each set but val, by the primary score.
         called_ood: share of the images of a set that is called OOD: for "in" the realised
             false-positive rate.
         warnings: in sentences.
         num_skipped: images of each set that could not be read and were left out.
+        calls_per_image: network calls, if the sidecars say so.
     """
 
-    tables: Frames
-    calibrated: Calibration
+    method: str
+    folder: Path
+    features: Frames
+    targets: list[Target]
     scores: Frames
     metrics: dict[str, dict[str, dict[str, Interval]]]
     decisions: Frames
     called_ood: dict[str, Interval]
     warnings: list[str]
-    num_skipped: dict[str, int] = field(default_factory=dict)
+    num_skipped: dict[str, int]
+    calls_per_image: int | None
 
     @property
-    def headline(self) -> str:
-        """The target that decisions are made by."""
-        return str(self.scores["val"].columns[0])
+    def primary(self) -> str:
+        """The name of the primary score, by which decisions are made."""
+        return self.targets[0].name
 
     @property
     def start_points(self) -> list[int]:
         """The noise levels t, rising."""
-        return sorted(map(int, self.calibrated.mean.index))
+        return sorted({int(t) for _, t in self.features["val"].columns})
 
     @property
     def num_images(self) -> dict[str, int]:
         """Of each set."""
         return {name: len(frame) for name, frame in self.scores.items()}
 
+    def z_by_level(self, name: str) -> pd.DataFrame:
+        """The z-scores of a set by level, summed over the columns of the primary score."""
+        return z_by_level(self.features["val"], self.features[name], self.targets[0].columns)
 
-def assess(ood_dir: Path, options: DetectOptions) -> Assessment:
-    """Read a run's tables and assess every score.
+
+def assess_methods(ood_dir: Path, options: DetectOptions) -> list[Assessment]:
+    """Assess every method whose tables lie in a run's folder, the main one first.
+
+    The target that `options.headline` names is the primary score of each method that has it.
+
+    Raises:
+        UserError: as `assess`, or no method has a target of this name.
+    """
+    folders = method_folders(ood_dir)
+    found = [assess(folder, options, method) for method, folder in folders.items()]
+    if options.headline and not any(results.primary == options.headline for results in found):
+        names = dict.fromkeys(target.name for results in found for target in results.targets)
+        raise UserError(
+            f"`headline`: found {options.headline!r}, expected one of {', '.join(names)}"
+        )
+    return found
+
+
+def assess(folder: Path, options: DetectOptions, method: str = MAIN) -> Assessment:
+    """Read one method's tables and assess every score.
+
+    Args:
+        folder: of the tables.
+        options: what to assess, and how.
+        method: its name.
 
     Raises:
         UserError: a table that is missing or wrong, or tables that do not compare.
     """
-    tables = _read_tables(ood_dir, options)
-    warnings = list(comparison_warnings(ood_dir, tables))
-    tables, calibrated, scores = measure(ood_dir, tables, options)
+    tables = _read_tables(folder, options)
+    warnings = list(comparison_warnings(folder, tables))
+    found, targets, scores = measure(folder, tables, options, joint=method != MAIN)
     decided = decide(scores, options.target_fpr)
     n, num_in, alpha = len(scores["val"]), len(scores["in"]), options.target_fpr
     doubts = (
-        decisions.too_few_validation_images(n, alpha),
-        decisions.uncertain_threshold(n, alpha),
-        decisions.unexpected_rate(int(decided["in"]["is_ood"].sum()), num_in, n, alpha),
+        conformal.too_few_validation_images(n, alpha),
+        conformal.uncertain_threshold(n, alpha),
+        conformal.unexpected_rate(int(decided["in"]["is_ood"].sum()), num_in, n, alpha),
     )
+    sidecar = read_sidecar(table_path(folder, "in"))
     return Assessment(
-        tables=tables,
-        calibrated=calibrated,
+        method=method,
+        folder=folder,
+        features=found,
+        targets=targets,
         scores=scores,
-        metrics={str(target): _metrics(str(target), scores, options) for target in scores["val"]},
+        metrics={target.name: _metrics(target.name, scores, options) for target in targets},
         decisions=decided,
-        called_ood={name: decisions.rate(frame["is_ood"]) for name, frame in decided.items()},
+        called_ood={name: metrics.rate(frame["is_ood"]) for name, frame in decided.items()},
         warnings=[*warnings, *(doubt for doubt in doubts if doubt)],
-        num_skipped=skipped_images(ood_dir, tables),
+        num_skipped=skipped_images(folder, found),
+        calls_per_image=sidecar["facts"].get("calls_per_image") if sidecar else None,
     )
 
 
 def measure(
-    ood_dir: Path, tables: Frames, options: DetectOptions
-) -> tuple[Frames, Calibration, Frames]:
-    """The rows that are asked for, their calibration, and the scores of every image.
+    folder: Path, tables: Frames, options: DetectOptions, *, joint: bool = False
+) -> tuple[Frames, list[Target], Frames]:
+    """The features of the rows that are asked for, their targets, and the scores of every image.
 
     Args:
-        ood_dir: where the tables lie, for error messages.
+        folder: where the tables lie, for error messages.
         tables: "val" among them.
-        options: which start points, and what the headline is.
+        options: which start points, and which targets.
+        joint: see `fit_targets`.
+
+    Raises:
+        UserError: no start points are left, images or sets have different ones, or no target can
+            be fitted.
     """
-    kept: Frames = {}
+    found: Frames = {}
+    columns = score_columns(tables["val"])
     for name, table in tables.items():
-        with _naming(table_path(ood_dir, name)):
-            kept[name] = calibration.select_t(table, options.min_t, options.max_t, options.t_skip)
-    with _naming(table_path(ood_dir, "val")):
-        val = kept["val"]
-        calibrated = calibration.fit(val, score_columns(val), need_spread=options.z_score)
-    if PATCHED in kept:
-        with _naming(table_path(ood_dir, PATCHED)):
-            calibrated = calibrated.separating(val, kept.pop(PATCHED))
-    if options.level_weights == "highest":
-        calibrated = calibrated.of_the_highest()
-    scores: Frames = {}
-    for name, table in kept.items():
-        with _naming(table_path(ood_dir, name)):
-            scores[name] = image_targets(table, calibrated, options.z_score, options.headline)
-    return kept, calibrated, scores
+        with _naming(table_path(folder, name)):
+            kept = select_t(table, options.min_t, options.max_t, options.t_skip)
+            found[name] = features(kept, columns)
+            check_features(found[name], found["val"].columns)
+    patched = found.pop(PATCHED, None)
+    with _naming(table_path(folder, "val")):
+        targets = fit_targets(found["val"], options, patched, joint=joint)
+    scores = {
+        name: pd.DataFrame(
+            {
+                target.name: target.val_scores if name == "val" else target.score(of_set)
+                for target in targets
+            }
+        )
+        for name, of_set in found.items()
+    }
+    return found, targets, scores
 
 
 def decide(scores: Frames, target_fpr: float) -> Frames:
-    """The decisions on every set but val, by the headline, which is the first column."""
+    """The decisions on every set but val, by the primary score, which is the first column."""
     val = scores["val"].iloc[:, 0]
     return {
-        name: decisions.decide(frame.iloc[:, 0], val, target_fpr)
+        name: conformal.decide(frame.iloc[:, 0], val, target_fpr)
         for name, frame in scores.items()
         if name != "val"
     }
@@ -140,32 +193,16 @@ def _naming(path: Path) -> Iterator[None]:
         raise UserError(f"{path}: {error}") from None
 
 
-def _read_tables(ood_dir: Path, options: DetectOptions) -> Frames:
-    """The tables, all with the same scores; UserError says which command makes a missing one."""
-    found = sorted(path.stem.removeprefix("results_") for path in ood_dir.glob("results_*.csv"))
-    known = {"val", "in", PATCHED}
-    out_names = list(dict.fromkeys(options.out_data)) or [n for n in found if n not in known]
-    if reserved := known & set(out_names):
-        raise UserError(f"`out_data`: found {min(reserved)!r}, expected names of OOD sets")
-    makers = {"val": "`validation_ids`", "in": "`in_ids`"}
-    if options.level_weights == "patched":
-        makers[PATCHED] = "`run_patched`"
-    for name in (*makers, *out_names):
-        if name not in found:
-            raise UserError(
-                f"{table_path(ood_dir, name)}: no such score table, expected one made by "
-                f"reconstruct.py with {makers.get(name, '`out_ids`')}"
-            )
-    if not out_names:
-        raise UserError(f"{ood_dir}: no OOD set, expected one made by reconstruct.py `out_ids`")
-    tables = {name: read_table(table_path(ood_dir, name)) for name in (*makers, *out_names)}
+def _read_tables(folder: Path, options: DetectOptions) -> Frames:
+    """The tables, all with the same scores."""
+    paths = find_tables(folder, options)
+    tables = {name: read_table(path) for name, path in paths.items()}
     expected = score_columns(tables["val"])
     for name, table in tables.items():
         if set(score_columns(table)) != set(expected):
             raise UserError(
-                f"{table_path(ood_dir, name)}: found the scores "
-                f"{', '.join(score_columns(table))}, expected {', '.join(expected)} as in "
-                f"{table_path(ood_dir, 'val').name}"
+                f"{paths[name]}: found the scores {', '.join(score_columns(table))}, "
+                f"expected {', '.join(expected)} as in {paths['val'].name}"
             )
     return tables
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from diffusion_ood.detection.parts import first_difference, read_companion
-from diffusion_ood.detection.table import table_path
+from diffusion_ood.detection.folders import table_path
+from diffusion_ood.detection.table_writer import first_difference, read_sidecar
 from diffusion_ood.errors import UserError
 
 
@@ -19,26 +19,26 @@ def comparison_warnings(ood_dir: Path, tables: Mapping[str, pd.DataFrame]) -> It
     Raises:
         UserError: what makes it wrong.
     """
-    yield from _companion_warnings(ood_dir, tables)
+    yield from _sidecar_warnings(ood_dir, tables)
     yield from _overlap_warnings(ood_dir, tables)
 
 
 def skipped_images(ood_dir: Path, names: Iterable[str]) -> dict[str, int]:
-    """How many images of each set reconstruct.py left out, as far as its companion says so."""
-    companions = {name: read_companion(table_path(ood_dir, name)) for name in names}
+    """How many images of each set reconstruct.py left out, as far as its sidecar says so."""
+    sidecars = {name: read_sidecar(table_path(ood_dir, name)) for name in names}
     return {
         name: int(found["facts"].get("skipped", 0)) if found else 0
-        for name, found in companions.items()
+        for name, found in sidecars.items()
     }
 
 
-def _companion_warnings(ood_dir: Path, tables: Mapping[str, pd.DataFrame]) -> Iterator[str]:
+def _sidecar_warnings(ood_dir: Path, tables: Mapping[str, pd.DataFrame]) -> Iterator[str]:
     """Refuse tables of different models or settings; warn where that or sizes are in doubt."""
-    companions = {name: read_companion(table_path(ood_dir, name)) for name in tables}
-    known = {name: found for name, found in companions.items() if found is not None}
-    for name in companions if known else ():
+    sidecars = {name: read_sidecar(table_path(ood_dir, name)) for name in tables}
+    known = {name: found for name, found in sidecars.items() if found is not None}
+    for name in sidecars if known else ():
         if name not in known:
-            yield f"results_{name}.csv has no companion .json: nobody knows how it was made"
+            yield f"results_{name}.csv has no sidecar .json, so it is unknown how it was made"
     first = next(iter(known), "")
     for name, found in known.items():
         difference = first_difference(found["fingerprint"], known[first]["fingerprint"])
@@ -67,14 +67,14 @@ def _overlap_warnings(ood_dir: Path, tables: Mapping[str, pd.DataFrame]) -> Iter
     """Refuse images that are in two sets; only warn where equal names may be other files.
 
     Paths are as the splits have them, so they mean the same file when both splits lie in one
-    folder. Tables without a companion may hold bare file names. OOD sets may share images, and a
+    folder. Tables without a sidecar may hold bare file names. OOD sets may share images, and a
     flipped set those of the set that it flips.
     """
-    companions = {name: read_companion(table_path(ood_dir, name)) for name in tables}
-    # Companions of earlier versions do not say whether an OOD set is flipped.
+    sidecars = {name: read_sidecar(table_path(ood_dir, name)) for name in tables}
+    # Sidecars of earlier versions do not say whether an OOD set is flipped.
     facts = {
         name: {**({"flip": None} if name in ("val", "in") else {}), **(found["facts"])}
-        for name, found in companions.items()
+        for name, found in sidecars.items()
         if found
     }
     names = {name: pd.Index(table["filename"].unique()) for name, table in tables.items()}

@@ -8,7 +8,7 @@ import pandas as pd
 MOST, LEAST, FALSE_ALARM, MISS = "most OOD", "least OOD", "false alarm", "miss"
 
 
-def noteworthy(decided: pd.DataFrame, per_kind: int, *, is_in: bool) -> pd.DataFrame:
+def select_examples(decided: pd.DataFrame, per_kind: int, *, is_in: bool) -> pd.DataFrame:
     """The images of a set to show, each once, and why; the same for the same decisions.
 
     The mistakes are taken evenly from the gravest to the narrowest of those that are not among the

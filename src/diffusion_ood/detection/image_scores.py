@@ -1,62 +1,143 @@
-"""What is reported: for each image one number a target, made from its rows of the score table.
+"""Image scores: for each image one number a target, made of its features by a fitted head.
 
-Every score averaged over start points, z-scored or not, is a target. Scores whose names end in
-`_global` or `_local` compare with one level at a time: each level alone is a target too, under the
-name `score@t`, and as it is in the table, since the order of images at one level is that of their
-z-scores.
+Targets are every column alone, `both` of the paper, and, where asked for, further heads over all
+columns. Columns whose names end in `_global` or `_local` compare with one level at a time: each of
+their levels alone is a target too, `column@t`, as it is in the table, since the order of images at
+one level is that of their z-scores.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import pandas as pd
 
-from diffusion_ood.detection import calibration
-from diffusion_ood.detection.calibration import Calibration
-from diffusion_ood.detection.weighting import BOTH
+from diffusion_ood.calibration.base import Head
+from diffusion_ood.calibration.conformal import held_out_scores
+from diffusion_ood.calibration.levels import TopLevels
+from diffusion_ood.calibration.patched import PatchWeights
+from diffusion_ood.calibration.zscore import Average, ZScore
 from diffusion_ood.errors import UserError
+from diffusion_ood.options import DetectOptions
+from diffusion_ood.registries import HEADS
+
+BOTH = "both"
+"""The paper's score: the sum of the mean z-scores of `SUMMED`."""
+
+SUMMED = ("mse", "perceptual_difference")
+
+ALL = "all"
+"""The same sum over all columns: of a method with several, without `BOTH` and single levels."""
 
 LEVEL_BY_LEVEL = ("_global", "_local")
-HEADLINES = (BOTH, "mse", "logit_l1_global")  # the first that exists is the headline
+PRIMARY = (BOTH, ALL, "mse", "logit_l1_global")  # the first that exists is the primary score
 
 
-def image_targets(
-    table: pd.DataFrame, calibrated: Calibration, z_score: bool, headline: str | None
-) -> pd.DataFrame:
-    """The targets of each image; higher is more out of distribution.
+@dataclass(frozen=True)
+class Target:
+    """A number that is reported of each image.
+
+    Attributes:
+        name: of the target.
+        columns: the columns of the features that it is made of.
+        t: the one level that it is made of; None for all.
+        head: fitted on the validation images.
+        val_scores: of the validation images; held out where the head remembers single images.
+    """
+
+    name: str
+    columns: Sequence[str]
+    t: int | None
+    head: Head
+    val_scores: pd.Series[float]
+
+    def score(self, features: pd.DataFrame) -> pd.Series[float]:
+        """The number of each image; UserError as `Head.score`."""
+        return self.head.score(_part(features, self.columns, self.t))
+
+
+def fit_targets(
+    val: pd.DataFrame,
+    options: DetectOptions,
+    patched: pd.DataFrame | None = None,
+    *,
+    joint: bool = False,
+) -> list[Target]:
+    """The targets that `options` ask for, fitted on validation images; the primary score first.
 
     Args:
-        table: a score table.
-        calibrated: by the validation images.
-        z_score: whether to average z-scores over start points, or the scores themselves.
-        headline: the target that comes first; None for the first of `HEADLINES`.
-
-    Returns:
-        Index: filename, in the order in which the table first names it. Columns: the targets.
+        val: the features of the validation images.
+        options: how levels are weighted, which further heads there are, which target is primary.
+        patched: the features of the patched validation images.
+        joint: whether there is a target `ALL` where it is defined.
 
     Raises:
-        UserError: as `Calibration.image_scores`, or a headline that is no target.
+        UserError: as `Head.fit`.
     """
-    columns = list(calibrated.mean.columns)
-    levels = calibration.levels(table, columns)
-    if z_score:
-        scores = calibrated.image_scores(table)
-    else:
-        calibrated.z_scores(table)  # refuses other start points
-        scores = levels.groupby(level="filename", sort=False).mean()
+    columns = [str(column) for column in val.columns.get_level_values(0).unique()]
+    groups: dict[str, Sequence[str]] = {column: [column] for column in columns}
+    if options.z_score and set(SUMMED) <= set(columns):
+        groups[BOTH] = SUMMED
+    elif options.z_score and joint and len(columns) > 1 and not any(map(_by_level, columns)):
+        groups[ALL] = columns
+    found = []
+    for name, members in groups.items():
+        head = _head(options, members, patched).fit(features := _part(val, members))
+        found.append(Target(name, members, None, head, head.score(features)))
     for column in columns:
-        if str(column).endswith(LEVEL_BY_LEVEL):
-            for t in calibrated.mean.index:
-                scores[f"{column}@{t}"] = levels[column].xs(t, level="t").reindex(scores.index)
-    names = [str(name) for name in scores.columns]
-    first = _headline(names, headline)
-    return scores[[first, *(name for name in names if name != first)]]
+        for t in val[column].columns if _by_level(column) else ():
+            average = Average().fit(features := _part(val, [column], t))
+            found.append(Target(f"{column}@{t}", [column], t, average, average.score(features)))
+    for name in options.heads:
+        new_head: Callable[[], Head] = HEADS[name]
+        head = new_head().fit(val)
+        found.append(Target(name, columns, None, head, held_out_scores(new_head, val)))
+    names = [target.name for target in found]
+    primary = next(name for name in (options.headline, *PRIMARY, names[0]) if name in names)
+    return sorted(found, key=lambda target: target.name != primary)
 
 
-def _headline(names: Sequence[str], asked: str | None) -> str:
-    if asked is None:
-        return next((name for name in HEADLINES if name in names), names[0])
-    if asked not in names:
-        raise UserError(f"`headline`: found {asked!r}, expected one of {', '.join(names)}")
-    return asked
+def z_by_level(val: pd.DataFrame, features: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """The sum over columns of z-scores by the validation images: index filename, columns t.
+
+    Not finite at a level at which all validation images are the same.
+    """
+    z = (features - val.mean()) / val.std(ddof=1)
+    return sum((z[column] for column in columns[1:]), start=z[columns[0]])
+
+
+def select_t(table: pd.DataFrame, min_t: int, max_t: int, t_skip: int) -> pd.DataFrame:
+    """The rows with min_t <= t <= max_t, and of their distinct t every `t_skip`-th, upwards.
+
+    Raises:
+        UserError: no row is left.
+    """
+    distinct = sorted(table["t"].unique())
+    kept = [t for t in distinct if min_t <= t <= max_t][::t_skip]
+    if not kept:
+        raise UserError(
+            f"`min_t` {min_t}, `max_t` {max_t}: found no start point between them, "
+            f"expected some of {distinct[0]} to {distinct[-1]}"
+        )
+    return table[table["t"].isin(kept)]
+
+
+def _by_level(column: str) -> bool:
+    """Whether each level of a column is a target too."""
+    return column.endswith(LEVEL_BY_LEVEL)
+
+
+def _part(features: pd.DataFrame, columns: Sequence[str], t: int | None = None) -> pd.DataFrame:
+    """The features of some columns, at one t or at all."""
+    found = features[list(columns)]
+    return found if t is None else found.loc[:, found.columns.get_level_values(1) == t]
+
+
+def _head(options: DetectOptions, columns: Sequence[str], patched: pd.DataFrame | None) -> Head:
+    """A head that weights levels as the options say."""
+    if not options.z_score:
+        return Average()
+    if patched is not None:
+        return PatchWeights(_part(patched, columns))
+    return TopLevels() if options.level_weights == "highest" else ZScore()

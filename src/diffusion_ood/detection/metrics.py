@@ -11,16 +11,20 @@ fractions.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from diffusion_ood.calibration.conformal import finite_scores
+
 TITLES = {"auroc": "AUROC", "aupr_out": "AUPR-out", "aupr_in": "AUPR-in", "fpr95": "FPR95"}
 METRICS = tuple(TITLES)
 
 _CONFIDENCE = 0.95
+_Z_95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
 _MAX_UNGROUPED, _NUM_GROUPS = 20_000, 5_000
 _CHUNK_ELEMENTS = 200_000  # of an array of a chunk of resamples: 1.6 MB, which caches hold
 
@@ -49,7 +53,7 @@ def evaluate(
         seed: of the resampling.
 
     Raises:
-        ValueError: an empty set or a score that is no finite number.
+        ValueError: an empty set, or a score that is not finite.
     """
     s_in, s_out = finite_scores(in_scores, "in"), finite_scores(out_scores, "out")
     point = weighted_metrics(s_in, s_out, np.ones((1, s_in.size)), np.ones((1, s_out.size)))
@@ -104,14 +108,18 @@ def weighted_metrics(
     }
 
 
-def finite_scores(scores: ArrayLike, name: str) -> NDArray[np.float64]:
-    """`scores` as a float64 vector; ValueError when empty or not finite, which names the set."""
-    vector = np.asarray(scores, dtype=np.float64).ravel()
-    if not vector.size:
-        raise ValueError(f"the set {name!r} has no scores, expected at least one")
-    if not np.isfinite(vector).all():
-        raise ValueError(f"the set {name!r} has a score that is no finite number")
-    return vector
+def rate(hits: ArrayLike) -> Interval:
+    """The share of `hits` `(N,)` with its 95 % interval (Wilson 1927).
+
+    (p̂ + z²/2n ± z √(p̂(1 - p̂)/n + z²/4n²)) / (1 + z²/n)
+    """
+    vector = np.asarray(hits, dtype=bool)
+    n, p = vector.size, float(vector.mean())
+    z = _Z_95
+    centre = p + z**2 / (2 * n)
+    half = z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    whole = 1 + z**2 / n
+    return Interval(p, max(0.0, (centre - half) / whole), min(1.0, (centre + half) / whole))
 
 
 def _resample(

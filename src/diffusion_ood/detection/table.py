@@ -18,26 +18,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from diffusion_ood.calibration.base import KEY_COLUMNS, score_columns
 from diffusion_ood.errors import UserError
 from diffusion_ood.runtime.files import atomic_write
 
 TYPES = ("val", "in", "out")
-PATCHED = "val_patched"
-"""Name of the set of the validation images, each with a patch of another."""
-
-KEY_COLUMNS = ("filename", "t", "repeat")
-
 _NEEDS_QUOTES = re.compile(r'[,"\r\n]')
-
-
-def table_path(ood_dir: Path, name: str) -> Path:
-    """Where the table of a set lies in a run's folder `ood`."""
-    return ood_dir / f"results_{name}.csv"
-
-
-def score_columns(table: pd.DataFrame) -> list[str]:
-    """The columns that hold scores: all but filename, type, t and repeat."""
-    return [name for name in map(str, table.columns) if name not in (*KEY_COLUMNS, "type")]
 
 
 def read_table(path: Path) -> pd.DataFrame:

@@ -23,22 +23,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from diffusion_ood.detection.table import KEY_COLUMNS, encode, parse, score_columns, write_table
+from diffusion_ood.calibration.base import KEY_COLUMNS, score_columns
+from diffusion_ood.detection.table import encode, parse, write_table
 from diffusion_ood.errors import UserError
 from diffusion_ood.runtime.files import atomic_write, write_json, write_through
 
 
-def read_companion(path: Path) -> dict[str, dict[str, Any]] | None:
-    """The `fingerprint` and `facts` beside the table `path`; None when it has no companion."""
-    companion = path.with_suffix(".json")
+def read_sidecar(path: Path) -> dict[str, dict[str, Any]] | None:
+    """The `fingerprint` and `facts` beside the table `path`; None when it has no sidecar."""
+    sidecar = path.with_suffix(".json")
     try:
-        found = json.loads(companion.read_text(encoding="utf-8"))
+        found = json.loads(sidecar.read_text(encoding="utf-8"))
         return {"fingerprint": dict(found["fingerprint"]), "facts": dict(found["facts"])}
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError):
         raise UserError(
-            f"{companion}: not the companion of a score table, expected JSON with the objects "
+            f"{sidecar}: not the sidecar of a score table, expected JSON with the objects "
             '"fingerprint" and "facts"'
         ) from None
 
@@ -67,7 +68,6 @@ class TableWriter:
         rows_per_image: start points × repeats.
         facts: what else is worth knowing about this set of images; JSON values, never compared.
         rank: number of this process.
-        overwrite: first remove what exists of this table; rank 0 does it and has to be the first.
 
     Raises:
         UserError: the files that exist were made with another fingerprint.
@@ -81,13 +81,12 @@ class TableWriter:
         rows_per_image: int,
         facts: Mapping[str, object] | None = None,
         rank: int = 0,
-        overwrite: bool = False,
     ) -> None:
-        if overwrite and rank == 0:
-            remove_table(path)
-        _claim(path, {**fingerprint, "rows_per_image": rows_per_image}, facts or {})
+        _check_or_write_sidecar(
+            path, {**fingerprint, "rows_per_image": rows_per_image}, facts or {}
+        )
         part = _part_path(path, str(rank))
-        self._columns = _mend(part, rows_per_image)
+        self._columns = _repair(part, rows_per_image)
         self._rows_per_image = rows_per_image
         sources = [path, *_parts(path)]
         self.finished: frozenset[str] = frozenset().union(
@@ -112,7 +111,7 @@ class TableWriter:
             raise ValueError(f"found the columns {columns}, expected {self._columns}")
         if (rows.groupby("filename").size() != self._rows_per_image).any():
             raise ValueError(f"expected {self._rows_per_image} rows for every image")
-        _refuse_non_finite(rows)
+        _check_finite(rows)
         write_through(self._file, encode(rows, header=not self._columns).encode())
         self._columns = columns
 
@@ -160,7 +159,7 @@ def merge_parts(path: Path, filenames: Sequence[str], rows_per_image: int) -> in
         )
     order = table["filename"].map(position)  # NaN for images that were not asked for
     wanted, spare = table[order.notna()], table[order.isna()]
-    _refuse_uneven(path, wanted, rows_per_image)
+    _check_levels(path, wanted, rows_per_image)
     keys = [wanted[key] for key in ("repeat", "t") if key in wanted]
     wanted = wanted.iloc[np.lexsort((*keys, order[order.notna()]))]
     spare_part = _part_path(path, "spare")
@@ -174,14 +173,7 @@ def merge_parts(path: Path, filenames: Sequence[str], rows_per_image: int) -> in
     return int(spare["filename"].nunique())
 
 
-def remove_table(path: Path) -> None:
-    """Remove the table `path`, its parts and its companion, as far as they exist."""
-    # The companion goes last: rows without one could not be told from those of another model.
-    for file in (path, *_parts(path), path.with_suffix(".json")):
-        file.unlink(missing_ok=True)
-
-
-def _refuse_non_finite(rows: pd.DataFrame) -> None:
+def _check_finite(rows: pd.DataFrame) -> None:
     scores = score_columns(rows)
     wrong = ~np.isfinite(rows[scores].to_numpy(dtype=np.float64))
     if wrong.any():
@@ -193,7 +185,7 @@ def _refuse_non_finite(rows: pd.DataFrame) -> None:
         )
 
 
-def _refuse_uneven(path: Path, table: pd.DataFrame, rows_per_image: int) -> None:
+def _check_levels(path: Path, table: pd.DataFrame, rows_per_image: int) -> None:
     """All images have the same (t, repeat): as each has `rows_per_image`, so has the whole."""
     keys = [column for column in KEY_COLUMNS[1:] if column in table]
     found = len(table[keys].drop_duplicates())
@@ -216,22 +208,24 @@ def _parts(path: Path) -> list[Path]:
     return [_part_path(path, n) for n in sorted(names, key=lambda n: (n != "spare", len(n), n))]
 
 
-def _claim(path: Path, fingerprint: Mapping[str, object], facts: Mapping[str, object]) -> None:
-    """Write the companion, or refuse when rows exist that were made with another fingerprint."""
-    companion = json.loads(json.dumps({"fingerprint": fingerprint, "facts": facts}))
+def _check_or_write_sidecar(
+    path: Path, fingerprint: Mapping[str, object], facts: Mapping[str, object]
+) -> None:
+    """Write the sidecar, or refuse when rows exist that were made with another fingerprint."""
+    sidecar = json.loads(json.dumps({"fingerprint": fingerprint, "facts": facts}))
     rows_exist = any(f.exists() and f.stat().st_size for f in (path, *_parts(path)))
-    found = read_companion(path)
+    found = read_sidecar(path)
     remedy = f"delete {path.stem}.* here and in parts/, or use another `model_name`"
     if rows_exist and found is None:
         raise UserError(f"{path.with_suffix('.json')}: missing beside its score table; {remedy}")
     if rows_exist and found is not None:
-        difference = first_difference(found["fingerprint"], companion["fingerprint"])
+        difference = first_difference(found["fingerprint"], sidecar["fingerprint"])
         if difference:
             raise UserError(
                 f"{path.with_suffix('.json')}: the scores that exist have {difference}; {remedy}"
             )
-    if found != companion:
-        write_json(path.with_suffix(".json"), companion)
+    if found != sidecar:
+        write_json(path.with_suffix(".json"), sidecar)
 
 
 def _whole_records(data: bytes) -> bytes:
@@ -253,15 +247,15 @@ def _read_source(path: Path, rows_per_image: int) -> pd.DataFrame:
     return table[sizes == rows_per_image]
 
 
-def _mend(part: Path, rows_per_image: int) -> list[str]:
+def _repair(part: Path, rows_per_image: int) -> list[str]:
     """Rewrite a part without torn records and incomplete images; return its columns, if any."""
     data = part.read_bytes() if part.exists() else b""
     table = _read_source(part, rows_per_image)
     columns = [] if table.empty else list(table.columns)
-    mended = encode(table, header=bool(columns)).encode()
-    if mended != data:
+    repaired = encode(table, header=bool(columns)).encode()
+    if repaired != data:
         with atomic_write(part, "wb") as file:
-            file.write(mended)
+            file.write(repaired)
     return columns
 
 
@@ -282,13 +276,13 @@ def _join(path: Path, rows_per_image: int) -> pd.DataFrame:
         if not tables:
             continue
         first = pd.concat(tables, ignore_index=True)
-        _refuse_scored_twice(path, first)
+        _check_scored_once(path, first)
         rest = joined[~joined["filename"].isin(first["filename"])]
         joined = first if rest.empty else pd.concat([first, rest], ignore_index=True)
     return joined
 
 
-def _refuse_scored_twice(path: Path, table: pd.DataFrame) -> None:
+def _check_scored_once(path: Path, table: pd.DataFrame) -> None:
     again = table.duplicated([column for column in KEY_COLUMNS if column in table])
     if again.any():
         raise UserError(

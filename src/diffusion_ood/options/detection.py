@@ -9,6 +9,7 @@ from typing import Literal
 from diffusion_ood.errors import UserError
 from diffusion_ood.options.checks import MAX_RESAMPLES, at_least, at_most, positive, share
 from diffusion_ood.options.fields import option
+from diffusion_ood.registries import HEADS
 
 
 @dataclass(frozen=True)
@@ -19,18 +20,23 @@ class DetectOptions:
     min_t: int = option("leave out start points below this t", default=0)
     t_skip: int = option("keep every N-th of the remaining start points", default=1)
     z_score: bool = option(
-        "average over start points z-scores by the validation images; otherwise the scores as they "
-        "are",
+        "average z-scores by the validation images over start points, rather than the scores "
+        "themselves",
         default=True,
     )
     level_weights: Literal["equal", "highest", "patched"] = option(
-        "how much the z-score of each score and start point counts: all the same; of each image "
-        "only the quarter of its start points that are most unusual; or so that validation images "
-        "are best told from the same with foreign patches (reconstruct.py `run_patched`)",
+        "how z-scores are weighted: equally; only those of the quarter of an image's start points "
+        "that are most unusual; or so that they best show foreign patches on validation images "
+        "(reconstruct.py `run_patched`)",
         default="equal",
     )
+    heads: tuple[str, ...] = option(
+        f"further scores, over all columns of a table together; any of {', '.join(HEADS)}",
+        default=(),
+        choices=HEADS,
+    )
     headline: str | None = option(
-        "score that decisions are made by; default: both, else mse, else logit_l1_global",
+        "score that decisions are made by; default: both, else all, else mse, else logit_l1_global",
         default=None,
     )
     out_data: tuple[str, ...] = option("names of the OOD sets; default: all in ood/", default=())
@@ -53,5 +59,5 @@ class DetectOptions:
         share("target_fpr", self.target_fpr)
         if self.level_weights != "equal" and not self.z_score:
             raise UserError(
-                "`level_weights`: means nothing with `z_score`=0; leave one of them out"
+                "`level_weights`: has no effect with `z_score`=0; leave one of them out"
             )

@@ -9,8 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from diffusion_ood.detection.assessment import Assessment
-from diffusion_ood.detection.calibration import with_both
-from diffusion_ood.detection.weighting import BOTH
+from diffusion_ood.detection.image_scores import BOTH
 
 Vector = NDArray[np.float64]
 
@@ -61,15 +60,13 @@ def histograms(in_scores: Vector, out_scores: Vector) -> tuple[Vector, Vector, V
 
 
 def levels(results: Assessment, name: str) -> Levels | None:
-    """How the z-scores of a set depend on t; None where there is none."""
-    z = with_both(results.calibrated.z_scores(results.tables[name]))
-    column = _base(results.headline)
-    if column not in z or not np.isfinite(z[column]).all():
+    """How the z-scores of a set depend on t; None where one is not finite."""
+    z = results.z_by_level(name)
+    if not np.isfinite(z).all(axis=None):
         return None
-    by_t = z[column].groupby(level="t")
-    low, high = by_t.quantile(0.25), by_t.quantile(0.75)
-    t = np.asarray(low.index, dtype=np.float64)
-    return Levels(t, low.to_numpy(), by_t.mean().to_numpy(), high.to_numpy())
+    low, high = z.quantile(0.25), z.quantile(0.75)
+    t = np.asarray(z.columns, dtype=np.float64)
+    return Levels(t, low.to_numpy(), z.mean().to_numpy(), high.to_numpy())
 
 
 def scatter(results: Assessment, name: str) -> tuple[Vector, Vector] | None:
@@ -83,7 +80,7 @@ def scatter(results: Assessment, name: str) -> tuple[Vector, Vector] | None:
     return pairs["mse"].to_numpy(), pairs["perceptual_difference"].to_numpy()
 
 
-def headline(results: Assessment, name: str) -> Vector:
+def primary_scores(results: Assessment, name: str) -> Vector:
     """The scores of a set that decisions are made by."""
     scores: pd.Series[float] = results.scores[name].iloc[:, 0]
     return scores.to_numpy(dtype=np.float64)
@@ -92,8 +89,3 @@ def headline(results: Assessment, name: str) -> Vector:
 def _spread(n: int) -> NDArray[np.intp]:
     """A sample of n images that is the same each time."""
     return np.sort(np.random.default_rng(0).choice(n, MAX_SCATTER_POINTS, replace=False))
-
-
-def _base(target: str) -> str:
-    """The score that a target at one level, `score@t`, belongs to."""
-    return target.split("@")[0]

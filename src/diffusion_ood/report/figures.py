@@ -46,14 +46,14 @@ class Plotter:
 
     Args:
         results: of the run.
-        threshold: the headline score above which an image is called OOD, if there is one.
+        threshold: the primary score above which an image is called OOD, if there is one.
     """
 
     def __init__(self, results: Assessment, threshold: float | None) -> None:
         self.results = results
         self.threshold = threshold
         self._in_levels = curves.levels(results, "in")
-        self._in_scores = curves.headline(results, "in")
+        self._in_scores = curves.primary_scores(results, "in")
 
     def figures(self, name: str) -> dict[str, str]:
         """The figures of an OOD set that there are numbers for: what they are called, and SVG."""
@@ -71,7 +71,7 @@ class Plotter:
 
         def draw(axes: Axes, _: str) -> bool:
             for row, name in enumerate(names):
-                found = self.results.metrics[self.results.headline][name]["auroc"]
+                found = self.results.metrics[self.results.primary][name]["auroc"]
                 if found.low is not None and found.high is not None:
                     axes.plot(
                         [100 * found.low, 100 * found.high],
@@ -93,7 +93,7 @@ class Plotter:
         return _draw(draw, "", "overview", size) or ""
 
     def _roc(self, axes: Axes, name: str) -> bool:
-        fpr, tpr = curves.roc(self._in_scores, curves.headline(self.results, name))
+        fpr, tpr = curves.roc(self._in_scores, curves.primary_scores(self.results, name))
         axes.plot([0, 1], [0, 1], color=COLOURS["muted"], linestyle=":", linewidth=1)
         axes.plot(fpr, tpr, color=COLOURS["out"], linewidth=1.8)
         if self.threshold is not None:
@@ -114,7 +114,7 @@ class Plotter:
         return True
 
     def _histogram(self, axes: Axes, name: str) -> bool:
-        out = curves.headline(self.results, name)
+        out = curves.primary_scores(self.results, name)
         edges, *shares = curves.histograms(self._in_scores, out)
         for key, label, values in (("in", "in", shares[0]), ("out", name, shares[1])):
             axes.stairs(100 * values, edges, fill=True, color=COLOURS[key], alpha=0.3)
@@ -127,7 +127,7 @@ class Plotter:
                 linewidth=1.1,
                 label="threshold",
             )
-        axes.set(xlabel=f"score ({_short(self.results.headline)})", ylabel="share of the set, %")
+        axes.set(xlabel=f"score ({_short(self.results.primary)})", ylabel="share of the set, %")
         _legend(axes)
         return True
 

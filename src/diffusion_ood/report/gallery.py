@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from diffusion_ood.detection.noteworthy import noteworthy
-from diffusion_ood.detection.parts import read_companion
-from diffusion_ood.detection.table import table_path
+from diffusion_ood.detection.examples import select_examples
+from diffusion_ood.detection.folders import table_path
+from diffusion_ood.detection.table_writer import read_sidecar
 from diffusion_ood.report.pictures import Pictures, data_url, load_pictures, pictures_path, png
 
 PER_KIND = 4  # where no pictures say how many
@@ -25,7 +25,7 @@ class Row:
     Attributes:
         filename: as its split has it.
         kind: why it is shown.
-        score: the headline.
+        score: the primary score.
         p_value: against the validation images.
         is_ood: what was decided.
         verdict: "false alarm", "miss" or, where the decision is right, nothing.
@@ -63,7 +63,9 @@ def galleries(ood_dir: Path, decisions: Mapping[str, pd.DataFrame]) -> dict[str,
     """
     kept = {name: _kept(ood_dir, name) for name in decisions}
     rows = {
-        name: noteworthy(decided, pictures.per_kind if pictures else PER_KIND, is_in=name == "in")
+        name: select_examples(
+            decided, pictures.per_kind if pictures else PER_KIND, is_in=name == "in"
+        )
         for (name, decided), pictures in zip(decisions.items(), kept.values(), strict=True)
     }
     files: dict[tuple[str, str], list[bytes]] = {}
@@ -81,10 +83,10 @@ def galleries(ood_dir: Path, decisions: Mapping[str, pd.DataFrame]) -> dict[str,
 
 
 def _kept(ood_dir: Path, name: str) -> Pictures | None:
-    companion = read_companion(table_path(ood_dir, name))
-    if companion is None:
+    sidecar = read_sidecar(table_path(ood_dir, name))
+    if sidecar is None:
         return None
-    fingerprint = {k: v for k, v in companion["fingerprint"].items() if k != "rows_per_image"}
+    fingerprint = {k: v for k, v in sidecar["fingerprint"].items() if k != "rows_per_image"}
     return load_pictures(pictures_path(ood_dir, name), fingerprint)
 
 

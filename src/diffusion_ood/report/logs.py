@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from diffusion_ood.calibration.base import score_columns
 from diffusion_ood.detection.assessment import Assessment
+from diffusion_ood.detection.folders import table_path
 from diffusion_ood.detection.history import read_work
-from diffusion_ood.detection.table import read_table, score_columns, table_path
+from diffusion_ood.detection.table import read_table
 from diffusion_ood.options import RunOptions, TrackOptions
 from diffusion_ood.report.mlflow_log import MLflow
 from diffusion_ood.report.pictures import load_pictures, pictures_path
@@ -66,14 +68,14 @@ def log_set(tracker: Tracker, ood_dir: Path, name: str, fingerprint: Mapping[str
 
 def log_results(tracker: Tracker, results: Assessment, provenance: Provenance) -> None:
     """Log what was found: scores, PR curves, and AUROCs beside what the run was made with."""
-    headline, inside = results.headline, results.scores["in"]
+    primary, inside = results.primary, results.scores["in"]
     for name, scores in results.scores.items():
-        tracker.histogram(name, f"scores/{headline}", scores[headline])
+        tracker.histogram(name, f"scores/{primary}", scores[primary])
         if name in ("val", "in"):
             continue
         truth = np.repeat([False, True], [len(inside), len(scores)])
-        pooled = np.r_[inside[headline].to_numpy(), scores[headline].to_numpy()]
-        tracker.pr_curve(name, f"pr/{headline}", truth, pooled)
+        pooled = np.r_[inside[primary].to_numpy(), scores[primary].to_numpy()]
+        tracker.pr_curve(name, f"pr/{primary}", truth, pooled)
     for name, called in results.called_ood.items():
         tracker.scalar(name, "called_ood", called.value)
     aurocs = {
@@ -82,7 +84,7 @@ def log_results(tracker: Tracker, results: Assessment, provenance: Provenance) -
         for name, found in sets.items()
     }
     training = {f"train {name}": value for name, value in provenance.training.items()}
-    parameters: dict[str, Value] = {"headline": headline, **provenance.settings, **training}
+    parameters: dict[str, Value] = {"headline": primary, **provenance.settings, **training}
     tracker.compare(parameters, aurocs)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from diffusion_ood.detection import decisions
+from diffusion_ood.calibration import conformal
 from diffusion_ood.detection.assessment import Assessment
 from diffusion_ood.detection.metrics import TITLES, Interval
 from diffusion_ood.report.figures import Plotter
@@ -60,11 +60,11 @@ def write_report(
         target_fpr: share of in-distribution images that may be called OOD.
         provenance: how they were made.
     """
-    limit = decisions.threshold(results.scores["val"].iloc[:, 0], target_fpr)
+    limit = conformal.threshold(results.scores["val"].iloc[:, 0], target_fpr)
     plotter = Plotter(results, limit)
-    headline = results.metrics[results.headline]
-    names = [name for name in headline if name in results.num_images]
-    hardest = sorted(names, key=lambda name: headline[name]["auroc"].value)[:MAX_DRAWN]
+    primary = results.metrics[results.primary]
+    names = [name for name in primary if name in results.num_images]
+    hardest = sorted(names, key=lambda name: primary[name]["auroc"].value)[:MAX_DRAWN]
     drawn = [name for name in names if name in hardest]
     shown = galleries(path.parent, {name: results.decisions[name] for name in ("in", *drawn)})
     page = _template().render(
@@ -74,7 +74,7 @@ def write_report(
         names=names,
         drawn=drawn,
         hardest=hardest[0],
-        easiest=max(names, key=lambda name: headline[name]["auroc"].value),
+        easiest=max(names, key=lambda name: primary[name]["auroc"].value),
         titles=TITLES,
         target_fpr=target_fpr,
         threshold=limit,
@@ -89,7 +89,7 @@ def write_report(
 
 
 def _section(results: Assessment, plotter: Plotter, name: str, gallery: Gallery) -> Section:
-    found, called = results.metrics[results.headline][name], results.called_ood
+    found, called = results.metrics[results.primary][name], results.called_ood
     figures = plotter.figures(name)
     shares = (
         f"{percent(called['in'].value)} % of the in-distribution images and "
@@ -117,7 +117,7 @@ def _section(results: Assessment, plotter: Plotter, name: str, gallery: Gallery)
         "scatter": (
             "The two distances",
             "Each image by its pixel-wise (MSE) and its perceptual distance (LPIPS) to its "
-            "reconstructions, z-scored. The headline is their sum.",
+            "reconstructions, z-scored. The primary score is their sum.",
             "Z-scores of MSE against those of LPIPS; a sample where there are many images.",
         ),
     }
@@ -132,14 +132,14 @@ def _section(results: Assessment, plotter: Plotter, name: str, gallery: Gallery)
 
 
 def _overview(plotter: Plotter, results: Assessment) -> Figure | None:
-    headline = results.metrics[results.headline]
-    names = [name for name in headline if name in results.num_images][: 2 * MAX_DRAWN]
+    primary = results.metrics[results.primary]
+    names = [name for name in primary if name in results.num_images][: 2 * MAX_DRAWN]
     if len(names) < 2:
         return None
-    words = ", ".join(f"{name} {percent(headline[name]['auroc'].value)}" for name in names)
+    words = ", ".join(f"{name} {percent(primary[name]['auroc'].value)}" for name in names)
     return Figure(
         "AUROC of each set",
-        "How well the headline score tells each set from the in-distribution images, with 95 % "
+        "How well the primary score tells each set from the in-distribution images, with 95 % "
         "intervals; 50 is guessing, 100 is perfect.",
         f"AUROC in percent: {words}.",
         Markup(plotter.overview(names)),

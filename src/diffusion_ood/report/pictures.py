@@ -31,7 +31,7 @@ class Pictures:
         starts: the noise levels t of the reconstructions, rising.
         cells: uint8 `(images, 1 + starts, H, W, channels)`, 1 or 3 channels: each image, then its
             reconstructions.
-        per_kind: how many images of each kind were asked for, see `detection.noteworthy`.
+        per_kind: how many images of each kind were asked for, see `detection.examples`.
         fingerprint: of the score table that they belong to.
     """
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from diffusion_ood import __version__
 from diffusion_ood.detection.assessment import Assessment
+from diffusion_ood.detection.folders import table_path
 from diffusion_ood.detection.history import read_work
-from diffusion_ood.detection.parts import read_companion
-from diffusion_ood.detection.table import table_path
+from diffusion_ood.detection.table_writer import read_sidecar
 
 NAMES = {"checkpoint": "checkpoint (SHA-256)", "classifier": "classifier (SHA-256)"}
 PACKAGES = ("numpy", "pandas", "scipy", "scikit-learn", "matplotlib")
@@ -66,13 +66,12 @@ class Provenance:
         return all(cost.native_sizes for cost in self.costs)
 
 
-def trace(run_dir: Path, ood_dir: Path, results: Assessment, command: str) -> Provenance:
+def trace(run_dir: Path, results: Assessment, command: str) -> Provenance:
     """How the results in a run directory were made, as far as its files know.
 
     Args:
         run_dir: with the model's `config.json`, if it was trained here.
-        ood_dir: with the companions of the tables and the history.
-        results: of all sets.
+        results: of all sets; beside their tables lie sidecars and the history.
         command: the line that assessed the tables.
     """
     settings: dict[str, str] = {}
@@ -80,14 +79,14 @@ def trace(run_dir: Path, ood_dir: Path, results: Assessment, command: str) -> Pr
     commands: list[str] = []
     costs = []
     for name, images in results.num_images.items():
-        companion = read_companion(table_path(ood_dir, name))
-        fingerprint = dict(companion["fingerprint"]) if companion else {}
-        facts = companion["facts"] if companion else {}
+        sidecar = read_sidecar(table_path(results.folder, name))
+        fingerprint = dict(sidecar["fingerprint"]) if sidecar else {}
+        facts = sidecar["facts"] if sidecar else {}
         fingerprint.pop("rows_per_image", None)
         settings = settings or {
             NAMES.get(key, key): _shown(value) for key, value in fingerprint.items()
         }
-        work = read_work(ood_dir, name, fingerprint)
+        work = read_work(results.folder, name, fingerprint)
         for entry in work:
             commands.append(str(entry.get("command", "")))
             versions |= {str(k): str(v) for k, v in entry.get("versions", {}).items()}

@@ -16,8 +16,8 @@ from tqdm import tqdm
 from diffusion_ood.data.labels import class_numbers
 from diffusion_ood.data.loaders import ImageSet, image_batches, open_images
 from diffusion_ood.data.skipped import report_skipped
+from diffusion_ood.detection.folders import method_dir, table_path
 from diffusion_ood.detection.history import add_work
-from diffusion_ood.detection.table import method_dir, table_path
 from diffusion_ood.detection.table_writer import TableWriter, merge_parts
 from diffusion_ood.errors import UserError
 from diffusion_ood.methods.base import ImageBatch, Method

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from diffusion_ood import cli
 from diffusion_ood.commands import ood_detection
-from diffusion_ood.commands.diffood.config import find_config
 from diffusion_ood.options.diffood import SCORED, OodDetectOptions, scored_run
 
 GROUPS = (OodDetectOptions,)
@@ -28,6 +27,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     words = sys.argv[1:] if argv is None else argv
     line = cli.parse(__doc__, GROUPS, [SHORT.get(word, word) for word in words])
     options = line[OodDetectOptions]
+    from diffusion_ood.commands.diffood.config import find_config
+
     ood_detection.main(
         [
             f"--output_dir={SCORED}",

@@ -1,0 +1,68 @@
+"""Where a run's score tables lie.
+
+    ood/results_<set>.csv           the table of a set by the method `MAIN`, with a sidecar .json
+    ood/<method>/results_<set>.csv  that of another method
+
+Imports nothing heavy, so that a command finds missing tables at once.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from diffusion_ood.errors import UserError
+from diffusion_ood.options import DetectOptions
+
+MAIN = "reconstruction"
+"""The method whose tables lie in `ood` itself."""
+
+PATCHED = "val_patched"
+"""Name of the set of the validation images, each with a patch of another."""
+
+OPTIONS = {"val": "`validation_ids`", "in": "`in_ids`", PATCHED: "`run_patched`"}
+"""The option of reconstruct.py that makes the table of a set; `out_ids` those of all others."""
+
+
+def table_path(ood_dir: Path, name: str) -> Path:
+    """Where the table of a set lies, in a run's folder `ood` or in a method's."""
+    return ood_dir / f"results_{name}.csv"
+
+
+def method_dir(ood_dir: Path, method: str) -> Path:
+    """Where the tables of a method lie in a run's folder `ood`."""
+    return ood_dir if method == MAIN else ood_dir / method
+
+
+def method_folders(ood_dir: Path) -> dict[str, Path]:
+    """The folders that hold validation tables by their methods, `MAIN` first, then by name.
+
+    Where there is none, `MAIN` alone.
+    """
+    others = sorted(path.parent for path in ood_dir.glob(f"*/{table_path(Path(), 'val')}"))
+    folders = {MAIN: ood_dir, **{path.name: path for path in others}}
+    if others and not table_path(ood_dir, "val").exists():
+        del folders[MAIN]
+    return folders
+
+
+def find_tables(folder: Path, options: DetectOptions) -> dict[str, Path]:
+    """The tables of "val", "in", perhaps `PATCHED`, and the OOD sets, in this order.
+
+    Raises:
+        UserError: a missing table, and which option makes it; or an OOD set of a reserved name.
+    """
+    found = sorted(path.stem.removeprefix("results_") for path in folder.glob("results_*.csv"))
+    out_names = list(dict.fromkeys(options.out_data)) or [n for n in found if n not in OPTIONS]
+    if reserved := OPTIONS.keys() & set(out_names):
+        raise UserError(f"`out_data`: found {min(reserved)!r}, expected names of OOD sets")
+    names = ["val", "in", *([PATCHED] if options.level_weights == "patched" else []), *out_names]
+    tables = {name: table_path(folder, name) for name in names}
+    for name, path in tables.items():
+        if name not in found:
+            raise UserError(
+                f"{path}: no such score table, expected one made by reconstruct.py with "
+                f"{OPTIONS.get(name, '`out_ids`')}"
+            )
+    if not out_names:
+        raise UserError(f"{folder}: no OOD set, expected one made by reconstruct.py `out_ids`")
+    return tables

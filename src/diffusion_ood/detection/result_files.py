@@ -1,0 +1,96 @@
+"""The files that hold what an assessment found: metrics.json, metrics.csv, decisions_<set>.csv."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from diffusion_ood.detection.assessment import Assessment
+from diffusion_ood.detection.table import write_table
+from diffusion_ood.options import DetectOptions, RunOptions
+from diffusion_ood.runtime.files import write_json
+
+
+def write_results(
+    run: RunOptions, options: DetectOptions, methods: Sequence[Assessment]
+) -> Iterator[Path]:
+    """Write every method's files beside its tables; yields the path of each once it is there.
+
+    `ood/metrics.json` holds the first method's results, and all methods' AUROCs under "methods".
+    """
+    for results in methods:
+        for name, decided in results.decisions.items():
+            path = results.folder / f"decisions_{name}.csv"
+            write_table(path, decided.assign(is_ood=decided["is_ood"].astype(int)))
+            yield path
+        path = results.folder / "metrics.csv"
+        write_table(path, _long_form(results))
+        yield path
+        if results.folder != run.ood_dir:
+            path = results.folder / "metrics.json"
+            write_json(path, _as_json(run, options, results))
+            yield path
+    path = run.ood_dir / "metrics.json"
+    overview = {results.method: _overview(results) for results in methods}
+    write_json(path, {**_as_json(run, options, methods[0]), "methods": overview})
+    yield path
+
+
+def _long_form(results: Assessment) -> pd.DataFrame:
+    """A row for each target, data set and metric; cells without a value are empty."""
+    rows = [
+        {
+            "target": target,
+            "dataset": name,
+            "metric": metric,
+            "value": interval.value,
+            "low": "" if interval.low is None else interval.low,
+            "high": "" if interval.high is None else interval.high,
+            "n_in": results.num_images["in"],
+            "n_out": results.num_images.get(name, ""),
+        }
+        for target, sets in results.metrics.items()
+        for name, found in sets.items()
+        for metric, interval in found.items()
+    ]
+    return pd.DataFrame(rows, dtype=object)
+
+
+def _overview(results: Assessment) -> Mapping[str, Any]:
+    """A method's primary score, its network calls, and the AUROC of each set."""
+    found = results.metrics[results.primary]
+    return {
+        "headline": results.primary,
+        "calls_per_image": results.calls_per_image,
+        "auroc": {name: dataclasses.asdict(of_set["auroc"]) for name, of_set in found.items()},
+    }
+
+
+def _as_json(run: RunOptions, options: DetectOptions, results: Assessment) -> Mapping[str, Any]:
+    """Everything but the single images."""
+    called = {name: dataclasses.asdict(share) for name, share in results.called_ood.items()}
+    return {
+        "options": {
+            name: str(value) if isinstance(value, Path) else value
+            for name, value in {**dataclasses.asdict(run), **dataclasses.asdict(options)}.items()
+        },
+        "headline": results.primary,
+        "start_points": results.start_points,
+        "num_images": results.num_images,
+        "num_skipped": results.num_skipped,
+        "targets": {
+            target: {
+                name: {metric: dataclasses.asdict(value) for metric, value in found.items()}
+                for name, found in sets.items()
+            }
+            for target, sets in results.metrics.items()
+        },
+        "target_fpr": options.target_fpr,
+        "realised_fpr": called.pop("in"),
+        "detection_rates": called,
+        "warnings": results.warnings,
+    }
