@@ -215,9 +215,14 @@ def lay_out(place: Path, name: str) -> Path:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file but for the targets of metrics.json, whose numbers metrics.csv has as well."""
+    """A JSON file without what is no number: warnings, and the path of the groups' file.
+
+    The targets of metrics.json are left out too: metrics.csv has their numbers as well.
+    """
     found: dict[str, Any] = json.loads(path.read_text())
-    found.pop("targets", None)
+    for key in ("targets", "warnings"):
+        found.pop(key, None)
+    found.get("options", {}).pop("groups", None)
     return found
 
 
