@@ -150,7 +150,9 @@ class Evaluator:
 
             return hook
 
-        hooks = [network.get_submodule(name).register_forward_hook(keep(name)) for name in layers]
+        blocks = [network.get_submodule(name) for name in layers]  # all of them, or no hook at all
+        named = zip(layers, blocks, strict=True)
+        hooks = [block.register_forward_hook(keep(name)) for name, block in named]
         try:
             for _, x, times in self._batches(x_t, t):
                 with autocast(self.device, self.precision):
