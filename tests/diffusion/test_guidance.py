@@ -82,8 +82,8 @@ def test_labels_stay_with_their_trajectories(name, max_batch):
     def ends(trajectories, batch):
         _, _, guided = denoisers(2.0)
         found = {}
-        for rows, x in run_trajectories(guided, SCHEDULE, SAMPLERS[name], trajectories, CPU, batch):
-            found |= dict(zip(rows, x, strict=True))
+        for step in run_trajectories(guided, SCHEDULE, SAMPLERS[name], trajectories, CPU, batch):
+            found |= dict(zip(*step.ends(), strict=True))
         return found
 
     together = ends(work, max_batch)

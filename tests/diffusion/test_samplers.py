@@ -26,7 +26,7 @@ def spread(schedule, t, c):
 def gaussian_denoiser(schedule, c):
     """ε̂ = √(1−ᾱ)·(x − √ᾱ·μ) / (ᾱ·c² + 1 − ᾱ), the posterior mean of the noise."""
 
-    def denoiser(x, t):
+    def denoiser(x, t, labels=None):
         signal, noise = schedule.alpha_sigma(t, x.ndim)
         return noise * (x - signal * MEAN) / spread(schedule, t, c) ** 2
 
@@ -42,11 +42,10 @@ def exact(schedule, x_t, t, s, c):
 
 def run(sampler, schedule, c, times, x_t):
     trajectory = Trajectory(0, tuple(times), lambda: x_t[0])
-    ends = run_trajectories(
+    *_, last = run_trajectories(
         gaussian_denoiser(schedule, c), schedule, sampler, [trajectory], torch.device("cpu")
     )
-    ((_, x),) = ends
-    return x
+    return last.x_s
 
 
 def error(sampler, steps, c=0.5):
@@ -128,7 +127,7 @@ def test_plms_weights_reproduce_polynomial_slopes():
             assert ADAMS_BASHFORTH[age] @ slopes == pytest.approx(1 / (degree + 1))
 
 
-def test_transfer_equals_the_formula_of_pndm():
+def test_the_ddim_step_equals_the_formula_of_pndm():
     """Liu et al. (2022), equation 11, in its own words."""
     from diffusion_ood.diffusion.samplers.base import ddim_step
 
@@ -178,7 +177,7 @@ def test_ddim_equals_monais_scheduler_on_its_own_grid():
 def test_network_calls_of_a_trajectory(name, expected, num_steps):
     asked = []
 
-    def denoiser(x, t):
+    def denoiser(x, t, labels):
         asked.extend(t.tolist())
         return torch.zeros_like(x)
 
@@ -214,11 +213,11 @@ def test_pndm_starts_with_runge_kutta_and_goes_on_with_adams_bashforth():
             )
             expected = signal_s * (expected - noise_t * slope) / signal_t + noise_s * slope
         trajectory = Trajectory(0, times, lambda: torch.ones(1, 1, 1, dtype=torch.float64))
-        ((_, found),) = run_trajectories(
-            lambda x, t: torch.ones_like(x) * t.reshape(-1, 1, 1, 1) / 1000,
+        *_, last = run_trajectories(
+            lambda x, t, labels: torch.ones_like(x) * t.reshape(-1, 1, 1, 1) / 1000,
             SCHEDULE,
             SAMPLERS[name],
             [trajectory],
             torch.device("cpu"),
         )
-        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(last.x_s, expected, rtol=1e-12, atol=1e-12)

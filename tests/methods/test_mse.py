@@ -2,7 +2,7 @@
 
 import torch
 
-from diffusion_ood.scores.mse import MeanSquaredError
+from diffusion_ood.methods.scores.mse import MeanSquaredError
 
 
 def test_it_is_the_mean_over_channels_and_pixels():

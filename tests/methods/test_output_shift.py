@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
-from diffusion_ood.scores.classifier import (
+from diffusion_ood.methods.scores.output_shift import (
     BASELINES,
     NAMES,
-    ClassifierScores,
+    OutputShift,
     movements,
     unit,
 )
@@ -26,19 +26,19 @@ def images(n, seed=0):
 
 
 def shown(names, originals, reconstructions, repeats=1):
-    """The columns for reconstructions `(B, slots, C, *S)`, shown in a mixed order."""
-    scores = ClassifierScores(classifier, names, repeats)
-    watch = scores.watch(originals)
+    """The columns for reconstructions `(B, draws, C, *S)`, shown in a mixed order."""
+    score = OutputShift(classifier, names, repeats)
+    scorer = score.begin(originals, reconstructions.shape[1])
     pairs = [(i, k) for i in range(len(originals)) for k in range(reconstructions.shape[1])]
     for part in (pairs[::-1][::2], pairs[::-1][1::2]):
-        image, slot = torch.tensor(part).T
-        watch.show(image, slot, reconstructions[image, slot])
-    values = watch.values(reconstructions.shape[1])
-    return dict(zip(scores.columns, values.unbind(2), strict=True))
+        image, draw = torch.tensor(part).T
+        scorer.update(image, draw, reconstructions[image, draw])
+    values = scorer.compute(torch.arange(len(originals)))
+    return dict(zip(score.columns, values.unbind(2), strict=True))
 
 
 def test_columns_are_those_of_the_definition():
-    """Two levels, two repeats: slot = 2 · level + repeat."""
+    """Two levels, two repeats: draw = 2 · level + repeat."""
     originals, made = images(3), images(12, seed=1).unflatten(0, (3, 4))
     found = shown(("feature_l1", "logit_l1"), originals, made, repeats=2)
     assert list(found) == [
@@ -56,7 +56,7 @@ def test_columns_are_those_of_the_definition():
             def distance(a, b, z=z):
                 return sum(abs(v - w) for v, w in zip(z[a], z[b], strict=True))
 
-            # z[1 + slot]; the level before the first is the image itself, z[0]
+            # z[1 + draw]; the level before the first is the image itself, z[0]
             assert found[f"{name}_global"][i].tolist() == pytest.approx(
                 [distance(0, 1 + k) for k in range(4)], rel=1e-5
             )
@@ -91,7 +91,7 @@ def test_no_distance_exceeds_twice_the_root_of_the_number_of_outputs():
     assert found.item() == pytest.approx(2 * math.sqrt(d), rel=1e-6)
 
 
-def test_baselines_are_those_of_the_image_at_every_slot():
+def test_baselines_are_those_of_the_image_at_every_draw():
     originals = torch.tensor([1.0, 2.0, 3.0, 9, 9, 9]).reshape(1, 1, 2, 3)
     found = shown(tuple(BASELINES), originals, images(2)[None])
     total = sum(math.exp(v) for v in (1, 2, 3))
@@ -109,13 +109,13 @@ def test_a_less_certain_image_scores_higher(name):
 
 def test_the_predicted_class_is_that_of_the_image():
     originals = torch.tensor([[1.0, 5, 3, 0, 0, 0], [9, 5, 3, 0, 0, 0]]).reshape(2, 1, 2, 3)
-    assert ClassifierScores(classifier, (), 1).watch(originals).predicted.tolist() == [1, 0]
+    assert OutputShift(classifier, (), 1).begin(originals, 0).predicted.tolist() == [1, 0]
 
 
 def test_what_was_not_shown_is_no_number():
-    watch = ClassifierScores(classifier, NAMES, 1).watch(images(2))
-    watch.show(torch.tensor([0]), torch.tensor([1]), images(1))
-    values = watch.values(2)
+    scorer = OutputShift(classifier, NAMES, 1).begin(images(2), 2)
+    scorer.update(torch.tensor([0]), torch.tensor([1]), images(1))
+    values = scorer.compute(torch.arange(2))
     assert values[0, 1, 0].isfinite()
     assert values[1, :, 0].isnan().all()
     assert values[:, :, -3:].isfinite().all()

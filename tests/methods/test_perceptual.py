@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.nn import functional
 
+from diffusion_ood.methods.scores.perceptual import PerceptualDifference
 from diffusion_ood.networks.alexnet import LAYERS
 from diffusion_ood.runtime.imports import without_deprecation_notices
-from diffusion_ood.scores.perceptual import PerceptualDifference
 
 with without_deprecation_notices():
     import lpips
@@ -35,7 +35,7 @@ def weights():
 
 @pytest.fixture(scope="module")
 def score(weights):
-    return PerceptualDifference(weights, torch.device("cpu"))
+    return PerceptualDifference(weights)
 
 
 @pytest.fixture(scope="module")

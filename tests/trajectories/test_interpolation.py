@@ -47,14 +47,14 @@ def test_a_point_mass_comes_back_from_its_noise(sampler: str) -> None:
         return eps.expand_as(x)
 
     def led(x: torch.Tensor, times: tuple[int, ...]) -> torch.Tensor:
-        ((_, end),) = run_trajectories(
+        *_, last = run_trajectories(
             denoiser,
             schedule,
             SAMPLERS[sampler],
             [Trajectory(0, times, x.clone)],
             torch.device("cpu"),
         )
-        return end[0]
+        return last.x_s[0]
 
     up = encoding_times(1000, 20)
     image = torch.full((1, 4, 4), 0.3)

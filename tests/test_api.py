@@ -1,0 +1,135 @@
+"""The public names: `Diffusion` saved and loaded, and an import that costs nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from gaussian import random_diffusion
+
+import diffusion_ood
+from diffusion_ood import Diffusion, Evaluator, measure
+from diffusion_ood.errors import UserError
+from diffusion_ood.methods.reconstruction import Reconstruction
+from diffusion_ood.model import versions
+from diffusion_ood.options import DiffusionOptions, ImageOptions
+
+IMAGES = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> tuple[Diffusion, Path]:
+    """A model with classes in a range of its own, and where it was saved."""
+    options = DiffusionOptions(
+        model_type="tiny",
+        num_classes=2,
+        prediction_type="v_prediction",
+        beta_schedule="cosine",
+        data_range="pm1",
+        b_scale=0.5,
+        snr_shift=0.25,
+    )
+    images = ImageOptions(is_grayscale=True, image_size=8, intensity_range=(0.0, 4.0))
+    diffusion = Diffusion(options, (1, 8, 8), images, ("cat", "dog"))
+    diffusion.network.load_state_dict(random_diffusion(num_classes=2).network.state_dict())
+    diffusion.network.eval()
+    path = tmp_path / "model.pth"
+    diffusion.save(path)
+    return diffusion, path
+
+
+def test_a_loaded_model_is_the_saved_one(saved: tuple[Diffusion, Path]) -> None:
+    diffusion, path = saved
+    loaded = Diffusion.load(path)
+    for found in (loaded, Diffusion.load(str(path))):
+        assert found.options == diffusion.options
+        assert found.image_options == diffusion.image_options
+        assert found.image_shape == (1, 8, 8)
+        assert found.classes == ("cat", "dog")
+        assert found.null_label == 2
+        assert found.codec.limits == (-0.5, 0.5)
+        assert not found.network.training
+        weights = found.network.state_dict()
+        for name, weight in diffusion.network.state_dict().items():
+            assert torch.equal(weights[name], weight), name
+    t = torch.tensor([1, 500, 999])
+    assert torch.equal(loaded.schedule.alphas_cumprod(t), diffusion.schedule.alphas_cumprod(t))
+    with torch.inference_mode():
+        assert torch.equal(loaded.denoiser()(IMAGES, t), diffusion.denoiser()(IMAGES, t))
+
+
+def test_the_digest_is_that_of_the_file(saved: tuple[Diffusion, Path], tmp_path: Path) -> None:
+    diffusion, path = saved
+    loaded = Diffusion.load(path)
+    assert len(loaded.digest) == 64
+    assert loaded.digest in path.with_name("model.pth.sha256").read_text()
+    again = tmp_path / "again.pth"
+    loaded.save(again)
+    assert Diffusion.load(again).digest == loaded.digest
+    with torch.no_grad():
+        next(diffusion.network.parameters()).add_(1)
+    diffusion.save(path)
+    assert Diffusion.load(path).digest != loaded.digest
+
+
+def test_a_saved_model_measures_as_before(saved: tuple[Diffusion, Path]) -> None:
+    diffusion, path = saved
+    method = Reconstruction(budget=4, scores=["mse"])
+    tables = [
+        measure(method, IMAGES, Evaluator(model, "cpu", compile="off"))
+        for model in (diffusion, Diffusion.load(path))
+    ]
+    assert tables[0].equals(tables[1])
+
+
+def test_the_checkpoint_of_a_training_is_loaded(trained: Path) -> None:
+    diffusion = Diffusion.load(trained / "checkpoint_best.pth")
+    assert diffusion.image_shape == (1, 8, 8)
+    assert diffusion.options.model_type == "tiny"
+    assert diffusion.image_options.is_grayscale
+    assert 1 <= (diffusion.epoch or 0) <= 10
+
+
+def test_a_missing_checkpoint_is_a_user_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError):
+        Diffusion.load(tmp_path / "model.pth")
+
+
+def test_a_side_that_cannot_be_halved_is_a_user_error() -> None:
+    with pytest.raises(UserError, match="`image_size`"):
+        Diffusion(DiffusionOptions(model_type="tiny"), (1, 9, 9))
+
+
+def test_versions_are_texts() -> None:
+    found = versions()
+    assert {"diffusion_ood", "torch", "monai", "networks", "python"} <= found.keys()
+    assert all(isinstance(version, str) and version for version in found.values())
+
+
+def test_the_package_imports_no_torch_until_it_is_needed() -> None:
+    code = (
+        "import sys, diffusion_ood as d; heavy = {'torch', 'monai', 'pandas', 'numpy'}; "
+        "print(heavy & set(sys.modules), d.__version__); d.Evaluator; print('torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PYTHONPATH": str(Path(diffusion_ood.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines() == [f"set() {diffusion_ood.__version__}", "True"]
+
+
+@pytest.mark.parametrize("name", diffusion_ood.__all__)
+def test_every_public_name_is_there(name: str) -> None:
+    assert getattr(diffusion_ood, name) is not None
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError):
+        _ = diffusion_ood.nothing
+    assert not hasattr(diffusion_ood, "_nothing")

@@ -1,0 +1,161 @@
+"""The registries: every place holds what its kind is, and command lines offer these names."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from gaussian import gaussian_diffusion
+
+import diffusion_ood
+from diffusion_ood import cli, options, registries
+from diffusion_ood.data.sources.base import Source
+from diffusion_ood.errors import UserError
+from diffusion_ood.methods.base import Method
+from diffusion_ood.networks.unet import UNetSize
+from diffusion_ood.options import (
+    ClassifierOptions,
+    DatasetOptions,
+    DetectOptions,
+    DiffusionOptions,
+    ReconstructOptions,
+)
+from diffusion_ood.registries import (
+    CLASSIFIERS,
+    HEADS,
+    METHODS,
+    SAMPLERS,
+    SCORES,
+    SIZES,
+    SOURCES,
+    Registry,
+)
+
+CHOSEN_BY = [
+    (METHODS, ReconstructOptions, "methods", True),
+    (SCORES, ReconstructOptions, "scores", True),
+    (SAMPLERS, ReconstructOptions, "sampler", False),
+    (HEADS, DetectOptions, "heads", True),
+    (SIZES, DiffusionOptions, "model_type", False),
+    (CLASSIFIERS, ClassifierOptions, "classifier_type", False),
+    (SOURCES, DatasetOptions, "datasets", True),
+]
+REQUIRED = {DatasetOptions: ["--data_root=data"]}
+
+
+def test_all_registries_are_tested_here() -> None:
+    found = {name for name, value in vars(registries).items() if isinstance(value, Registry)}
+    assert found == {"METHODS", "SCORES", "HEADS", "SAMPLERS", "SIZES", "CLASSIFIERS", "SOURCES"}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_methods_are_methods(name: str) -> None:
+    cls = METHODS[name]
+    assert Method in cls.__mro__
+    assert cls.name == name
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_scores_begin_with_images(name: str) -> None:
+    assert callable(SCORES[name].begin)
+    assert isinstance(SCORES[name].columns, property)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_heads_fit_and_score(name: str) -> None:
+    head = HEADS[name]()
+    for method in ("fit", "score", "state_dict", "load_state_dict"):
+        assert callable(getattr(head, method))
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_samplers_say_what_they_cost(name: str) -> None:
+    sampler = SAMPLERS[name]
+    assert isinstance(sampler.memory, int)
+    assert isinstance(sampler.encodes, bool)
+    assert sampler.calls(10) >= 10
+    assert callable(sampler.step)
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_sizes_are_sizes_of_the_u_net(name: str) -> None:
+    size = SIZES[name]
+    assert isinstance(size, UNetSize)
+    assert len(size.channels) == len(size.attention_levels)
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_classifiers_have_four_stages(name: str) -> None:
+    assert len(CLASSIFIERS[name]) == 4
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_sources_are_data_sets(name: str) -> None:
+    assert isinstance(SOURCES[name], Source)
+    assert SOURCES[name].counts["test"] > 0
+
+
+@pytest.mark.parametrize(("registry", "cls", "field", "several"), CHOSEN_BY)
+def test_names_are_the_choices_of_the_command_line(
+    registry: Registry,
+    cls: type,
+    field: str,
+    several: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Those that were added after the options were declared, too."""
+    for name in registry:
+        assert read(cls, field, name) == ((name,) if several else name)
+    with pytest.raises(UserError, match=f"--{field}"):
+        read(cls, field, "own")
+    monkeypatch.setitem(registry.places, "own", "nowhere:NOTHING")
+    assert read(cls, field, "own") == (("own",) if several else "own")
+
+
+def read(cls: type, field: str, name: str) -> object:
+    """What a command line with this flag says."""
+    argv = [*REQUIRED.get(cls, ()), f"--{field}={name}"]
+    return getattr(cli.parse("", [cls], argv)[cls], field)
+
+
+def test_no_option_lists_names_of_a_registry_by_itself() -> None:
+    """A choice that is written out would not know of what is added."""
+    found = {
+        (cls, field.name): field.metadata["choices"]
+        for cls in set(filter(dataclasses.is_dataclass, vars(options).values()))
+        for field in dataclasses.fields(cls)
+        if field.metadata["choices"] is not None
+    }
+    expected = {(cls, field): registry for registry, cls, field, _ in CHOSEN_BY}
+    assert expected.items() <= found.items()
+    assert all(any(choices is known for known in expected.values()) for choices in found.values())
+
+
+def test_what_is_not_there_is_a_key_error() -> None:
+    with pytest.raises(KeyError):
+        SAMPLERS["nothing"]
+    assert "nothing" not in SAMPLERS
+    assert len(SAMPLERS) == len(list(SAMPLERS))
+
+
+def test_a_model_of_an_added_size_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SIZES.places, "own", f"{UNetSize.__module__}:TINY")
+    assert gaussian_diffusion(model_type="own").activation_values == 32 * 64
+
+
+def test_registries_import_nothing_heavy() -> None:
+    code = (
+        "import sys; from diffusion_ood import registries, options; "
+        "print({'torch', 'monai', 'pandas', 'numpy', 'scipy'} & set(sys.modules))"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PYTHONPATH": str(Path(diffusion_ood.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout == "set()\n"
