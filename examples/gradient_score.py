@@ -2,7 +2,7 @@
 
     python examples/gradient_score.py
 
-To use it: move the class to `scores/`, and give it a name and a line in `commands/measuring.py`.
+To use it: move the class to `methods/scores/` and add a line to `SCORES`.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from diffusion_ood.scores.base import Score
-from diffusion_ood.scores.mse import MeanSquaredError
+from diffusion_ood.methods.scores.base import PairScore
+from diffusion_ood.methods.scores.mse import MeanSquaredError
 
 
-class GradientDifference:
+class GradientDifference(PairScore):
     """Mean over pixels and directions of the squared difference of neighbours' differences."""
 
     name = "gradient"
@@ -36,7 +36,7 @@ def main() -> None:
     images = torch.rand(4, 1, 32, 32, generator=torch.Generator().manual_seed(1))
     blurred = functional.avg_pool2d(images, 3, stride=1, padding=1, count_include_pad=False)
     brighter = images + (blurred - images).square().mean().sqrt()
-    scores: list[Score] = [MeanSquaredError(), GradientDifference()]
+    scores: list[PairScore] = [MeanSquaredError(), GradientDifference()]
     print(f"{'':10}" + "".join(f"{score.name:>10}" for score in scores))
     for name, changed in (("brighter", brighter), ("blurred", blurred)):
         values = [score(score.reference(images), changed).mean().item() for score in scores]

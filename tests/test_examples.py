@@ -35,7 +35,13 @@ def rows(table: str) -> dict[str, list[float]]:
 
 def test_all_examples_are_tested_here() -> None:
     names = {path.name for path in (ROOT / "examples").glob("*.py")}
-    assert names == {"circles_dataset.py", "gradient_score.py", "heun_sampler.py"}
+    assert names == {
+        "circles_dataset.py",
+        "gradient_score.py",
+        "heun_sampler.py",
+        "mad_head.py",
+        "score_norm_method.py",
+    }
 
 
 def test_the_gradient_score_sees_sharpness_and_no_brightness(tmp_path: Path) -> None:
@@ -50,6 +56,23 @@ def test_heun_is_of_second_order_and_ddim_of_first(tmp_path: Path) -> None:
     found = rows(run("heun_sampler.py", cwd=tmp_path))
     assert found["32"][0] / found["64"][0] == pytest.approx(2, rel=0.05)
     assert found["32"][1] / found["64"][1] == pytest.approx(4, rel=0.05)
+
+
+def test_the_norm_of_the_score_of_a_gaussian_is_the_expected_one(tmp_path: Path) -> None:
+    """λ = 5, 3, 1 and −1 for images in [−1, 1] are these times for images in [0, 1]."""
+    found = rows(run("score_norm_method.py", cwd=tmp_path))
+    assert list(found) == ["8", "30", "89", "223"]
+    for measured, expected in found.values():
+        assert measured == pytest.approx(expected, rel=0.03)
+
+
+def test_the_median_head_is_not_moved_by_odd_images(tmp_path: Path) -> None:
+    found = rows(run("mad_head.py", cwd=tmp_path))
+    (clean, z), (mixed, z_mixed) = found["clean"], found["mixed"]
+    assert clean == pytest.approx(4, rel=0.05)
+    assert z == pytest.approx(4, rel=0.05)
+    assert mixed == pytest.approx(4, rel=0.1)
+    assert z_mixed < 1
 
 
 def test_the_circles_become_a_data_set(tmp_path: Path) -> None:
