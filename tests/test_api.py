@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 from pathlib import Path
@@ -64,8 +65,7 @@ def test_a_loaded_model_is_the_saved_one(saved: tuple[Diffusion, Path]) -> None:
 def test_the_digest_is_that_of_the_file(saved: tuple[Diffusion, Path], tmp_path: Path) -> None:
     diffusion, path = saved
     loaded = Diffusion.load(path)
-    assert len(loaded.digest) == 64
-    assert loaded.digest in path.with_name("model.pth.sha256").read_text()
+    assert loaded.digest == hashlib.sha256(path.read_bytes()).hexdigest()
     again = tmp_path / "again.pth"
     loaded.save(again)
     assert Diffusion.load(again).digest == loaded.digest
@@ -111,8 +111,8 @@ def test_versions_are_texts() -> None:
 
 def test_the_package_imports_no_torch_until_it_is_needed() -> None:
     code = (
-        "import sys, diffusion_ood as d; heavy = {'torch', 'monai', 'pandas', 'numpy'}; "
-        "print(heavy & set(sys.modules), d.__version__); d.Evaluator; print('torch' in sys.modules)"
+        "import sys, diffusion_ood; "
+        "print({'torch', 'monai', 'pandas', 'numpy', 'scipy'} & set(sys.modules))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -121,7 +121,7 @@ def test_the_package_imports_no_torch_until_it_is_needed() -> None:
         text=True,
         check=True,
     )
-    assert done.stdout.splitlines() == [f"set() {diffusion_ood.__version__}", "True"]
+    assert done.stdout == "set()\n"
 
 
 @pytest.mark.parametrize("name", diffusion_ood.__all__)

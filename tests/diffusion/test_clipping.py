@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from diffusion_ood.diffusion.clipping import ClippedDenoiser
-from diffusion_ood.model import Diffusion
 from diffusion_ood.diffusion.schedule import build_schedule
+from diffusion_ood.model import Diffusion
 from diffusion_ood.options import DiffusionOptions
 
 SCHEDULE = build_schedule("linear_beta", 1e-4, 0.02)

@@ -118,9 +118,9 @@ def test_the_next_step_begins_where_the_last_one_ended() -> None:
 
 
 def factor(schedule: NoiseSchedule, times: tuple[int, ...], variance: float) -> float:
-    """What DDIM multiplies a Gaussian's x with on its way: of each step t → u the factor
+    """What DDIM multiplies x by on its way, for images from N(0, v·I).
 
-    (√(ᾱ_t ᾱ_u)·v + √(1−ᾱ_t)·√(1−ᾱ_u)) / (ᾱ_t·v + 1 − ᾱ_t).
+    Each step t → u has the factor (√(ᾱ_t ᾱ_u)·v + √((1−ᾱ_t)·(1−ᾱ_u))) / (ᾱ_t·v + 1 − ᾱ_t).
     """
     product = 1.0
     for t, u in itertools.pairwise(times):
