@@ -103,9 +103,9 @@ def _items(
         batch_size=chunk,
         collate_fn=_as_arrays,
         num_workers=num_workers if len(images) > chunk else 0,  # one chunk repays no process
-        generator=torch.Generator(),  # leaves the global one, and so training, alone
+        generator=torch.Generator(),  # does not advance the global one, and so training
     )
-    hidden = None if progress else True  # None: also hidden where the output is no terminal
+    hidden = None if progress else True  # None: also hidden where the output is not a terminal
     with tqdm(total=len(images), desc=progress, unit="image", disable=hidden) as bar:
         for items in loader:
             yield from items

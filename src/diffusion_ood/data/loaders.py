@@ -133,8 +133,8 @@ def open_images(
         progress: print a progress bar and where nothing could be packed.
 
     Raises:
-        UserError: no image that can be read; or one that cannot, or whose size is not the others',
-            where they are not to be skipped.
+        UserError: no image can be read; or, without skipping, one cannot, or differs in size from
+            the others.
     """
     cache, skip = loading_options.cache_data, loading_options.on_error == "skip"
     workers = loading_options.num_workers
@@ -172,10 +172,10 @@ def image_batches(
     loader: DataLoader[Any] = DataLoader(
         images,
         batch_sampler=order,  # type: ignore[arg-type] # its stub wants the sampler to hold lists
-        collate_fn=_as_it_is,
+        collate_fn=_unchanged,
         num_workers=min(num_workers, len(order)),
         worker_init_fn=_stay,
-        generator=torch.Generator(),  # leaves the global one, and so the noise, alone
+        generator=torch.Generator(),  # does not advance the global one, and so the noise
     )
     for batch in loader:
         if isinstance(batch, UserError):
@@ -211,7 +211,7 @@ def _stay(worker: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-def _as_it_is(batch: Any) -> Any:  # noqa: ANN401 - whatever __getitems__ returned
+def _unchanged(batch: Any) -> Any:  # noqa: ANN401 - whatever __getitems__ returned
     return batch
 
 
@@ -221,7 +221,7 @@ def _scan(
     """The shape that all images have once prepared, and the distinct native sides, from headers."""
     first: tuple[int, ...] = ()
     sizes = set()
-    hidden = None if progress else True  # None: where nobody watches, too
+    hidden = None if progress else True  # None: also hidden where the output is not a terminal
     for i in tqdm(range(len(split)), desc="checking sizes", unit="image", disable=hidden):
         try:
             native = image_size(split.image_path(i), options)

@@ -1,8 +1,8 @@
 """All images of a split in one memory-mapped file, decoded once.
 
 The file lies in `.cache` beside the split and is named by a digest of everything that its content
-follows from: the paths, the options, and every source file's size and time of change. So there is
-nothing to invalidate; a file that no longer fits is simply not found, and removed.
+follows from: the paths, the options, and every source file's size and time of change. So nothing
+has to be invalidated: an outdated file is not found, and is removed when a new one is written.
 """
 
 from __future__ import annotations

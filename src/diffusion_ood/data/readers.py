@@ -58,11 +58,11 @@ def read_image(path: Path, options: ImageOptions) -> Array:
     array = _convert_channels(_known_type(path, array), options.channels)
     if array.dtype == np.float32:
         _check_floats(path, array, options)
-    return np.require(array, requirements=["C", "W"])  # Torch takes writable arrays alone
+    return np.require(array, requirements=["C", "W"])  # torch takes writable arrays only
 
 
 def image_size(path: Path, options: ImageOptions) -> tuple[int, ...]:
-    """The sides *S of an image, from its header alone.
+    """The sides *S of an image, from its header.
 
     Raises:
         UserError: as `read_image`, as far as a header tells.
@@ -89,7 +89,7 @@ def file_status(path: Path) -> os.stat_result:
     """The size and times of an image file.
 
     Raises:
-        UserError: there is none, or it is empty or no regular file.
+        UserError: it is missing, empty, or not a regular file.
     """
     try:
         status = os.stat(path)
@@ -100,7 +100,7 @@ def file_status(path: Path) -> os.stat_result:
         raise UserError(f"{path}: cannot be read ({_reason(error)})") from None
     if stat.S_ISDIR(status.st_mode):
         raise UserError(f"{path}: found a folder, expected an image file")
-    if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait for ever
+    if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait forever
         raise UserError(f"{path}: found a pipe or a device, expected an image file")
     if status.st_size == 0:
         raise UserError(f"{path}: found an empty file, expected an image")
@@ -109,11 +109,11 @@ def file_status(path: Path) -> os.stat_result:
 
 @contextmanager
 def _refusing(path: Path) -> Iterator[None]:
-    """Turn whatever a decoder raises on a damaged file into a sentence that names the file."""
+    """Turn any exception of a decoder into a sentence that names the file."""
     file_status(path)
     try:
         with warnings.catch_warnings():
-            # Pillow remarks on what it then mends or raises; its bomb's limit is not ours
+            # Pillow warns of what it then repairs or raises; its limit of pixels differs from ours
             warnings.filterwarnings("ignore", module=r"PIL\b")
             yield
     except UserError:
@@ -138,7 +138,7 @@ def _is_array(path: Path) -> bool:
 
 
 def _read(path: Path, options: ImageOptions) -> Array:
-    """The file's pixels as (C, *S) in whatever type they are stored."""
+    """The file's pixels as (C, *S) in the type in which they are stored."""
     if _is_array(path):
         return np.array(_channels_first(path, _open_array(path), options.spatial_dimension))
     if options.spatial_dimension == 3:

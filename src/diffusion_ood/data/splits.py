@@ -69,11 +69,11 @@ class Split:
         return f"{self.path}, {self.unit} {self.number(i)}"
 
     def first(self, n: int) -> Split:
-        """The split of the first `n` images alone."""
+        """The split of the first `n` images."""
         return self.only(range(min(n, len(self))))
 
     def only(self, indices: Sequence[int]) -> Split:
-        """The split of the images of these indices alone."""
+        """The split of the images of these indices."""
         return replace(
             self,
             images=tuple(self.images[i] for i in indices),
@@ -87,11 +87,11 @@ def read_split(path: Path, flips: bool = True) -> Split:
 
     A file whose name ends with `.txt` is an image list: a path and a label a line.
 
-    With `flips`, a path that is no file and whose name contains `_vflip` or `_hflip` means the
+    With `flips`, a path without a file whose name contains `_vflip` or `_hflip` means the
     split of that name without this part, flipped.
 
     Raises:
-        UserError: the file is missing, is not such a CSV file, or names an image twice.
+        UserError: the file is missing, has another content, or names an image twice.
     """
     path = Path(path).expanduser()
     source, flip = _without_flip(path) if flips and not os.path.exists(path) else (path, None)
@@ -175,7 +175,7 @@ def _rows(path: Path, text: str) -> list[list[str]]:
         rows.extend(reader)
     except csv.Error as error:
         raise UserError(f"{path}, row {len(rows) + 1}: not a CSV row ({error})") from None
-    while rows and not rows[-1]:  # blank lines at the end are no images
+    while rows and not rows[-1]:  # blank lines at the end name no images
         rows.pop()
     if not rows:
         raise UserError(f"{path}: found an empty file, expected the header image or image,label")

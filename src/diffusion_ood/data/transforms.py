@@ -74,7 +74,7 @@ def resize(image: Array | torch.Tensor, size: int) -> torch.Tensor:
 def flip(images: torch.Tensor, direction: Edit | None) -> torch.Tensor:
     """(B, C, *S) turned upside down (`vflip`, axis -2) or mirrored left to right (`hflip`, -1).
 
-    Other edits need more than the image itself and leave it as it is here.
+    Other edits need more than the image itself; here they change nothing.
     """
     if direction not in ("vflip", "hflip"):
         return images

@@ -27,7 +27,7 @@ def prepare_folder(
 ) -> dict[Part, Path]:
     """Divide a folder's images into train, val and test; a group goes to one of them whole.
 
-    The label is the first folder below `folder`, if every image lies in such a one. Hidden files
+    The label is the first folder below `folder`, if every image lies in a sub-folder. Hidden files
     and folders are passed over, and links to folders are not followed.
 
     Args:
@@ -37,7 +37,7 @@ def prepare_folder(
         group_by: a regular expression to search a file's relative path for; its first group, or
             else the whole match, names the patient. Without it every image is its own group.
         test_fraction: share of the groups that test; 5 % of the others validate. With 1 there is
-            a test split alone.
+            only a test split.
         seed: of the division.
 
     Raises:

@@ -1,4 +1,4 @@
-"""PhotoPatches: 660 grey patches, 28 x 28, of scikit-learn's two photographs; a test set alone."""
+"""PhotoPatches: 660 grey patches, 28 x 28, of scikit-learn's two photographs; only a test set."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def prepare(
     counts = {part: len(images) for part, images in parts.items()}
     if counts != source.counts:
         raise UserError(f"{name}: found {counts} images, expected {dict(source.counts)}")
-    manifest.unlink(missing_ok=True)  # from here on the old one is no longer true
+    manifest.unlink(missing_ok=True)  # it describes the old files
     files = {
         part: _as_files(images, data_root / name / part, num_workers, f"{name} {part}")
         for part, images in parts.items()
