@@ -6,6 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from diffusion_ood.scores.base import Score
+from diffusion_ood.scores.mse import MeanSquaredError
+from diffusion_ood.scores.perceptual import PerceptualDifference
+from diffusion_ood.scores.reconstruction import score_each
+from diffusion_ood.trajectories.reconstruct import reconstruct
 from torch import Tensor
 
 from diffusion_ood.model import Diffusion
@@ -13,15 +18,10 @@ from diffusion_ood.networks.alexnet import find_alexnet_features
 from diffusion_ood.registries import SAMPLERS
 from diffusion_ood.runtime.compiling import CompiledForFullBatches
 from diffusion_ood.runtime.device import autocast, best_rows, prepare
-from diffusion_ood.scores.base import Score
-from diffusion_ood.scores.mse import MeanSquaredError
-from diffusion_ood.scores.perceptual import PerceptualDifference
-from diffusion_ood.scores.reconstruction import score_each
 from diffusion_ood.training.objective import DiffusionObjective
 from diffusion_ood.training.trainer import Plan, Trainer
 from diffusion_ood.trajectories.grid import Grid
 from diffusion_ood.trajectories.order import batch_width
-from diffusion_ood.trajectories.reconstruct import reconstruct
 
 CPU = torch.device("cpu")
 SEED = 2

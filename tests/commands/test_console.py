@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from diffusion_ood import __version__, cli
-from diffusion_ood import console
+from diffusion_ood import __version__, cli, console
 from diffusion_ood.errors import UserError
 
 ROOT = Path(__file__).parents[2]

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from diffusion_ood.commands.second_config import KEYS, read_config
 from PIL import Image
 
 from diffusion_ood import cli
@@ -19,7 +20,6 @@ from diffusion_ood.commands import (
     train_classifier,
     train_ddpm,
 )
-from diffusion_ood.commands.second_config import KEYS, read_config
 from diffusion_ood.errors import UserError
 from diffusion_ood.options import DiffusionOptions, MainOptions, TrainOptions
 from diffusion_ood.runtime.checkpoint import load_checkpoint

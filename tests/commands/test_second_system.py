@@ -18,7 +18,6 @@ from PIL import Image
 from diffusion_ood.commands import (
     ood_detection,
     reconstruct,
-    run_files,
     sample,
     train_classifier,
     train_ddpm,

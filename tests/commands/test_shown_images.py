@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
 from diffusion_ood.commands.shown_images import small_pictures
+
 from diffusion_ood.detection.folders import table_path
 from diffusion_ood.detection.history import read_work
 from diffusion_ood.detection.table import read_table

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from diffusion_ood.scores.perceptual import PerceptualDifference
 from scipy.stats import spearmanr
 from torch import Tensor
 
@@ -19,10 +20,9 @@ from diffusion_ood import cli
 from diffusion_ood.commands import reconstruct, sample, train_classifier
 from diffusion_ood.networks.backend import DiffusionModelUNet
 from diffusion_ood.networks.group_norm import normalise_by_channel
-from diffusion_ood.runtime.compiling import CompiledForFullBatches
 from diffusion_ood.runtime.checkpoint import load_checkpoint
+from diffusion_ood.runtime.compiling import CompiledForFullBatches
 from diffusion_ood.runtime.device import autocast, pick_device, prepare
-from diffusion_ood.scores.perceptual import PerceptualDifference
 
 Command = Callable[..., Path]
 
