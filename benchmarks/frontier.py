@@ -21,8 +21,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from diffusion_ood.data.splits import PATCHED
 from diffusion_ood.detection.assessment import assess
-from diffusion_ood.detection.folders import PATCHED, table_path
+from diffusion_ood.detection.folders import table_path
 from diffusion_ood.detection.metrics import weighted_metrics
 from diffusion_ood.options import DetectOptions
 

@@ -27,8 +27,8 @@ GROUND = {
     "options": {"options", "errors", "registries"},
     "runtime": {"runtime", "errors"},
 }
-STAGES = ["data", "networks", "diffusion", "trajectories", "scores", "quality", "detection"]
-STAGES += ["report", "training", "commands"]
+STAGES = ["data", "networks", "diffusion", "trajectories", "scores", "quality"]
+STAGES += ["calibration", "detection", "report", "training", "commands"]
 
 MAX_FILE, MAX_FUNCTION, MAX_SCRIPT = 300, 60, 60
 REFUSED_EVERYWHERE = {"simplex_noise"}  # accepted as 0 alone
@@ -78,9 +78,9 @@ def test_a_module_imports_no_later_stage(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", TREES, ids=short)
-def test_detection_and_report_need_neither_torch_nor_monai(path: Path) -> None:
+def test_calibration_detection_and_report_need_neither_torch_nor_monai(path: Path) -> None:
     packages = {name.split(".")[0] for name in imports(TREES[path])}
-    if part_of(path) in ("detection", "report") or path.name == "ood_detection.py":
+    if part_of(path) in ("calibration", "detection", "report") or path.name == "ood_detection.py":
         assert packages.isdisjoint({"torch", "torchvision", "monai", "generative", "lpips"})
 
 

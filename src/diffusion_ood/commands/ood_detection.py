@@ -9,6 +9,7 @@ decisions_<dataset>.csv and report.html beside them. A higher score is more out 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from diffusion_ood import cli
@@ -40,7 +41,7 @@ def detect(run: RunOptions, options: DetectOptions, track: TrackOptions, command
     from diffusion_ood.detection.folders import find_tables, method_folders
 
     for folder in method_folders(run.ood_dir).values():
-        find_tables(folder, options)  # refuses missing ones before the slow imports
+        find_tables(folder, options)  # raises for missing ones before the slow imports
 
     from diffusion_ood.detection.assessment import assess_methods
     from diffusion_ood.detection.result_files import write_results
@@ -49,7 +50,10 @@ def detect(run: RunOptions, options: DetectOptions, track: TrackOptions, command
     from diffusion_ood.report.provenance import trace
     from diffusion_ood.report.text import paragraphs
 
-    methods = assess_methods(run.ood_dir, options)
+    methods = [
+        dataclasses.replace(results, warnings=list(map(cli.as_flags, results.warnings)))
+        for results in assess_methods(run.ood_dir, options)
+    ]
     tracker = open_tracker(run, track, "detect")
     for text in paragraphs(run.model_name, methods, options):
         print(text)

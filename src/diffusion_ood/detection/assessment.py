@@ -11,9 +11,10 @@ import pandas as pd
 
 from diffusion_ood.calibration import conformal
 from diffusion_ood.calibration.base import check_features, features, score_columns
+from diffusion_ood.data.splits import PATCHED
 from diffusion_ood.detection import metrics
 from diffusion_ood.detection.consistency import comparison_warnings, skipped_images
-from diffusion_ood.detection.folders import MAIN, PATCHED, find_tables, method_folders, table_path
+from diffusion_ood.detection.folders import MAIN, find_tables, method_folders, table_path
 from diffusion_ood.detection.groups import means, read_groups
 from diffusion_ood.detection.image_scores import (
     Target,

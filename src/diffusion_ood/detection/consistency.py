@@ -1,4 +1,4 @@
-"""Whether the score tables of a run may be compared: one model, other images, equal sizes."""
+"""Whether score tables may be compared: of one model, of different images, of equal sizes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def skipped_images(ood_dir: Path, names: Iterable[str]) -> dict[str, int]:
 
 
 def _sidecar_warnings(ood_dir: Path, tables: Mapping[str, pd.DataFrame]) -> Iterator[str]:
-    """Refuse tables of different models or settings; warn where that or sizes are in doubt."""
+    """Refuse tables of different models or settings; warn of unknown ones and of other sizes."""
     sidecars = {name: read_sidecar(table_path(ood_dir, name)) for name in tables}
     known = {name: found for name, found in sidecars.items() if found is not None}
     for name in sidecars if known else ():

@@ -1,4 +1,4 @@
-"""Which images a reader should see: the extremes of each set, and what was decided wrongly."""
+"""Examples for a reader: the images with extreme scores, and those that were decided wrongly."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def select_examples(decided: pd.DataFrame, per_kind: int, *, is_in: bool) -> pd.
 
     Args:
         decided: decisions on a set's images.
-        per_kind: at most so many of the highest scores, of the lowest, and of the mistakes.
+        per_kind: the most images of each kind: highest scores, lowest scores, mistakes.
         is_in: whether the set is in distribution, so that a mistake is a false alarm.
 
     Returns:

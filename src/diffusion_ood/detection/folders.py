@@ -10,14 +10,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from diffusion_ood.data.splits import PATCHED
 from diffusion_ood.errors import UserError
 from diffusion_ood.options import DetectOptions
 
 MAIN = "reconstruction"
 """The method whose tables lie in `ood` itself."""
-
-PATCHED = "val_patched"
-"""Name of the set of the validation images, each with a patch of another."""
 
 OPTIONS = {"val": "`validation_ids`", "in": "`in_ids`", PATCHED: "`run_patched`"}
 """The option of reconstruct.py that makes the table of a set; `out_ids` those of all others."""

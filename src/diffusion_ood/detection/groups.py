@@ -19,7 +19,7 @@ def read_groups(path: Path) -> dict[str, list[str]]:
     """The names of the OOD sets in each group of a YAML file, `near: [CIFAR100, TinyImageNet]`.
 
     Raises:
-        UserError: no such file, or none of lists of names.
+        UserError: no such file, or not lists of names.
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -37,7 +37,7 @@ def read_groups(path: Path) -> dict[str, list[str]]:
 def means(
     sets: Mapping[str, Mapping[str, Interval]], groups: Mapping[str, list[str]]
 ) -> dict[str, dict[str, Interval]]:
-    """The mean of each group's metrics over those of its sets that are there, and over all sets.
+    """The mean of each group's metrics over those of its sets that were found, and over all sets.
 
     Groups without a set, and the mean over a single set, are left out.
     """

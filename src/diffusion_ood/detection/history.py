@@ -1,4 +1,4 @@
-"""What it took to make the score tables: a line for each time that a set was worked on."""
+"""The history of score tables: a line for each time that a command scored images of a set."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def add_work(ood_dir: Path, entry: Mapping[str, Any]) -> None:
 
     Args:
         ood_dir: the run's folder of score tables.
-        entry: `set`, `fingerprint`, `images` and `seconds`, and what else is worth knowing.
+        entry: `set`, `fingerprint`, `images` and `seconds`, and anything else of interest.
     """
     with open(ood_dir / FILE, "ab") as file:
         file.write(json.dumps(entry).encode() + b"\n")

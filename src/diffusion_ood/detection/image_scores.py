@@ -2,8 +2,8 @@
 
 Targets are every column alone, `both` of the paper, and, where asked for, further heads over all
 columns. Columns whose names end in `_global` or `_local` compare with one level at a time: each of
-their levels alone is a target too, `column@t`, as it is in the table, since the order of images at
-one level is that of their z-scores.
+their levels alone is a target too, `column@t`, unchanged from the table, since the order of images
+at one level is that of their z-scores.
 """
 
 from __future__ import annotations

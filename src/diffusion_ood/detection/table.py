@@ -32,8 +32,8 @@ def read_table(path: Path) -> pd.DataFrame:
     Rows are counted as a spreadsheet counts them: the header is row 1.
 
     Raises:
-        UserError: a missing or empty file, a missing column, a t that is no whole number, a score
-            that is no finite number, an unknown type, or a key that occurs twice.
+        UserError: a missing or empty file, a missing column, a t that is not a whole number, a
+            score that is not finite, an unknown type, or a key that occurs twice.
     """
     try:
         data = path.read_bytes()

@@ -8,7 +8,7 @@ While it grows, the table `ood/results_X.csv` is spread over
 
 and `merge_parts` joins them. After a kill between any two operations a copy of each finished image
 still lies in one of these files. Where several hold it, the finished table comes first, then the
-spare part, then the processes' parts.
+leftovers, then the processes' parts.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ from diffusion_ood.calibration.base import KEY_COLUMNS, score_columns
 from diffusion_ood.detection.table import encode, parse, write_table
 from diffusion_ood.errors import UserError
 from diffusion_ood.runtime.files import atomic_write, write_json, write_through
+
+LEFTOVER = "spare"
+"""What the part of the finished images that were not asked for is called on disk."""
 
 
 def read_sidecar(path: Path) -> dict[str, dict[str, Any]] | None:
@@ -103,7 +106,7 @@ class TableWriter:
             rows: columns filename, type, t, scores, and repeat where there are several.
 
         Raises:
-            UserError: a score that is no finite number.
+            UserError: a score that is not finite.
             ValueError: an incomplete image, or other columns than before.
         """
         columns = list(rows.columns)
@@ -135,11 +138,11 @@ def merge_parts(path: Path, filenames: Sequence[str], rows_per_image: int) -> in
     """Join the finished table and all parts into `path`, ordered by `filenames`, t and repeat.
 
     The table then holds exactly `filenames`. Finished images that are not among them (an earlier
-    run had a larger `first_n`) move to the spare part, where the next run that wants them finds
-    them. One process calls this, after all writers are closed.
+    run had a larger `first_n`) move to the part of leftovers, where the next run that wants them
+    finds them. One process calls this, after all writers are closed.
 
     Returns:
-        The number of images in the spare part.
+        The number of images in the part of leftovers.
 
     Raises:
         UserError: an image has no scores yet, has other (t, repeat) than the rest, was scored by
@@ -155,22 +158,22 @@ def merge_parts(path: Path, filenames: Sequence[str], rows_per_image: int) -> in
     if missing:
         raise UserError(
             f"{path}: {len(missing)} of {len(filenames)} images have no scores yet, first "
-            f"{missing[0]!r}; the same command goes on where it stopped"
+            f"{missing[0]!r}; run the same command again to score them"
         )
     order = table["filename"].map(position)  # NaN for images that were not asked for
-    wanted, spare = table[order.notna()], table[order.isna()]
+    wanted, leftover = table[order.notna()], table[order.isna()]
     _check_levels(path, wanted, rows_per_image)
     keys = [wanted[key] for key in ("repeat", "t") if key in wanted]
     wanted = wanted.iloc[np.lexsort((*keys, order[order.notna()]))]
-    spare_part = _part_path(path, "spare")
-    # In this order: whatever the table is about to lose, and the parts after it, lies elsewhere.
-    if not spare.empty:
-        write_table(spare_part, spare)
+    leftover_part = _part_path(path, LEFTOVER)
+    # In this order: a row is written to its new file before its old file loses it.
+    if not leftover.empty:
+        write_table(leftover_part, leftover)
     write_table(path, wanted)
     for part in _parts(path):
-        if spare.empty or part != spare_part:
+        if leftover.empty or part != leftover_part:
             part.unlink()
-    return int(spare["filename"].nunique())
+    return int(leftover["filename"].nunique())
 
 
 def _check_finite(rows: pd.DataFrame) -> None:
@@ -201,11 +204,11 @@ def _part_path(path: Path, name: str) -> Path:
 
 
 def _parts(path: Path) -> list[Path]:
-    """The parts that exist: spare, then by rank."""
-    pattern = re.compile(re.escape(path.stem) + r"\.(\d+|spare)\.csv")
+    """The parts that exist: leftovers, then by rank."""
+    pattern = re.compile(re.escape(path.stem) + rf"\.(\d+|{LEFTOVER})\.csv")
     found = (pattern.fullmatch(file.name) for file in (path.parent / "parts").glob("*.csv"))
     names = [match[1] for match in found if match]
-    return [_part_path(path, n) for n in sorted(names, key=lambda n: (n != "spare", len(n), n))]
+    return [_part_path(path, n) for n in sorted(names, key=lambda n: (n != LEFTOVER, len(n), n))]
 
 
 def _check_or_write_sidecar(
@@ -260,11 +263,11 @@ def _repair(part: Path, rows_per_image: int) -> list[str]:
 
 
 def _join(path: Path, rows_per_image: int) -> pd.DataFrame:
-    """Every finished image once, from the first of: the table, the spare part, the parts."""
-    rank_parts = [part for part in _parts(path) if part != _part_path(path, "spare")]
+    """Every finished image once, from the first of: the table, the leftovers, the parts."""
+    rank_parts = [part for part in _parts(path) if part != _part_path(path, LEFTOVER)]
     sources = [
         [_read_source(part, rows_per_image) for part in rank_parts],
-        [_read_source(_part_path(path, "spare"), rows_per_image)],
+        [_read_source(_part_path(path, LEFTOVER), rows_per_image)],
         [_read_source(path, rows_per_image)],
     ]
     columns = {tuple(table.columns) for group in sources for table in group if not table.empty}

@@ -1,6 +1,6 @@
-"""What is shown to a reader who was not there: `ood/report.html`, and logs that compare runs.
+"""Results for a reader: printed tables, `ood/report.html`, and logs that compare runs.
 
     assessment + pictures + history → content → one HTML file
 
-Like detection it needs no torch.
+It needs no torch.
 """

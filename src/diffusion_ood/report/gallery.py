@@ -1,4 +1,4 @@
-"""The images of a set that a reader should see, each beside its reconstructions."""
+"""Examples of a set's images for the report, each beside its reconstructions."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from diffusion_ood.detection.folders import table_path
 from diffusion_ood.detection.table_writer import read_sidecar
 from diffusion_ood.report.pictures import Pictures, data_url, load_pictures, pictures_path, png
 
-PER_KIND = 4  # where no pictures say how many
+PER_KIND = 4  # where there are no pictures to say it
 MAX_BYTES = 2_000_000  # of all pictures together, before they are encoded as text
 SIDES = (128, 96, 64, 48, 32, 16)
 
 
 @dataclass(frozen=True)
 class Row:
-    """An image that matters.
+    """An image that is shown.
 
     Attributes:
         filename: as its split has it.
@@ -43,7 +43,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Gallery:
-    """The images that matter of one set, and the noise levels of their reconstructions."""
+    """The images of one set that are shown, and the noise levels of their reconstructions."""
 
     rows: Sequence[Row]
     starts: tuple[int, ...]

@@ -1,4 +1,4 @@
-"""What is logged of a run: of its score tables, and of what was found in them."""
+"""Logs of a run: its score tables and its results."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ SHEET_CELL = 64  # pixels that a cell of a sheet has at least on its longer side
 
 
 def open_tracker(run: RunOptions, options: TrackOptions, command: str) -> Tracker:
-    """The tracker that is asked for, of one of the commands that score."""
+    """The tracker that the options ask for, for a command that scores or detects."""
     if options.tracker == "mlflow":
         return MLflow(run.output_dir, f"{run.model_name} {command}")
     return TensorBoard(run.ood_dir / "tensorboard", command, _trial(run))
 
 
 def open_training_tracker(run: RunOptions, options: TrackOptions, *, goes_on: bool) -> Tracker:
-    """The tracker that is asked for, of a training which may go on with an earlier one."""
+    """The tracker that the options ask for, for a training that may continue an earlier one."""
     if options.tracker == "mlflow":
         return MLflow(run.output_dir, f"{run.model_name} train", goes_on=goes_on)
     return TensorBoard(run.run_dir, "train", f"{_trial(run)} train", goes_on=goes_on)
@@ -67,7 +67,7 @@ def log_set(tracker: Tracker, ood_dir: Path, name: str, fingerprint: Mapping[str
 
 
 def log_results(tracker: Tracker, results: Assessment, provenance: Provenance) -> None:
-    """Log what was found: scores, PR curves, and AUROCs beside what the run was made with."""
+    """Log results: scores, PR curves, and AUROCs beside the options of the run."""
     primary, inside = results.primary, results.scores["in"]
     for name, scores in results.scores.items():
         tracker.histogram(name, f"scores/{primary}", scores[primary])

@@ -23,7 +23,7 @@ class MLflow:
     Args:
         output_dir: the folder of all runs, which share the store.
         name: of this run.
-        goes_on: whether it goes on with the last run of this name, if there is one.
+        goes_on: whether it continues the last run of this name, if there is one.
     """
 
     def __init__(self, output_dir: Path, name: str, *, goes_on: bool = False) -> None:

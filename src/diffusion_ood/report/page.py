@@ -1,4 +1,4 @@
-"""`ood/report.html`: one file with everything in it, for a reader who was not there."""
+"""`ood/report.html`: the results of a run in one file that needs no network."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from diffusion_ood.report.gallery import Gallery, galleries
 from diffusion_ood.report.provenance import Provenance
 from diffusion_ood.runtime.files import atomic_write
 
-MAX_DRAWN = 16  # OOD sets with figures and images, those that are hardest to tell from "in"
+MAX_DRAWN = 16  # OOD sets with figures and images, the hardest to tell from "in"
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ def interval(found: Interval) -> str:
 
 
 def breakable(path: str) -> Markup:
-    """A path that may go on in the next line after a slash."""
+    """A path that may be broken into lines after a slash."""
     return Markup("/<wbr>").join(path.split("/"))
 
 

@@ -22,7 +22,7 @@ PACKAGES = ("numpy", "pandas", "scipy", "scikit-learn", "matplotlib")
 
 @dataclass(frozen=True)
 class Cost:
-    """What is known of how a set was scored; None where nothing is.
+    """How a set was scored; None where it is unknown.
 
     Attributes:
         images: in the table.
@@ -47,7 +47,7 @@ class Provenance:
     """How the results were made.
 
     Attributes:
-        settings: what the scores depend on, by its name.
+        settings: what the scores depend on, by name.
         commands: the lines that made them, the oldest first.
         versions: of the packages that scored and that assessed.
         costs: of each set.
@@ -67,7 +67,7 @@ class Provenance:
 
 
 def trace(run_dir: Path, results: Assessment, command: str) -> Provenance:
-    """How the results in a run directory were made, as far as its files know.
+    """How the results in a run directory were made, as far as its files say.
 
     Args:
         run_dir: with the model's `config.json`, if it was trained here.
@@ -138,7 +138,7 @@ def training_options(config: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
 def _training(path: Path) -> dict[str, str]:
     try:
         return training_options(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, AttributeError):  # it is worth a mention, not a failure
+    except (OSError, ValueError, AttributeError):  # the report can do without it
         return {}
 
 

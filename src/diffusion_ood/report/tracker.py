@@ -1,4 +1,4 @@
-"""What can be logged of a run, so that runs can be compared."""
+"""The protocol of a log, which shows runs beside each other."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ class Tracker(Protocol):
         """Precision against recall of finding what is true by high scores."""
 
     def compare(self, parameters: Mapping[str, Value], metrics: Mapping[str, float]) -> None:
-        """What tells this run from others, and how good it is."""
+        """The parameters of this run and its metrics, to compare runs by."""
 
     def flush(self) -> None:
         """Write what is not written yet."""
 
     def close(self) -> None:
-        """Write what is not written yet; the command has done its work."""
+        """Write what is not written yet; the command has finished."""
 
 
 def pr_table(truth: ArrayLike, scores: ArrayLike) -> NDArray[np.float64]:

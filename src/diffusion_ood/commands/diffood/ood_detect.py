@@ -2,8 +2,7 @@
 
     python detect/ood_detect.py --repeat_size 4 --id_name cifar10
 
-As in the paper's code, scores at one level are reported as they are, and averages over levels are
-not of z-scores.
+As in the paper's code, scores are not z-scored: neither those at one level nor their averages.
 """
 
 from __future__ import annotations
