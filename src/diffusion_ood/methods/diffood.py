@@ -9,12 +9,14 @@ by `Reconstruction` with the same scores.
 from __future__ import annotations
 
 from pathlib import Path
-
-from typing_extensions import Self
+from typing import TYPE_CHECKING
 
 from diffusion_ood.errors import UserError
 from diffusion_ood.methods.reconstruction import Reconstruction
 from diffusion_ood.options import ReconstructOptions
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 LEVELS = (120, 240, 360)
 STEPS = 50

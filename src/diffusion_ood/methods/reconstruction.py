@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from typing_extensions import Self
 
 from diffusion_ood.diffusion.samplers.base import Sampler
 from diffusion_ood.diffusion.schedule import CLEAN
@@ -35,6 +34,9 @@ from diffusion_ood.trajectories.evaluator import Evaluator
 from diffusion_ood.trajectories.grid import BudgetGrid, Grid, LevelGrid, TimeGrid, network_calls
 from diffusion_ood.trajectories.noise import image_noise
 from diffusion_ood.trajectories.order import in_order
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class Reconstruction(Method):

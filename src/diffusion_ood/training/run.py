@@ -183,7 +183,7 @@ class TrainingRun:
             sentence = decision.after_step(self.trainer.plan.total_steps - self.trainer.step)
             if sentence:
                 distributed.print_once(f"compile {sentence}")
-                if sentence.startswith("on"):
+                if decision.compile_now:
                     self.trainer.compile()
             stopping, saving = distributed.any_rank(stop.requested, save_timer.due())
             if stopping or saving:
