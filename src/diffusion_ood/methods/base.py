@@ -76,6 +76,7 @@ class Method(Protocol):
 
     def check(self, diffusion: Diffusion) -> None:
         """Raise a `UserError` where the model is none that this method can measure with."""
+        return  # of its own, or a type checker would ask every method for one
 
     def draws(self, diffusion: Diffusion) -> Sequence[tuple[int, int]]:
         """(t, repeat) of each row of an image, rising."""
