@@ -43,32 +43,28 @@ def peaks(model: Diffusion, batch: int) -> dict[str, Work]:
     }
 
 
-class PeakBesideCalls:
-    """A network that computes the machine's best after each of its calls.
+class Peak:
+    """The machine's best, computed as often as this is called: after each call of a network.
 
     The speed of a shared machine may be a third of what it was a second before. Between the calls
     the best is measured at the speed that the calls had.
 
     Args:
-        network: the network.
         best: from `peaks`.
     """
 
-    def __init__(self, network: Callable[..., Tensor], best: Mapping[str, Work]) -> None:
-        self._network = network
+    def __init__(self, best: Mapping[str, Work]) -> None:
         self._best = best
         self._calls = 0
         self._seconds = dict.fromkeys(best, 0.0)
 
-    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
-        """The network's output."""
-        output = self._network(x, t)
+    def __call__(self) -> None:
+        """Compute each of the best once."""
         self._calls += 1
         for name, (run, _) in self._best.items():
             begin = time.perf_counter()
             run()
             self._seconds[name] += time.perf_counter() - begin
-        return output
 
     @property
     def seconds(self) -> float:

@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
-from diffusion_ood.scores.base import Score
-from diffusion_ood.scores.mse import MeanSquaredError
-from diffusion_ood.scores.perceptual import PerceptualDifference
-from diffusion_ood.scores.reconstruction import score_each
-from diffusion_ood.trajectories.reconstruct import reconstruct
 from torch import Tensor
 
+from diffusion_ood.diffusion.denoiser import Denoiser
+from diffusion_ood.methods.base import ImageBatch
+from diffusion_ood.methods.reconstruction import Reconstruction
 from diffusion_ood.model import Diffusion
-from diffusion_ood.networks.alexnet import find_alexnet_features
-from diffusion_ood.registries import SAMPLERS
-from diffusion_ood.runtime.compiling import CompiledForFullBatches
-from diffusion_ood.runtime.device import autocast, best_rows, prepare
+from diffusion_ood.runtime.device import prepare
 from diffusion_ood.training.objective import DiffusionObjective
 from diffusion_ood.training.trainer import Plan, Trainer
-from diffusion_ood.trajectories.grid import Grid
-from diffusion_ood.trajectories.order import batch_width
+from diffusion_ood.trajectories.evaluator import Evaluator
+from diffusion_ood.trajectories.grid import TimeGrid
 
 CPU = torch.device("cpu")
 SEED = 2
+
+
+def down(grid: TimeGrid, sampler: str = "ddim") -> Reconstruction:
+    """Reconstructions down a grid, by default by the sampler of the reference loop."""
+    return Reconstruction(
+        num_inference_steps=grid.num_inference_steps,
+        inference_skip_factor=grid.skip,
+        sampler=sampler,
+        seed=SEED,
+    )
 
 
 class OurScorer:
@@ -32,50 +36,48 @@ class OurScorer:
 
     Args:
         model: the diffusion model.
-        grid: its trajectories.
-        images: how many are scored at a time.
+        method: its reconstructions.
         compiled: whether to compile the network.
         precision: `fp32` or `bf16`.
     """
 
     def __init__(
-        self, model: Diffusion, grid: Grid, images: int, *, compiled: bool, precision: str
+        self, model: Diffusion, method: Reconstruction, *, compiled: bool, precision: str
     ) -> None:
-        self.model, self.grid, self.precision = model, grid, precision
-        self.sampler = SAMPLERS["ddim"]  # that of the reference loop
-        rows = best_rows(model.activation_values, CPU, precision)
-        self.width = batch_width(grid, images, rows)
-        network: Any = prepare(model.network, CPU)
-        self.network = CompiledForFullBatches(network, self.width) if compiled else network
-        self.exact = model.denoiser(network) if precision == "bf16" else None
-        features = find_alexnet_features()
-        assert features is not None, "the bench needs the LPIPS weights"
-        self.scores: list[Score] = [MeanSquaredError(), PerceptualDifference(features, CPU)]
+        self.method = method
+        self.evaluator = BesideCalls(
+            model, CPU, precision=precision, compile="on" if compiled else "off"
+        )
 
     def __call__(self, images: Tensor, keys: list[str]) -> Tensor:
         """Scores `(B, starts, 2)` of images `(B, 1, H, W)` in [0, 1]."""
-
-        def network(x: Tensor, t: Tensor) -> Tensor:
-            with autocast(CPU, self.precision):
-                output: Tensor = self.network(x, t)
-            return output
-
-        denoiser = self.model.denoiser(network)
-        stream = reconstruct(
-            self.model,
-            denoiser,
-            self.sampler,
-            self.grid,
-            images,
-            keys,
-            SEED,
-            self.width,
-            exact=self.exact,
-        )
-        values = torch.empty(len(images), len(self.grid.starts), len(self.scores))
-        for _ in score_each(self.scores, images, stream, values):
-            pass
+        starts = len(self.method.draws(self.evaluator.diffusion))
+        values = torch.empty(len(images), starts, len(self.method.columns))
+        for rows in self.method.measure(ImageBatch(images, keys), self.evaluator):
+            values[rows.images] = rows.measured
         return values
+
+
+class BesideCalls(Evaluator):
+    """An evaluator that does something else after each of its network calls.
+
+    Attributes:
+        beside: what; None for nothing.
+    """
+
+    beside: Callable[[], None] | None = None
+
+    def denoiser(self, guidance: float = 0.0, *, clip: bool = False) -> Denoiser:
+        """As an evaluator's."""
+        found = super().denoiser(guidance, clip=clip)
+
+        def call(x_t: Tensor, t: Tensor, labels: Tensor | None = None, /) -> Tensor:
+            eps = found(x_t, t, labels)
+            if self.beside is not None:
+                self.beside()
+            return eps
+
+        return call
 
 
 def our_training_step(model: Diffusion, images: Tensor) -> Callable[[], object]:

@@ -9,20 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hardware import PeakBesideCalls, peaks
+from hardware import Peak, peaks
 from models import flops_per_call, lpips_package
-from ours import OurScorer
+from ours import SEED, OurScorer, down
 from reference import ReferenceScorer
 from scipy.stats import spearmanr
 from timing import Times, interleaved, ratio
 from torch import Tensor
 
 from diffusion_ood.data.loaders import ImageSet
+from diffusion_ood.methods.reconstruction import Reconstruction
 from diffusion_ood.model import Diffusion
-from diffusion_ood.registries import SAMPLERS
-from diffusion_ood.trajectories.grid import BudgetGrid, TimeGrid, calls
-
-SEED = 2
+from diffusion_ood.trajectories.grid import TimeGrid
 
 
 def exact(
@@ -46,15 +44,15 @@ def exact(
     """
     pixels, keys = images.batch(range(compared)), list(images.split.images[:compared])
     theirs = ReferenceScorer(model, grid.starts, grid.stride, lpips_package())
-    plain = OurScorer(model, grid, count, compiled=False, precision="fp32")
-    ours = OurScorer(model, grid, count, compiled=True, precision="bf16")
+    plain = OurScorer(model, down(grid), compiled=False, precision="fp32")
+    ours = OurScorer(model, down(grid), compiled=True, precision="bf16")
     begin = time.perf_counter()
     ours(pixels[:count], keys[:count])
     first_s = time.perf_counter() - begin
     expected, in_fp32, in_bf16 = theirs(pixels, keys, SEED), plain(pixels, keys), ours(pixels, keys)
-    plain.sampler = ours.sampler = SAMPLERS["plms"]  # the default of reconstruct.py
+    plain.method = ours.method = down(grid, "plms")  # the default of reconstruct.py
     plms_in_fp32, plms_in_bf16 = plain(pixels, keys), ours(pixels, keys)
-    plain.sampler = ours.sampler = SAMPLERS["ddim"]
+    plain.method = ours.method = down(grid)
     pixels, keys = pixels[:count], keys[:count]
     times = interleaved(
         {"reference": lambda: theirs(pixels, keys, SEED), "ours": lambda: ours(pixels, keys)},
@@ -66,8 +64,8 @@ def exact(
         "ours": str(times["ours"]),
         "compile_s": first_s - times["ours"].median,
         "images": count,
-        "calls_per_image": calls(grid),
-        "rows_a_call": ours.width,
+        "calls_per_image": ours.method.calls(model),
+        "rows_a_call": ours.evaluator.max_batch,
         **peak_share(model, ours, pixels, keys, repeats),
         "images_compared": compared,
         "fp32_largest_relative_difference": ((in_fp32 - expected) / expected).abs().max().item(),
@@ -83,18 +81,18 @@ def peak_share(
 
     In operations of the network as it is defined, of which our enlargements take 4/9.
     """
-    plain, beside = ours.network, PeakBesideCalls(ours.network, peaks(model, ours.width))
-    ours.network = beside
+    ours.evaluator.beside = best = Peak(peaks(model, ours.evaluator.max_batch))
     begin = time.perf_counter()
     for _ in range(repeats):
         ours(pixels, keys)
-    seconds = time.perf_counter() - begin - beside.seconds
-    ours.network = plain
-    own = repeats * flops_per_call(model) * calls(ours.grid) * len(keys) / seconds / 1e9
+    seconds = time.perf_counter() - begin - best.seconds
+    ours.evaluator.beside = None
+    calls = repeats * len(keys) * ours.method.calls(model)
+    own = calls * flops_per_call(model) / seconds / 1e9
     return {
         "gflops": own,
-        "peak_gflops": beside.gflops,
-        "peak_share": own / max(beside.gflops.values()),
+        "peak_gflops": best.gflops,
+        "peak_share": own / max(best.gflops.values()),
     }
 
 
@@ -122,7 +120,7 @@ def few_calls(
     theirs = ReferenceScorer(model, grid.starts, grid.stride, lpips_package())
     scorers = {
         budget: OurScorer(
-            model, BudgetGrid(model.schedule, budget), count, compiled=True, precision="bf16"
+            model, Reconstruction(budget=budget, seed=SEED), compiled=True, precision="bf16"
         )
         for budget in budgets
     }
@@ -159,7 +157,7 @@ def growth(model: Diffusion, images: ImageSet) -> dict[str, float]:
     larger = torch.nn.functional.interpolate(pixels, scale_factor=2)
 
     def scorer(grid: TimeGrid, x: Tensor, names: list[str]) -> Callable[[], Tensor]:
-        run = OurScorer(model, grid, len(names), compiled=False, precision="fp32")
+        run = OurScorer(model, down(grid), compiled=False, precision="fp32")
         return lambda: run(x, names)
 
     base = TimeGrid(1000, 50, 10)
