@@ -18,6 +18,7 @@ from torch import Tensor
 
 from diffusion_ood import cli
 from diffusion_ood.commands import reconstruct, sample, train_classifier
+from diffusion_ood.methods.scores.perceptual import PerceptualDifference
 from diffusion_ood.networks.backend import DiffusionModelUNet
 from diffusion_ood.networks.group_norm import normalise_by_channel
 from diffusion_ood.runtime.checkpoint import load_checkpoint
@@ -115,7 +116,7 @@ def test_lpips_is_that_of_the_cpu(random_features: dict[str, Tensor]) -> None:
     found = []
     for name in ("cpu", "cuda"):
         device = pick_device(name)
-        score = PerceptualDifference(random_features, device)
+        score = PerceptualDifference(random_features)
         with torch.inference_mode():
             reference = score.reference(images.to(device))
             found.append(score(reference, others.to(device)).cpu())
