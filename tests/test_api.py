@@ -1,23 +1,34 @@
-"""The public names: `Diffusion` saved and loaded, and an import that costs nothing."""
+"""The public names: `Diffusion` saved and loaded, and the example of docs/api.md."""
 
 from __future__ import annotations
 
 import hashlib
+import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
+from documents import ROOT
 from gaussian import random_diffusion
 
 import diffusion_ood
 from diffusion_ood import Diffusion, Evaluator, measure
+from diffusion_ood.commands import reconstruct
+from diffusion_ood.data.loaders import open_images
+from diffusion_ood.data.splits import read_split
 from diffusion_ood.errors import UserError
+from diffusion_ood.methods import reconstruction
 from diffusion_ood.methods.reconstruction import Reconstruction
+from diffusion_ood.methods.scores import perceptual
 from diffusion_ood.model import versions
-from diffusion_ood.options import DiffusionOptions, ImageOptions
+from diffusion_ood.options import DiffusionOptions, ImageOptions, LoadingOptions
 
+SPLITS = {"val": "A_val", "in": "A_test", "B": "B_test"}
 IMAGES = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
@@ -133,3 +144,41 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError):
         _ = diffusion_ood.nothing
     assert not hasattr(diffusion_ood, "_nothing")
+
+
+def arrays(csv: Path) -> tuple[np.ndarray, list[str]]:
+    """The images of a split as an array of NumPy, and their paths there."""
+    found = open_images(
+        read_split(csv), ImageOptions(is_grayscale=True), LoadingOptions(num_workers=0)
+    )
+    return found.batch(list(range(len(found)))).numpy(), list(found.split.images)
+
+
+def test_the_example_of_the_documents_measures_as_the_command_does(
+    run_dir: Path,
+    splits: Path,
+    score_flags: Callable[[Path], list[str]],
+    random_features: dict[str, torch.Tensor],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for module in (reconstruction, perceptual):
+        monkeypatch.setattr(module, "find_alexnet_features", lambda path=None: random_features)
+    (example,) = re.findall(
+        r"^```python\n(.*?)^```", (ROOT / "docs/api.md").read_text(), re.S | re.M
+    )
+    assert len(example.splitlines()) <= 10
+    documented = "runs/mine/checkpoint_best.pth"
+    assert documented in example
+    sets = {name: arrays(splits / f"{csv}.csv") for name, csv in SPLITS.items()}
+    names = {"validation": sets["val"][0], "images": sets["B"][0]}
+    exec(example.replace(documented, str(run_dir / "checkpoint_best.pth")), names)
+    assert len(names["scores"]) == len(names["images"])
+    assert np.isfinite(names["scores"]).all()
+
+    flags = [flag for flag in score_flags(run_dir) if "num_inference_steps" not in flag]
+    reconstruct.main([*flags, "--budget=10"])
+    for name, (images, paths) in sets.items():
+        found = names["measure"](names["method"], images, names["evaluator"], keys=paths)
+        expected = pd.read_csv(run_dir / f"ood/results_{name}.csv").drop(columns="type")
+        assert list(expected.columns) == ["filename", "t", "mse", "perceptual_difference"]
+        pd.testing.assert_frame_equal(found, expected, check_dtype=False, rtol=0, atol=1e-6)

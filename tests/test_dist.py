@@ -85,7 +85,7 @@ def test_the_installed_package_is_not_the_repository_and_finds_its_configuration
     installed: Path, tmp_path: Path
 ) -> None:
     code = (
-        "from pathlib import Path; from diffusion_ood.commands.second_config import read_config; "
+        "from pathlib import Path; from diffusion_ood.commands.diffood.config import read_config; "
         "import diffusion_ood; print(diffusion_ood.__file__); "
         "print(read_config(Path('32_cifar10_cond.yml'))['Dataset.name'])"
     )

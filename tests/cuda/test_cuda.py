@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from diffusion_ood.scores.perceptual import PerceptualDifference
 from scipy.stats import spearmanr
 from torch import Tensor
 

@@ -13,7 +13,6 @@ flag for. MEMORY=N lets the process have so many MiB more than it has.
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import os
 import resource
@@ -29,7 +28,10 @@ from torch import Tensor
 
 from diffusion_ood import cli
 from diffusion_ood.data.loaders import ImageSet
+from diffusion_ood.detection.table_writer import TableWriter
 from diffusion_ood.errors import UserError
+from diffusion_ood.methods import measure, reconstruction
+from diffusion_ood.sampling import samples
 from diffusion_ood.training import diffusion_task, run
 from diffusion_ood.training.logs import TrainingLogs
 from diffusion_ood.training.trainer import Trainer
@@ -38,9 +40,8 @@ TRAINING = ("train_ddpm", "train_classifier")
 ERRORS = {"raise": ZeroDivisionError, "mistake": UserError}
 
 # The commands import these late; imported here, forks need not do it again.
-for name in ("training.classifier_task", "scoring.run", "sampling.samples"):
-    with contextlib.suppress(ImportError):
-        importlib.import_module(f"diffusion_ood.{name}")
+for late in ("training.classifier_task", "scoring.run", "scoring.pictures", "report.logs"):
+    importlib.import_module(f"diffusion_ood.{late}")
 
 
 def main() -> None:
@@ -102,10 +103,6 @@ def strike_in_training(strike: Callable[[], None]) -> None:
 
 def strike_in_scoring(strike: Callable[[], None]) -> None:
     """Let scoring and sampling call `strike` after each saved batch, without what is dear."""
-    from diffusion_ood.detection.table_writer import TableWriter
-    from diffusion_ood.methods import measure, reconstruction
-    from diffusion_ood.sampling import samples
-
     append, draw = TableWriter.append, samples.draw
 
     def appending(self: TableWriter, rows: pd.DataFrame) -> None:

