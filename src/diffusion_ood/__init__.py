@@ -14,12 +14,13 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from diffusion_ood.version import __version__
+
 if TYPE_CHECKING:
     from diffusion_ood.methods.measure import measure as measure
     from diffusion_ood.model import Diffusion as Diffusion
     from diffusion_ood.trajectories.evaluator import Evaluator as Evaluator
 
-__version__ = "0.1.0"
 __all__ = ["Diffusion", "Evaluator", "__version__", "measure"]
 
 # Imported when they are asked for, so that a command line is read before torch is imported.

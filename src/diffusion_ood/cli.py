@@ -23,9 +23,9 @@ from typing import Any, NoReturn, TypeVar
 
 import shtab
 
-from diffusion_ood import __version__
 from diffusion_ood.errors import UserError
 from diffusion_ood.runtime import failures
+from diffusion_ood.version import __version__
 
 Options = TypeVar("Options")
 

@@ -10,7 +10,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from diffusion_ood import __version__
 from diffusion_ood.diffusion.clipping import ClippedDenoiser
 from diffusion_ood.diffusion.codec import PixelCodec
 from diffusion_ood.diffusion.denoiser import Denoiser, NetworkDenoiser
@@ -21,6 +20,7 @@ from diffusion_ood.networks.unet import activation_values, build_unet, load_weig
 from diffusion_ood.options import DiffusionOptions, ImageOptions
 from diffusion_ood.options.stored import stored_options, to_dict
 from diffusion_ood.runtime.checkpoint import load_checkpoint, save_checkpoint
+from diffusion_ood.version import __version__
 
 
 class Diffusion:

@@ -10,11 +10,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from diffusion_ood import __version__
 from diffusion_ood.detection.assessment import Assessment
 from diffusion_ood.detection.folders import table_path
 from diffusion_ood.detection.history import read_work
 from diffusion_ood.detection.table_writer import read_sidecar
+from diffusion_ood.version import __version__
 
 NAMES = {"checkpoint": "checkpoint (SHA-256)", "classifier": "classifier (SHA-256)"}
 PACKAGES = ("numpy", "pandas", "scipy", "scikit-learn", "matplotlib")
