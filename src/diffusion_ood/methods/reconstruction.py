@@ -23,7 +23,7 @@ from diffusion_ood.methods.scores.base import Score
 from diffusion_ood.methods.scores.output_shift import OutputShift, OutputShiftScorer
 from diffusion_ood.methods.scores.perceptual import PerceptualDifference
 from diffusion_ood.model import Diffusion
-from diffusion_ood.networks.alexnet import find_alexnet_features
+from diffusion_ood.networks.alexnet import MISSING, find_alexnet_features
 from diffusion_ood.networks.resnet import load_classifier
 from diffusion_ood.options import ReconstructOptions
 from diffusion_ood.registries import SAMPLERS, SCORES
@@ -295,8 +295,5 @@ def _without_lpips(options: ReconstructOptions) -> Sequence[str]:
     lpips = {name for name in options.scores if SCORES[name] is PerceptualDifference}
     if not lpips or find_alexnet_features(options.lpips_weights) is not None:
         return options.scores
-    distributed.print_once(
-        "LPIPS is left out, since its weights are not in torch's cache; diffusion-ood weights "
-        "fetches them"
-    )
+    distributed.print_once(f"LPIPS is left out: {MISSING}")
     return [name for name in options.scores if name not in lpips]

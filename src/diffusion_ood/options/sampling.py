@@ -56,7 +56,7 @@ class SampleOptions:
         "network whose features are compared; the FID is of inception's", default="classifier"
     )
     inception_weights: Path | None = option(
-        "file of Inception's weights for `features` inception, pytorch-fid's or torchvision's; "
+        "file of pytorch-fid's weights of Inception for `features` inception; "
         "default: the one in torch's cache",
         default=None,
         exists=True,

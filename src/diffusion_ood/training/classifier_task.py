@@ -15,6 +15,7 @@ from diffusion_ood.errors import UserError
 from diffusion_ood.networks.resnet import Classifier
 from diffusion_ood.options import ClassifierOptions, ClassifierTrainOptions
 from diffusion_ood.options.checks import at_most
+from diffusion_ood.runtime import distributed
 from diffusion_ood.runtime.device import prepare
 from diffusion_ood.training.classification import ClassificationObjective, accuracy
 from diffusion_ood.training.logs import TrainingLogs
@@ -60,10 +61,12 @@ class ClassifierTask:
         self.labels: Tensor | None = class_numbers(training.split, self.names)
         for images in evaluated.values():
             class_numbers(images.split, self.names)  # raises before the training starts
-        if min(self.fit.batch_size, len(training)) < 2:
+        least = 2 * distributed.world_size()
+        if min(self.fit.batch_size, len(training)) < least:
             raise UserError(
                 f"`batch_size`: found {self.fit.batch_size} with {len(training)} training images, "
-                "expected at least 2 images a step, which batch normalisation needs"
+                f"expected at least {least} images a step, 2 in each process, which batch "
+                "normalisation needs"
             )
         torch.manual_seed(self.fit.seed)
         network = Classifier(model.classifier_type, training.shape, model.num_classes)

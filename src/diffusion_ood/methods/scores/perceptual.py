@@ -6,9 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from diffusion_ood.errors import UserError
 from diffusion_ood.methods.scores.base import PairScore
-from diffusion_ood.networks.alexnet import find_alexnet_features
+from diffusion_ood.networks.alexnet import require_alexnet_features
 from diffusion_ood.runtime.imports import without_deprecation_notices
 
 with without_deprecation_notices():
@@ -34,12 +33,7 @@ class PerceptualDifference(PairScore):
     name = "perceptual_difference"
 
     def __init__(self, alexnet_features: dict[str, Tensor] | None = None) -> None:
-        alexnet_features = alexnet_features or find_alexnet_features()
-        if alexnet_features is None:
-            raise UserError(
-                "perceptual: found no LPIPS weights in torch's cache; diffusion-ood weights "
-                "fetches them"
-            )
+        alexnet_features = alexnet_features or require_alexnet_features()
         with without_deprecation_notices():
             self._lpips = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)
         convolutions = {
