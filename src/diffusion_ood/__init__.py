@@ -31,6 +31,10 @@ _PLACES = {
 }
 
 
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_PLACES])
+
+
 def __getattr__(name: str) -> object:
     """The public names, see docs/api.md."""
     if name not in _PLACES:

@@ -65,7 +65,9 @@ def measure(
         order = torch.tensor([image for found in rows for image in found.images]).argsort()
         values = torch.cat([found.measured for found in rows])[order]
         tables.append(table(method, diffusion, names[part], values))
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+    if not tables:
+        tables = [table(method, diffusion, [], torch.empty(0, 0, len(method.columns)))]
+    return pd.concat(tables, ignore_index=True)
 
 
 def content_key(image: Tensor) -> str:

@@ -89,6 +89,8 @@ class Reconstruction(Method):
         self.sampler_name = sampler or ("plms" if budget is None else "dpmpp_2m")
         self.sampler: Sampler = SAMPLERS[self.sampler_name]
         self.labels, self.guidance, self.seed = labels, guidance, seed
+        if guidance and labels == "none":
+            raise UserError("`guidance`: has no effect with `labels` none, expected pred or true")
         self.classifier = None if classifier is None else Path(classifier)
         self._of_classifier: dict[str, Any] = {}
         self.scores = self._build(scores, None if lpips_weights is None else Path(lpips_weights))
@@ -258,7 +260,8 @@ class Reconstruction(Method):
     def _labels(self, batch: ImageBatch, predicted: Tensor | None) -> Tensor | None:
         """The class (B,) that each image is taken for, on the CPU, if any."""
         if self.labels == "true":
-            assert batch.classes is not None, "`labels` true needs the images' classes"
+            if batch.classes is None:
+                raise UserError("`labels` true: the classes of the images are not known")
             return batch.classes
         return predicted if self.labels == "pred" else None
 
@@ -274,7 +277,7 @@ class Reconstruction(Method):
         kinds = dict.fromkeys(SCORES[name] for name in SCORES if name in names)  # two names, one
         for kind in kinds:
             if kind is PerceptualDifference:
-                built.append(PerceptualDifference(_weights(weights)))
+                built.append(PerceptualDifference(find_alexnet_features(weights)))
             elif kind is not OutputShift:
                 built.append(kind())
         if self.classifier is not None:
@@ -284,10 +287,6 @@ class Reconstruction(Method):
             asked = f"`scores` {of_classifier[0]}" if of_classifier else "`labels` pred"
             raise UserError(f"{asked}: found no `classifier_checkpoint`, expected one")
         return built
-
-
-def _weights(path: Path | None) -> dict[str, Tensor] | None:
-    return None if path is None else find_alexnet_features(path)
 
 
 def _without_lpips(options: ReconstructOptions) -> Sequence[str]:
