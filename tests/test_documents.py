@@ -15,7 +15,7 @@ from diffusion_ood.console import COMMANDS, _parsers
 from diffusion_ood.errors import UserError
 
 LINES = lines()
-SCRIPTS = {command.script: name for name, command in COMMANDS.items()}
+SCRIPTS = {command.script: name for name, command in COMMANDS.items() if command.script}
 MAKEFILE = (ROOT / "Makefile").read_text()
 TARGETS = set(re.findall(r"^([a-z][\w-]*):", MAKEFILE, flags=re.MULTILINE))
 LINKED = re.compile(r"\]\((?!https?://|#|mailto:)([^)#\s]+)")
