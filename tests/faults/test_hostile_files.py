@@ -56,19 +56,19 @@ def payload(tmp_path: Path) -> Payload:
 def test_a_checkpoint_runs_no_code(payload: Payload, tmp_path: Path, run_dir: Path) -> None:
     path = tmp_path / "evil.pth"
     torch.save({"format": 1, "weights": payload}, path)
-    with pytest.raises(UserError, match="tensors and plain values alone"):
+    with pytest.raises(UserError, match=r"evil\.pth: "):
         load_checkpoint(path)
     argv = [f"--output_dir={run_dir.parent}", "--model_name=A", f"--eval_checkpoint={path}"]
     split = tmp_path / "a.csv"
     split.write_text("image\na.png\n")
-    with pytest.raises(UserError, match="tensors and plain values alone"):
+    with pytest.raises(UserError, match=r"evil\.pth: "):
         reconstruct.main([*argv, f"--in_ids={split}", "--run_val=0", "--run_out=0"])
     assert not payload.path.exists()
 
 
 def test_weights_of_lpips_run_no_code(payload: Payload, tmp_path: Path) -> None:
     torch.save({"features.0.weight": payload}, tmp_path / "evil.pth")
-    with pytest.raises(UserError, match="expected torchvision's AlexNet weights"):
+    with pytest.raises(UserError, match=r"`lpips_weights`: .*evil\.pth"):
         find_alexnet_features(tmp_path / "evil.pth")
     assert not payload.path.exists()
 
@@ -76,7 +76,7 @@ def test_weights_of_lpips_run_no_code(payload: Payload, tmp_path: Path) -> None:
 def test_arrays_and_packed_images_run_no_code(payload: Payload, tmp_path: Path) -> None:
     evil = np.array([[payload]], dtype=object)
     np.save(tmp_path / "a.npy", evil, allow_pickle=True)
-    with pytest.raises(UserError, match="not a whole image"):
+    with pytest.raises(UserError, match=r"a\.npy: "):
         read_image(tmp_path / "a.npy", GREY)
     np.save(tmp_path / "b.npy", np.zeros((4, 4)))
     (tmp_path / "s.csv").write_text("image\nb.npy\n")
@@ -88,7 +88,7 @@ def test_arrays_and_packed_images_run_no_code(payload: Payload, tmp_path: Path) 
     assert packed is not None
     assert packed.images.shape == (1, 1, 4, 4)
     (tmp_path / "c.npy").write_bytes(pickle.dumps(payload))
-    with pytest.raises(UserError, match="not a whole image"):
+    with pytest.raises(UserError, match=r"c\.npy: "):
         read_image(tmp_path / "c.npy", GREY)
     assert not payload.path.exists()
 
@@ -98,7 +98,7 @@ def test_yaml_makes_no_objects(payload: Payload, tmp_path: Path) -> None:
     path.write_text(f"near: !!python/object/apply:os.mkdir ['{payload.path}']\n")
     yaml.unsafe_load(path.read_text().replace("harm", "shown too"))
     assert (tmp_path / "shown too").exists()
-    with pytest.raises(UserError, match="not a YAML file"):
+    with pytest.raises(UserError, match=r"groups\.yaml: "):
         read_groups(path)
     assert not payload.path.exists()
 
@@ -139,7 +139,7 @@ def test_a_tar_file_writes_nothing_outside_its_folder(
 ) -> None:
     archive, target = tmp_path / "evil.tar", tmp_path / "a" / "b"
     evil_tar(archive, member)
-    with pytest.raises(UserError, match="not a whole archive"):
+    with pytest.raises(UserError, match=r"evil\.tar: "):
         unpack(archive, target, "top")
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["a", "b", "evil.tar"]
 
