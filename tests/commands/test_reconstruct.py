@@ -23,12 +23,12 @@ from diffusion_ood import cli
 from diffusion_ood.commands import reconstruct
 from diffusion_ood.detection.table_writer import TableWriter
 from diffusion_ood.errors import UserError
+from diffusion_ood.methods import reconstruction
 from diffusion_ood.model import Diffusion
 from diffusion_ood.networks.unet import load_weights
 from diffusion_ood.options import DiffusionOptions
 from diffusion_ood.runtime.checkpoint import load_checkpoint
 from diffusion_ood.runtime.files import sha256
-from diffusion_ood.trajectories import rounding
 from diffusion_ood.trajectories.noise import image_noise
 
 Command = Callable[..., Path]
@@ -62,7 +62,7 @@ def reference(
     folder = tmp_path_factory.mktemp("reference") / "A"
     shutil.copytree(trained, folder, copy_function=os.link)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reconstruct, "find_alexnet_features", lambda path=None: None)
+        patch.setattr(reconstruction, "find_alexnet_features", lambda path=None: None)
         reconstruct.main(score_flags(folder))
     return folder / "ood"
 
@@ -72,7 +72,7 @@ def random_alexnet(
     score: Command, random_features: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Weights of AlexNet's shapes in the place of the trained ones."""
-    monkeypatch.setattr(reconstruct, "find_alexnet_features", lambda path=None: random_features)
+    monkeypatch.setattr(reconstruction, "find_alexnet_features", lambda path=None: random_features)
 
 
 def test_every_set_has_its_table_with_a_row_an_image_and_level(
@@ -269,9 +269,9 @@ def test_another_seed_is_other_noise(score: Command, run_dir: Path, reference: P
 @pytest.mark.parametrize(
     ("flag", "named"),
     [
-        ("--seed=3", "seed 2, expected 3"),
-        ("--sampler=ddim", "sampler 'plms', expected 'ddim'"),
-        ("--num_inference_steps=5", "num_inference_steps 4, expected 5"),
+        ("--seed=3", "seed.* 2.* 3"),
+        ("--sampler=ddim", "sampler.* 'plms'.* 'ddim'"),
+        ("--num_inference_steps=5", "num_inference_steps.* 4.* 5"),
         ("--eval_checkpoint=checkpoint_1", "checkpoint '"),
     ],
 )
@@ -280,7 +280,7 @@ def test_an_existing_table_takes_no_scores_of_another_kind(
 ) -> None:
     before = (score(run_dir, *IN_ALONE) / "results_in.csv").read_bytes()
     flag = flag.replace("checkpoint_1", str(run_dir / "checkpoint_1.pth"))
-    with pytest.raises(UserError, match=rf"results_in\.json: the scores that exist have {named}"):
+    with pytest.raises(UserError, match=rf"results_in\.json: .*{named}"):
         score(run_dir, flag, *IN_ALONE)
     assert (run_dir / "ood" / "results_in.csv").read_bytes() == before
 
@@ -385,23 +385,23 @@ def test_a_wrong_file_of_weights_ends_as_one_line_and_exit_code_2(
 
 
 @pytest.mark.parametrize(
-    ("flag", "sentence"),
+    ("flag", "named"),
     [
-        ("--prediction_type=sample", "--prediction_type: found sample, but .* with epsilon"),
-        ("--is_grayscale=0", "--is_grayscale: found False, but .* with True"),
-        ("--in_ids=none.csv", r"none\.csv: no such file"),
-        ("--out_ids=", "--out_ids: missing"),
-        ("--num_inference_steps=1001", "--num_inference_steps: found 1001, .* at most .* 1000"),
-        ("--eval_checkpoint=none.pth", r"none\.pth: found no checkpoint"),
-        ("--ddpm_checkpoint_epoch=99", r"checkpoint_99\.pth: found no checkpoint"),
-        ("--batch_size=7 --drop_last", "--drop_last leaves none"),
-        ("--device=banana", "--device: found 'banana'"),
+        ("--prediction_type=sample", "`prediction_type`.* sample.* epsilon"),
+        ("--is_grayscale=0", "`is_grayscale`.* False.* True"),
+        ("--in_ids=none.csv", r"none\.csv"),
+        ("--out_ids=", "`out_ids`"),
+        ("--num_inference_steps=1001", "`num_inference_steps`.* 1001.* 1000"),
+        ("--eval_checkpoint=none.pth", r"none\.pth"),
+        ("--ddpm_checkpoint_epoch=99", r"checkpoint_99\.pth"),
+        ("--batch_size=7 --drop_last", "`drop_last`"),
+        ("--device=banana", "`device`.* 'banana'"),
     ],
 )
 def test_a_mistake_is_said_before_anything_is_written(
-    flag: str, sentence: str, score: Command, run_dir: Path
+    flag: str, named: str, score: Command, run_dir: Path
 ) -> None:
-    with pytest.raises(UserError, match=sentence):
+    with pytest.raises(UserError, match=named):
         score(run_dir, *flag.split())
     assert not (run_dir / "ood").exists()
 
@@ -418,14 +418,14 @@ def test_a_split_that_is_missing_is_asked_for(
     missing: str, score_flags: Callable[[Path], list[str]], run_dir: Path
 ) -> None:
     flags = [flag for flag in score_flags(run_dir) if not flag.startswith(f"--{missing}")]
-    with pytest.raises(UserError, match=f"--{missing}: missing"):
+    with pytest.raises(UserError, match=f"`{missing}`"):
         reconstruct.main(flags)
 
 
 def test_two_ood_sets_of_one_name_are_refused(
     score: Command, run_dir: Path, splits: Path, own_splits: Path
 ) -> None:
-    with pytest.raises(UserError, match="second set of the name B"):
+    with pytest.raises(UserError, match="B_test"):
         score(run_dir, f"--out_ids={splits}/B_test.csv,{own_splits}/B_test.csv")
 
 
@@ -435,7 +435,7 @@ def test_an_ood_set_cannot_take_the_name_of_another_table(
     name: str, flags: list[str], score: Command, run_dir: Path, own_splits: Path
 ) -> None:
     (own_splits / "B_test.csv").rename(own_splits / f"{name}.csv")
-    with pytest.raises(UserError, match="--out_ids"):
+    with pytest.raises(UserError, match="`out_ids`"):
         score(run_dir, f"--out_ids={own_splits}/{name}.csv", *flags)
 
 
@@ -444,8 +444,22 @@ def test_images_of_another_size_are_refused(
 ) -> None:
     for path in (own_splits / "B_test").iterdir():
         Image.open(path).resize((16, 16)).save(path)
-    with pytest.raises(UserError, match=r"B_test\.csv: found images of .*16.*trained on .*8"):
+    with pytest.raises(UserError, match=r"B_test\.csv: .*16.*8"):
         score(run_dir, f"--out_ids={own_splits}/B_test.csv")
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_moves_scores_a_little_and_its_tables_are_kept_apart(
+    precision: str, score: Command, run_dir: Path, reference: Path
+) -> None:
+    ood = score(run_dir, *IN_ALONE, f"--precision={precision}")
+    difference = (mse(ood) / mse(reference) - 1).abs().max()
+    assert 1e-5 < difference < 0.05
+    assert json.loads((ood / "results_in.json").read_text())["fingerprint"]["precision"] == (
+        precision
+    )
+    with pytest.raises(UserError, match=r"results_in\.json: .*precision"):
+        score(run_dir, *IN_ALONE)
 
 
 def die_after(batches: int) -> None:
@@ -461,25 +475,7 @@ def die_after(batches: int) -> None:
 
 
 if __name__ == "__main__":
-    reconstruct.find_alexnet_features = lambda path=None: None
+    reconstruction.find_alexnet_features = lambda path=None: None
     if PROCESSES_DIE_AFTER in os.environ:
         die_after(int(os.environ[PROCESSES_DIE_AFTER]))
     reconstruct.main(sys.argv[1:])
-
-
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_bf16_alone_has_steps_that_are_computed_in_fp32(
-    precision: str,
-    score: Command,
-    run_dir: Path,
-    reference: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.setattr(rounding, "exact_below", lambda schedule, sampler, start: 1000)
-    monkeypatch.setattr("diffusion_ood.trajectories.reconstruct.exact_below", rounding.exact_below)
-    found = mse(score(run_dir, *IN_ALONE, f"--precision={precision}"))
-    difference = (found / mse(reference) - 1).abs().max()
-    said = "10 network calls an image, 10 of them in fp32, by plms" in capsys.readouterr().out
-    assert said == (precision == "bf16")
-    assert (difference < 1e-5) == said

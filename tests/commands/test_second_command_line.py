@@ -9,17 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from diffusion_ood.commands.second_config import KEYS, read_config
 from PIL import Image
 
 from diffusion_ood import cli
-from diffusion_ood.commands import (
-    reconstruct,
-    second_report,
-    second_system,
-    train_classifier,
-    train_ddpm,
-)
+from diffusion_ood.commands import reconstruct, train_classifier, train_ddpm
+from diffusion_ood.commands.diffood import main as diffood
+from diffusion_ood.commands.diffood import ood_detect
+from diffusion_ood.commands.diffood.config import KEYS, read_config
 from diffusion_ood.errors import UserError
 from diffusion_ood.options import DiffusionOptions, MainOptions, TrainOptions
 from diffusion_ood.runtime.checkpoint import load_checkpoint
@@ -87,20 +83,20 @@ def test_the_commands_of_the_readme_work_one_after_the_other(
         "--device=cpu --compile=off --num_workers=0".split()
     )
     (workplace / "temp/model/checkpoint.pth").rename(workplace / "temp/model/res18_cifar10.pth")
-    second_system.main(f"--runner base_train {run} --train_path temp/train/base_multi".split())
+    diffood.main(f"--runner base_train {run} --train_path temp/train/base_multi".split())
     checkpoint = workplace / "temp/train/base_multi/checkpoint_best.pth"
     checkpoint.rename(workplace / "temp/train/ema-140000.ckpt")
-    second_system.main(
+    diffood.main(
         f"--runner base_fid --method DDIM --sample_speed 4 {run} --image_path temp/results "
         "--model_path temp/train/ema-140000.ckpt".split()
     )
     assert len(list((workplace / "temp/results").glob("[0-9]*.png"))) == 6
-    second_system.main(
+    diffood.main(
         f"--runner interpolation {run} --method DDIM --sample_speed 10 --num_images 6 "
         "--image_path temp/between --model_path temp/train/ema-140000.ckpt".split()
     )
     assert len(list((workplace / "temp/between").glob("img*.png"))) == 3 * (2 + 3 * 9)
-    second_system.main(
+    diffood.main(
         f"--runner ood_itp {run} --method DDIM --sample_speed 10 "
         "--model_path temp/train/ema-140000.ckpt --model_name cifar10 --repeat_size 4".split()
     )
@@ -109,7 +105,7 @@ def test_the_commands_of_the_readme_work_one_after_the_other(
     listed = pd.read_csv(workplace / "temp/sample_ood/cifar10_r4/ood/results_tin.csv")
     assert len(listed) == LISTED * 2 * 4
     capsys.readouterr()
-    second_report.main(["--repeat_size", "4", "--id_name", "cifar10"])
+    ood_detect.main(["--repeat_size", "4", "--id_name", "cifar10"])
     said = capsys.readouterr().out
     assert "logit_l1_global@240 (headline)" in said
     metrics = json.loads((workplace / "temp/sample_ood/cifar10_r4/ood/metrics.json").read_text())
@@ -118,7 +114,7 @@ def test_the_commands_of_the_readme_work_one_after_the_other(
         assert f"({group} mean)" in said
         assert by_set[f"({group} mean)"]["auroc"]["value"] == by_set[name]["auroc"]["value"]
     (workplace / "config" / "ood_groups.yml").write_text("outer: [SVHN]\n")
-    second_report.main(["-r", "4", "-n", "cifar10", "-s", "feature"])
+    ood_detect.main(["-r", "4", "-n", "cifar10", "-s", "feature"])
     said = capsys.readouterr().out
     assert "feature_l1_global@240 (headline)" in said
     assert "(outer mean)" in said  # by the file of the folder one works in
@@ -128,7 +124,7 @@ def test_the_commands_of_the_readme_work_one_after_the_other(
 def flags(path: Path, *argv: str) -> cli.CommandLine:
     """What train_ddpm.py is told of a configuration."""
     options = cli.parse("", (MainOptions,), ["--runner=train", f"--config={path}", *argv])
-    given = second_system.training_flags(options[MainOptions], read_config(path))
+    given = diffood.training_flags(options[MainOptions], read_config(path))
     return cli.parse("", train_ddpm.GROUPS, given)
 
 
@@ -168,32 +164,32 @@ def test_the_small_configuration_trains_the_tiny_network() -> None:
 
 
 def test_training_keeps_what_the_configuration_says(workplace: Path) -> None:
-    second_system.main(["--runner", "train", "--config", "small.yml", "--device", "cpu"])
+    diffood.main(["--runner", "train", "--config", "small.yml", "--device", "cpu"])
     stored = load_checkpoint(workplace / "temp/train/checkpoint.pth")
     assert stored["options"]["DiffusionOptions"]["num_classes"] == 2
     assert stored["trainer"]["step"] == 4
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "sentence"),
+    ("old", "new", "named"),
     [
-        ("warmup:", "warm_up:", "found the unknown key Optim.warm_up, expected some of Dataset"),
-        ("lr: 0.0002", "", "the key Optim.lr is missing"),
-        ("num_classes: 2", "num_classes: ten", "Model.num_classes is 'ten', expected a whole"),
-        ("dropout: 0.1", "dropout: yes", "Model.dropout is True, expected a number"),
-        ("random_flip: true", "random_flip: 1", "Dataset.random_flip is 1, expected a yes or no"),
-        ("Model:", "Model: [", "not a YAML file"),
-        ("Model:", "Other: 1\nModel:", "expected sections of keys"),
+        ("warmup:", "warm_up:", "Optim.warm_up"),
+        ("lr: 0.0002", "", "Optim.lr"),
+        ("num_classes: 2", "num_classes: ten", "Model.num_classes.*'ten'"),
+        ("dropout: 0.1", "dropout: yes", "Model.dropout.*True"),
+        ("random_flip: true", "random_flip: 1", "Dataset.random_flip.* 1"),
+        ("Model:", "Model: [", "YAML"),
+        ("Model:", "Other: 1\nModel:", r"small\.yml"),
     ],
 )
 def test_a_configuration_with_a_mistake_is_refused(
-    old: str, new: str, sentence: str, workplace: Path
+    old: str, new: str, named: str, workplace: Path
 ) -> None:
     path = workplace / "config" / "small.yml"
     content = path.read_text()
     assert old in content
     path.write_text(content.replace(old, new))
-    with pytest.raises(UserError, match=sentence):
+    with pytest.raises(UserError, match=named):
         read_config(Path("small.yml"))
 
 
@@ -208,9 +204,9 @@ def test_every_key_of_a_configuration_does_something(key: str, workplace: Path) 
 
     def told(values: dict[str, object]) -> list[str]:
         return [
-            *second_system.training_flags(options, values),
-            *second_system.sampling_flags(options, values),
-            *second_system.scoring_flags(options, values),
+            *diffood.training_flags(options, values),
+            *diffood.sampling_flags(options, values),
+            *diffood.scoring_flags(options, values),
         ]
 
     others = {"Dataset.channels": 1, "Train.t_type": "uniform"}
@@ -220,16 +216,16 @@ def test_every_key_of_a_configuration_does_something(key: str, workplace: Path) 
 
 
 @pytest.mark.parametrize(
-    ("argv", "sentence"),
+    ("argv", "named"),
     [
-        ("--runner=ood_itp --config=none.yml", r"--config: config/none\.yml: no such file"),
-        ("--runner=ood_itp --config=small.yml", "res18_cifar10.pth: found no classifier"),
+        ("--runner=ood_itp --config=none.yml", r"--config: .*none\.yml"),
+        ("--runner=ood_itp --config=small.yml", r"res18_cifar10\.pth"),
         ("--runner=fly --config=small.yml", "--runner"),
     ],
 )
-def test_a_mistake_is_one_sentence(argv: str, sentence: str, workplace: Path) -> None:
-    with pytest.raises(UserError, match=sentence):
-        second_system.main(argv.split())
+def test_a_mistake_names_its_flag_or_file(argv: str, named: str, workplace: Path) -> None:
+    with pytest.raises(UserError, match=named):
+        diffood.main(argv.split())
 
 
 def test_the_commands_are_those_of_the_package() -> None:

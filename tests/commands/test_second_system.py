@@ -23,6 +23,7 @@ from diffusion_ood.commands import (
     train_ddpm,
 )
 from diffusion_ood.errors import UserError
+from diffusion_ood.networks.resnet import load_classifier
 from diffusion_ood.quality.frechet import frechet_distance, moments
 from diffusion_ood.runtime.checkpoint import load_checkpoint
 from diffusion_ood.training import diffusion_task
@@ -287,19 +288,19 @@ def test_samples_are_of_each_class_in_turn_and_measured_by_the_classifier(
 
 
 @pytest.mark.parametrize(
-    ("flags", "sentence"),
+    ("flags", "named"),
     [
-        (["--scores=logits"], "--scores: found 'logits', expected some of mse, perceptual"),
-        (["--levels=0"], "--levels: found 0"),
-        (["--levels=120", "--budget=5"], "--budget: means nothing beside --levels"),
-        (["--guidance=2"], "--guidance: means nothing with --labels none"),
-        (["--labels=true", "--guidance=-1"], "--guidance: found -1"),
-        (["--repeats=0"], "--repeats: found 0"),
-        (["--classifier_checkpoint=none.pth"], r"none\.pth: found no checkpoint"),
+        (["--scores=logits"], "--scores.*'logits'.*mse, perceptual"),
+        (["--levels=0"], "`levels`.* 0"),
+        (["--levels=120", "--budget=5"], "`budget`.*`levels`"),
+        (["--guidance=2"], "`guidance`.*`labels`"),
+        (["--labels=true", "--guidance=-1"], "`guidance`.* -1"),
+        (["--repeats=0"], "`repeats`.* 0"),
+        (["--classifier_checkpoint=none.pth"], r"none\.pth"),
     ],
 )
-def test_a_mistake_is_one_sentence(flags: list[str], sentence: str, data: Path, runs: Path) -> None:
-    with pytest.raises(UserError, match=sentence):
+def test_a_mistake_is_named(flags: list[str], named: str, data: Path, runs: Path) -> None:
+    with pytest.raises(UserError, match=named):
         score(data, runs, "wrong", "--scores=mse", *flags)
 
 
@@ -308,14 +309,14 @@ def test_true_labels_that_are_missing_are_said_before_anything_is_scored(
 ) -> None:
     path = data / "bare_test.csv"
     path.write_text("image\nnoise_test/0.png\n")
-    with pytest.raises(UserError, match=r"bare_test\.csv: found no labels"):
+    with pytest.raises(UserError, match=r"bare_test\.csv: "):
         score(data, runs, "bare", "--scores=mse", "--labels=true", f"--out_ids={path}")
     assert not (runs / "bare").exists()
 
 
 def test_a_diffusion_checkpoint_is_no_classifier(data: Path, runs: Path) -> None:
     wrong = f"--classifier_checkpoint={runs / 'model' / 'checkpoint.pth'}"
-    with pytest.raises(UserError, match=r"found a checkpoint with .*, expected ClassifierOptions"):
+    with pytest.raises(UserError, match=r"checkpoint\.pth: .*ClassifierOptions"):
         score(data, runs, "wrong", "--scores=msp", wrong)
 
 
@@ -323,25 +324,25 @@ def test_predicted_labels_need_a_classifier_and_a_model_with_classes(
     data: Path, runs: Path, trained: Path
 ) -> None:
     unconditional = f"--eval_checkpoint={trained / 'checkpoint.pth'}"
-    with pytest.raises(UserError, match="--labels pred: the diffusion model has no classes"):
+    with pytest.raises(UserError, match="`labels`"):
         score(data, runs, "wrong", "--scores=mse", unconditional, "--labels=pred")
 
 
 @pytest.mark.parametrize(
-    ("flag", "sentence"),
+    ("flag", "named"),
     [
-        ("--num_classes=3", "found 2 different labels, expected `num_classes` 3"),
-        ("--training_ids={noise}", "found no labels"),
+        ("--num_classes=3", "`num_classes`"),
+        ("--training_ids={noise}", r"unlabelled\.csv"),
     ],
 )
 def test_labels_that_do_not_fit_are_refused_before_training(
-    flag: str, sentence: str, data: Path, tmp_path: Path
+    flag: str, named: str, data: Path, tmp_path: Path
 ) -> None:
     unlabelled = data / "unlabelled.csv"
     unlabelled.write_text("image\ntrain/0.png\ntrain/1.png\n")
     flag = flag.format(noise=unlabelled)
     for main in (train_ddpm.main, train_classifier.main):
-        with pytest.raises(UserError, match=sentence):
+        with pytest.raises(UserError, match=named):
             main([*training_flags(data, tmp_path / "run"), flag])
     assert not (tmp_path / "run").exists()
 

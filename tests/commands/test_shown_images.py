@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusion_ood.commands.shown_images import small_pictures
 
 from diffusion_ood.detection.folders import table_path
 from diffusion_ood.detection.history import read_work
 from diffusion_ood.detection.table import read_table
 from diffusion_ood.detection.table_writer import read_sidecar
 from diffusion_ood.report.pictures import Pictures, load_pictures, pictures_path
+from diffusion_ood.scoring.pictures import small_pictures
 
 Command = Callable[..., Path]
 

@@ -66,6 +66,7 @@ def _score(
     line: cli.CommandLine, diffusion: Diffusion, sets: Sequence[ScoringSet], device: torch.device
 ) -> None:
     """Score the sets by the methods asked for, and keep the pictures of them."""
+    from diffusion_ood.data.labels import class_numbers
     from diffusion_ood.registries import METHODS
     from diffusion_ood.runtime import distributed
     from diffusion_ood.runtime.lock import locked
@@ -89,6 +90,8 @@ def _score(
     images = [len(one.split) for one in sets]
     calls = sum(method.calls(diffusion) for method in methods)
     labels = any(getattr(method, "labels", "none") == "true" for method in methods)
+    for one in sets if labels else ():
+        class_numbers(one.split, diffusion.classes)  # says now what is wrong there
     with locked(run_options.ood_dir, leftovers="**/.results_*.tmp"):
         opened = []
         for number, one in enumerate(sets):

@@ -107,8 +107,6 @@ class ScoringRun:
                 are missing or none of the model's classes.
         """
         diffusion = self.evaluator.diffusion
-        if needs_classes:
-            class_numbers(one.split, diffusion.classes)  # says now what is wrong there
         images = open_images(
             one.split, diffusion.image_options, self.loading, progress=distributed.is_main()
         )
