@@ -31,6 +31,7 @@ fi
 step "the demo, shortened"
 make demo DEMO_EPOCHS=2 DEMO_IMAGES=20
 expect demo/runs/mnist5k/ood/{metrics.json,decisions_PhotoPatches.csv,report.html}
+head -1 demo/runs/mnist5k/ood/results_val.csv | grep perceptual_difference # by the command weights
 
 step "a folder of images of one's own"
 .venv/bin/python - <<'END'

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pandas as pd
@@ -161,6 +162,7 @@ def downloaded(name: str, source: Source) -> Source:
         read=lambda raw, seed: parts,
         counts=dict.fromkeys(parts, IMAGES),
         files={},
+        downloads=(),
     )
 
 
@@ -238,8 +240,11 @@ def test_a_document_is_walked(
     document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for name, source in list(SOURCES.items()):
-        monkeypatch.setitem(SOURCES, name, downloaded(name, source))
+    module = ModuleType("downloaded")
+    for name, source in SOURCES.items():
+        setattr(module, name, downloaded(name, source))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(SOURCES, "places", {name: f"downloaded:{name}" for name in SOURCES})
     prepare, runs = WALKS[document]
     if prepare:
         prepare()

@@ -75,6 +75,6 @@ def test_an_archive_that_lies_there_is_unpacked(location: RawLocation) -> None:
 
 def test_a_damaged_archive_leaves_nothing_behind(tmp_path: Path) -> None:
     (tmp_path / "a.zip").write_bytes(b"x")
-    with pytest.raises(UserError, match=r"a\.zip: not a whole archive"):
+    with pytest.raises(UserError, match=r"a\.zip: "):
         unpack(tmp_path / "a.zip", tmp_path / "raw", celeba.IMAGES)
     assert list((tmp_path / "raw").iterdir()) == []

@@ -64,7 +64,7 @@ def test_a_set_that_only_tests_has_one_split_of_everything(tmp_path: Path) -> No
     assert list(splits) == ["test"]
     assert splits["test"].images == ("../../in/a.png", "../../in/b.png")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="found 0 images"):
+    with pytest.raises(UserError, match=r"empty: .*0 images"):
         prepare_folder(tmp_path / "empty", "S", tmp_path, group_by=None, test_fraction=1, seed=0)
 
 
@@ -92,15 +92,15 @@ def test_few_groups_give_one_to_each_part_and_fewer_are_refused(tmp_path: Path) 
         parts = divide([str(i) for i in range(n)], 0.9, 0, tmp_path)
         assert sorted(parts.values()).count("train") >= 1
         assert set(parts.values()) == {"train", "val", "test"}
-    with pytest.raises(UserError, match="found 2 images or groups"):
+    with pytest.raises(UserError, match=" 2 images"):
         divide(["a", "b"], 0.2, 0, tmp_path)
 
 
 def test_mistakes_are_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no such folder"):
+    with pytest.raises(UserError, match=f"{tmp_path}/in: "):
         prepared(tmp_path)
     touch(tmp_path / "in", ["p1_a.png", "p2_a.png", "x.png"])
     with pytest.raises(UserError, match=r"x\.png: `group_by`="):
         prepared(tmp_path, group_by=r"p\d")
-    with pytest.raises(UserError, match="not a regular expression"):
+    with pytest.raises(UserError, match=r"`group_by`.*[(]"):
         prepared(tmp_path, group_by="(")

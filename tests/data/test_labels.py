@@ -29,10 +29,10 @@ def test_texts_are_numbered_in_sorted_order_of_the_training_split():
 @pytest.mark.parametrize(
     ("labels", "num_classes", "sentence"),
     [
-        ((), 3, "s.csv: found no labels"),
-        (("0", "3"), 3, "s.csv, row 3: found the label '3', expected one of the 3 classes 0, 1, 2"),
-        (("a", "b"), 3, "s.csv: found 2 different labels, expected `num_classes` 3"),
-        (("-1", "0"), 3, "found 2 different labels"),
+        ((), 3, r"s\.csv: .*labels"),
+        (("0", "3"), 3, r"s\.csv, row 3: .*'3'.* 0, 1, 2"),
+        (("a", "b"), 3, r"s\.csv: .* 2 .*`num_classes` 3"),
+        (("-1", "0"), 3, r"s\.csv: .* 2 "),
     ],
 )
 def test_wrong_labels_are_refused(labels, num_classes, sentence):
@@ -41,5 +41,5 @@ def test_wrong_labels_are_refused(labels, num_classes, sentence):
 
 
 def test_an_unknown_text_is_refused_by_its_row():
-    with pytest.raises(UserError, match=r"row 3: found the label 'c', expected .* a, b"):
+    with pytest.raises(UserError, match=r"row 3: .*'c'.* a, b"):
         class_numbers(split("a", "c"), ("a", "b"))

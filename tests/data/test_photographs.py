@@ -146,16 +146,16 @@ def test_what_is_missing_or_damaged_is_named(tmp_path: Path) -> None:
     source = SOURCES["TinyImageNet"]
     raw = find_files(RawLocation("TinyImageNet", tmp_path), source.files)
     assert raw is not None
-    with pytest.raises(UserError, match=r"val: found no photographs images/\*\.JPEG"):
+    with pytest.raises(UserError, match=r"val: .*images/\*\.JPEG"):
         source.read(raw, 0)
     (folder / "images" / "val_0.JPEG").write_bytes(b"no picture")
-    with pytest.raises(UserError, match=r"val_annotations\.txt: no such file"):
+    with pytest.raises(UserError, match=r"val_annotations\.txt: "):
         source.read(raw, 0)
     (folder / "val_annotations.txt").write_text("val_1.JPEG\tn04067472\n")
-    with pytest.raises(UserError, match=r"found no line for val_0\.JPEG"):
+    with pytest.raises(UserError, match=r"val_annotations\.txt.* val_0\.JPEG"):
         source.read(raw, 0)
     (folder / "val_annotations.txt").write_text("val_0.JPEG\tn04067472\n")
-    with pytest.raises(UserError, match=r"val_0\.JPEG: cannot be read"):
+    with pytest.raises(UserError, match=r"val_0\.JPEG: "):
         source.read(raw, 0)
 
 
@@ -165,6 +165,6 @@ def test_an_archive_without_the_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="val_256"):
         fetch_files(location, of_this_archive("Places365", archive))
     archive.write_bytes(b"torn")
-    with pytest.raises(UserError, match="not a whole archive"):
+    with pytest.raises(UserError, match=archive.name):
         fetch_files(location, of_this_archive("Places365", archive))
     assert not (tmp_path / "val_256").exists()

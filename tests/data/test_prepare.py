@@ -119,10 +119,10 @@ def test_what_is_not_as_it_was_left_is_completed(raw_file: Path, change: str) ->
 
 
 def test_wrong_counts_and_digests_write_nothing(raw_file: Path) -> None:
-    with pytest.raises(UserError, match=r"Set: found .*40.* images, expected .*41"):
+    with pytest.raises(UserError, match=r"Set: .*40.*41"):
         prepared(raw_file, counts={"train": 41, "test": 3})
     raw_file.write_bytes(b"damaged")
-    with pytest.raises(UserError, match=r"raw\.bin: found sha256 "):
+    with pytest.raises(UserError, match=r"raw\.bin: .*sha256 "):
         prepared(raw_file)
     assert not (raw_file.parents[1] / "root" / "data_splits").exists()
 

@@ -1,6 +1,5 @@
 """Splits: what a CSV file must look like, and what its name means."""
 
-import re
 from pathlib import Path
 
 import pytest
@@ -72,42 +71,39 @@ def test_a_file_of_a_flipped_name_is_used_as_it_is(tmp_path: Path) -> None:
 
 def test_flips_can_be_excluded(tmp_path: Path) -> None:
     written(tmp_path / "F_test.csv", "image\na.png\n")
-    with pytest.raises(UserError, match="no such file"):
+    with pytest.raises(UserError, match=r"F_vflip_test\.csv: "):
         read_split(tmp_path / "F_vflip_test.csv", flips=False)
 
 
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ("", "a.csv: found an empty file"),
-        ("image,label\n", "a.csv: found a header only"),
-        (
-            "image;label\na.png;1\n",
-            "row 1: found 'image;label', expected image or image,label (the",
-        ),
-        ("file,label\na.png,1\n", "row 1: found 'file,label', expected image or image,label"),
-        ("filename,label\n", "row 1: found 'filename,label'"),
-        ("image,label\na,1\nb\n", "row 3: found 1 cells, expected 2"),
-        ("image\na,1\n", "row 2: found 2 cells, expected 1"),
-        ("image,label\na,1\n,2\n", "row 3: found an empty cell"),
-        ("image\na\nb\na\n", "row 4: found a again after row 2"),
-        ("/a.png,,/b.png\n", "row 1: cell 2 is empty"),
-        ("/a.png,/b.png,/a.png\n", "cell 3: found /a.png again after cell 1"),
-        (b"image\na\n\xff\n", "row 3: found the bytes ff, expected text in UTF-8"),
-        ('image\n"a\n', "row 2: not a CSV row"),
+        ("", r"a\.csv: .*empty"),
+        ("image,label\n", r"a\.csv: .*header"),
+        ("image;label\na.png;1\n", "row 1: .*'image;label'"),
+        ("file,label\na.png,1\n", "row 1: .*'file,label'"),
+        ("filename,label\n", "row 1: .*'filename,label'"),
+        ("image,label\na,1\nb\n", "row 3: .*1 .*2"),
+        ("image\na,1\n", "row 2: .*2 .*1"),
+        ("image,label\na,1\n,2\n", "row 3: .*empty"),
+        ("image\na\nb\na\n", "row 4: .* a .*row 2"),
+        ("/a.png,,/b.png\n", "row 1: cell 2 "),
+        ("/a.png,/b.png,/a.png\n", r"cell 3: .*/a\.png .*cell 1"),
+        (b"image\na\n\xff\n", "row 3: .* ff.*UTF-8"),
+        ('image\n"a\n', "row 2: "),
     ],
 )
 def test_mistakes_are_named(tmp_path: Path, content: str | bytes, sentence: str) -> None:
-    with pytest.raises(UserError, match=re.escape(sentence)):
+    with pytest.raises(UserError, match=sentence):
         read_split(written(tmp_path / "a.csv", content))
 
 
 def test_missing_files_and_folders_are_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"b\.csv: no such file"):
+    with pytest.raises(UserError, match=r"b\.csv: "):
         read_split(tmp_path / "b.csv")
-    with pytest.raises(UserError, match=r"F_vflip\.csv: no such file, nor is there F\.csv"):
+    with pytest.raises(UserError, match=r"F_vflip\.csv: .* F\.csv"):
         read_split(tmp_path / "F_vflip.csv")
-    with pytest.raises(UserError, match="found a folder"):
+    with pytest.raises(UserError, match="folder"):
         read_split(tmp_path)
 
 
@@ -146,11 +142,11 @@ def test_openoods_images_lie_beside_its_lists(tmp_path: Path, images: str) -> No
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ("a.png 1\nb.png\n", "test_x.txt, row 2: found 'b.png', expected a path and a label"),
-        ("a.png 1\na.png 2\n", "test_x.txt, image 2: found a.png again after image 1"),
-        ("\n \n", "test_x.txt: found an empty file, expected a path and a label a line"),
+        ("a.png 1\nb.png\n", r"test_x\.txt, row 2: .*'b\.png'"),
+        ("a.png 1\na.png 2\n", r"test_x\.txt, image 2: .*a\.png .*image 1"),
+        ("\n \n", r"test_x\.txt: .*empty"),
     ],
 )
 def test_mistakes_in_an_image_list_are_named(tmp_path: Path, content: str, sentence: str) -> None:
-    with pytest.raises(UserError, match=re.escape(sentence)):
+    with pytest.raises(UserError, match=sentence):
         read_split(written(tmp_path / "test_x.txt", content))

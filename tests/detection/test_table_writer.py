@@ -257,11 +257,11 @@ def test_a_table_leaves_its_neighbours_alone(path: Path) -> None:
 
 def test_incomplete_images_other_columns_and_nan_are_refused(path: Path) -> None:
     with writer(path) as table:
-        with pytest.raises(ValueError, match="expected 3 rows for every image"):
+        with pytest.raises(ValueError, match="3 rows"):
             table.append(rows("a").iloc[:2])
         with pytest.raises(UserError, match=r"a, t = 20: .*mse"):
             table.append(rows("a").assign(mse=[1, float("nan"), 2]))
         table.append(rows("a"))
-    with writer(path) as table, pytest.raises(ValueError, match="found the columns"):
+    with writer(path) as table, pytest.raises(ValueError, match="columns"):
         table.append(rows("b").assign(ssim=1.0))
     assert finished(path) == {"a"}
