@@ -68,6 +68,8 @@ def added(script: str, flags: list[str]) -> tuple[str, ...]:
     """The flags that make a documented command small."""
     small = ADDED.get(script, ())
     text = " ".join(flags)
+    if script == "main.py" and "train --config" in text:  # which makes the model
+        return small[:-1]
     if script != "reconstruct.py" or "--levels" in text:
         return small
     grid = ("--num_inference_steps=4", "--inference_skip_factor=2")

@@ -56,7 +56,7 @@ def detect(run: RunOptions, options: DetectOptions, track: TrackOptions, command
     ]
     tracker = open_tracker(run, track, "detect")
     for text in paragraphs(run.model_name, methods, options):
-        print(text)
+        print(cli.as_flags(text))
     for path in write_results(run, options, methods):
         print(f"written: {path}")
     provenance = trace(run.run_dir, methods[0], command)

@@ -138,7 +138,8 @@ def _show(run: ScoringRun, method: Method, sets: Sequence[OpenSet], line: cli.Co
                 if options.save_images:
                     print(f"{one.name}: {save_first(run, method, one, options.save_images)}")
                 if options.report_images and one.role != "val":
-                    print(f"{one.name}: {keep_shown(run, method, one, options.report_images)}")
+                    done = keep_shown(run, method, one, options.report_images)
+                    print(cli.as_flags(f"{one.name}: {done}"))
         tracker = open_tracker(line[RunOptions], line[TrackOptions], "reconstruct")
         for one in sets:
             log_set(tracker, run.folder(method), one.name, run.fingerprint(method))
