@@ -47,9 +47,16 @@ CALLS += [
     (f"diffusion-ood {name}", ("-c", CONSOLE, name), MISSING[script])
     for name, script in COMMANDS.items()
 ]
-each_command = pytest.mark.parametrize(
-    ("call", "missing"), [call[1:] for call in CALLS], ids=[call[0] for call in CALLS]
-)
+WITHOUT_FILES = [("diffusion-ood weights", ("-c", CONSOLE, "weights"), ())]
+
+
+def each(calls: list[tuple[str, tuple[str, ...], tuple[str, ...]]]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize(
+        ("call", "missing"), [call[1:] for call in calls], ids=[call[0] for call in calls]
+    )
+
+
+each_command, each_with_files = each([*CALLS, *WITHOUT_FILES]), each(CALLS)
 
 
 def answer(call: tuple[str, ...], *flags: str, folder: Path, code: int) -> str:
@@ -90,7 +97,7 @@ def test_a_wrong_flag(call: tuple[str, ...], missing: tuple[str, ...], tmp_path:
     assert "--nonsense" in text
 
 
-@each_command
+@each_with_files
 def test_a_missing_file(call: tuple[str, ...], missing: tuple[str, ...], tmp_path: Path) -> None:
     flags = [flag.format(folder=tmp_path) for flag in missing]
     text = answer(call, *flags, folder=tmp_path, code=2)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import graphlib
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,17 +22,24 @@ TREES = {path: ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*.p
 
 # Below every stage, each with what it may import of the package.
 GROUND = {
-    "__init__": set(),
+    "__init__": {"model", "trajectories", "methods"},  # when its names are asked for
     "errors": set(),
     "registries": set(),
-    "cli": {"__init__", "errors", "runtime"},
     "options": {"options", "errors", "registries"},
     "runtime": {"runtime", "errors"},
 }
-STAGES = ["data", "networks", "diffusion", "trajectories", "scores", "quality"]
-STAGES += ["calibration", "detection", "report", "training", "commands"]
+STAGES = ["data", "networks", "quality", "diffusion", "model", "trajectories", "methods"]
+STAGES += ["calibration", "detection", "report", "scoring", "sampling", "training"]
+# What knows of command lines: it may be imported by nothing above.
+PROGRAMS = {
+    "cli": {"__init__", "errors", "runtime"},
+    "console": {"__init__", "errors", "cli"},
+    "commands": {*GROUND, *STAGES, "cli", "console", "commands"},
+}
+PARTS = {*GROUND, *STAGES, *PROGRAMS}
 
-MAX_FILE, MAX_FUNCTION, MAX_SCRIPT = 300, 60, 60
+MAX_FILE, MAX_FUNCTION, MAX_SCRIPT = 300, 50, 60
+MAX_LINES = 14_300  # of all Python files together
 REFUSED_EVERYWHERE = {"simplex_noise"}  # accepted as 0 alone
 
 OPTIONS = [
@@ -64,17 +73,49 @@ def imported_parts(tree: ast.AST) -> set[str]:
     """The parts of this package that a module imports."""
     names = [name.split(".") for name in imports(tree)]
     parts = {name[1] for name in names if name[0] == "diffusion_ood"}
-    return {part if part in {*GROUND, *STAGES} else "__init__" for part in parts}
+    return {part if part in PARTS else "__init__" for part in parts}
+
+
+def imported_modules(tree: ast.AST) -> set[Path]:
+    """The files of this package that a module imports by name, also inside functions."""
+    found = set()
+    for name in imports(tree):
+        parts = name.split(".")
+        if parts[0] == "diffusion_ood":
+            place = PACKAGE.joinpath(*parts[1:])
+            for module in (place, place.parent):  # the last part may be a name in a module
+                files = {module.with_suffix(".py"), module / "__init__.py"}
+                found |= files & TREES.keys() - {PACKAGE / "__init__.py"}
+    return found
 
 
 @pytest.mark.parametrize("path", TREES, ids=short)
 def test_a_module_imports_no_later_stage(path: Path) -> None:
     part = part_of(path)
-    allowed = GROUND.get(part)
-    if allowed is None:
-        assert part in STAGES, f"{part} is not a stage; say here where it belongs"
+    assert part in PARTS, f"{part} is not a stage; say here where it belongs"
+    if part in STAGES:
         allowed = {*GROUND, *STAGES[: STAGES.index(part) + 1]}
+    else:
+        allowed = {**GROUND, **PROGRAMS}[part]
     assert imported_parts(TREES[path]) <= allowed
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    graph = {path: imported_modules(tree) for path, tree in TREES.items()}
+    try:
+        tuple(graphlib.TopologicalSorter(graph).static_order())
+    except graphlib.CycleError as error:
+        pytest.fail(" ← ".join(map(short, error.args[1])))
+
+
+@pytest.mark.parametrize("path", TREES, ids=short)
+def test_programs_alone_know_of_command_lines_and_flags(path: Path) -> None:
+    if part_of(path) in PROGRAMS:
+        return
+    text = path.read_text()
+    assert "CommandLine" not in text
+    flags = {f"--{prefix}{field}" for _, field in OPTIONS for prefix in ("", "no-")}
+    assert flags.isdisjoint(re.findall(r"--[a-z][\w-]*", text))
 
 
 @pytest.mark.parametrize("path", TREES, ids=short)
@@ -118,6 +159,10 @@ def test_files_and_functions_are_short(path: Path) -> None:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno
     }
     assert {name: n for name, n in lengths.items() if n > MAX_FUNCTION} == {}
+
+
+def test_the_package_is_no_longer_than_it_may_be() -> None:
+    assert sum(len(path.read_text().splitlines()) for path in TREES) <= MAX_LINES
 
 
 def test_scripts_are_thin() -> None:
