@@ -1,4 +1,4 @@
-"""Options survive JSON and checkpoints, contradictions name their option, checkpoints their epoch."""
+"""Options survive JSON and checkpoints; contradictions name their option."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_checkpoints_are_named_by_their_epoch_or_what_they_are() -> None:
 
 
 def test_a_checkpoint_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="none.pth"):
+    with pytest.raises(UserError, match=r"none\.pth"):
         require_checkpoint(tmp_path / "none.pth")
 
 
