@@ -75,7 +75,7 @@ class Method(Protocol):
         return {}
 
     def check(self, diffusion: Diffusion) -> None:
-        """Raise a `UserError` where the model is none that this method can measure with."""
+        """Raise a `UserError` where this method cannot measure with the model."""
         return  # of its own, or a type checker would ask every method for one
 
     def draws(self, diffusion: Diffusion) -> Sequence[tuple[int, int]]:
