@@ -209,11 +209,7 @@ def _add(group: argparse._ArgumentGroup, field: dataclasses.Field[Any], hint: ob
     choices = field.metadata["choices"] and tuple(field.metadata["choices"])
     if not required and field.default not in (None, ()):
         help_text += f" (default: {_show(field.default)})"
-    common: dict[str, Any] = {
-        "help": help_text,
-        "default": argparse.SUPPRESS,
-        "required": required,
-    }
+    common: dict[str, Any] = {"help": help_text, "default": argparse.SUPPRESS, "required": required}
     optional = typing.get_origin(hint) in (types.UnionType, typing.Union)
     if optional:
         (hint,) = (part for part in typing.get_args(hint) if part is not type(None))

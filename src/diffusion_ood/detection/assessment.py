@@ -16,12 +16,7 @@ from diffusion_ood.detection import metrics
 from diffusion_ood.detection.consistency import comparison_warnings, skipped_images
 from diffusion_ood.detection.folders import MAIN, find_tables, method_folders, table_path
 from diffusion_ood.detection.groups import means, read_groups
-from diffusion_ood.detection.image_scores import (
-    Target,
-    fit_targets,
-    select_t,
-    z_by_level,
-)
+from diffusion_ood.detection.image_scores import Target, fit_targets, select_t, z_by_level
 from diffusion_ood.detection.metrics import Interval
 from diffusion_ood.detection.table import read_table
 from diffusion_ood.detection.table_writer import read_sidecar

@@ -36,14 +36,7 @@ with without_deprecation_notices():
 
         BACKEND = "monai"
 
-__all__ = [
-    "BACKEND",
-    "UPSAMPLINGS",
-    "DDPMScheduler",
-    "ResNet",
-    "diffusion_unet",
-    "own_names",
-]
+__all__ = ["BACKEND", "UPSAMPLINGS", "DDPMScheduler", "ResNet", "diffusion_unet", "own_names"]
 
 UPSAMPLINGS: tuple[type[nn.Module], ...] = (core.WrappedUpsample, Upsample)
 """Its modules that enlarge an image twofold and convolve it."""

@@ -27,8 +27,7 @@ class SampleOptions:
         "folder of the samples; default: samples/ in the run's folder", default=None
     )
     format: Literal["png", "npy"] = option(
-        "a PNG a sample, or all in samples.npy, float32 in 0 to 1 of shape (N, C, …)",
-        default="png",
+        "a PNG a sample, or all in samples.npy, float32 in 0 to 1 of shape (N, C, …)", default="png"
     )
     guidance: float = option(
         "strength β of classifier-free guidance; 0 is the conditional model itself", default=0.0
@@ -62,9 +61,7 @@ class SampleOptions:
         exists=True,
     )
     lpips_weights: Path | None = option(
-        "file of AlexNet's convolution weights for `features` alexnet",
-        default=None,
-        exists=True,
+        "file of AlexNet's convolution weights for `features` alexnet", default=None, exists=True
     )
     max_batch: int | None = option(
         "samples in one network call; bounds the memory (default: 256; on a CPU as many as its "

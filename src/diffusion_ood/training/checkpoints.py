@@ -69,12 +69,7 @@ class Checkpoints:
     """
 
     def __init__(
-        self,
-        run_dir: Path,
-        fit: FitOptions,
-        training: Split,
-        task: TrainingTask,
-        trainer: Trainer,
+        self, run_dir: Path, fit: FitOptions, training: Split, task: TrainingTask, trainer: Trainer
     ) -> None:
         self.run_dir = run_dir
         self._fit = fit

@@ -71,10 +71,7 @@ class TrainingRun:
     """
 
     def __init__(
-        self,
-        settings: TrainingSettings[FitOptions, object],
-        training: ImageSet,
-        task: TrainingTask,
+        self, settings: TrainingSettings[FitOptions, object], training: ImageSet, task: TrainingTask
     ) -> None:
         self.settings = settings
         self.fit: FitOptions = settings.fit

@@ -48,11 +48,7 @@ class Evaluator:
         self.max_batch = max_batch or best_rows(diffusion.activation_values, self.device, precision)
         self.calls = 0
         self._network = MaybeCompiled(
-            prepare(diffusion.network, self.device),
-            self.max_batch,
-            compile,
-            self.device,
-            precision,
+            prepare(diffusion.network, self.device), self.max_batch, compile, self.device, precision
         )
 
     def expect(self, rows: int) -> None:

@@ -155,12 +155,7 @@ def _manifest(
 
 
 def _finished(
-    manifest: Path,
-    raw: RawFiles | None,
-    data_root: Path,
-    name: str,
-    source: Source,
-    seed: int,
+    manifest: Path, raw: RawFiles | None, data_root: Path, name: str, source: Source, seed: int
 ) -> dict[Part, Path] | None:
     """The splits of an earlier run, if they and all their images are as it left them."""
     try:
