@@ -180,3 +180,10 @@ def test_the_example_of_the_documents_measures_as_the_command_does(
         expected = pd.read_csv(run_dir / f"ood/results_{name}.csv").drop(columns="type")
         assert list(expected.columns) == ["filename", "t", "mse", "perceptual_difference"]
         pd.testing.assert_frame_equal(found, expected, check_dtype=False, rtol=0, atol=1e-6)
+
+
+def test_a_compiled_network_takes_the_place_of_the_models_own() -> None:
+    diffusion = Diffusion(DiffusionOptions(model_type="tiny"), (1, 8, 8))
+    compiled = torch.compile(diffusion.network)  # which has no truth value
+    assert diffusion.denoiser(compiled).network is compiled
+    assert diffusion.denoiser().network is diffusion.network

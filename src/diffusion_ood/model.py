@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from diffusion_ood.diffusion.clipping import ClippedDenoiser
-from diffusion_ood.diffusion.codec import PixelCodec
+from diffusion_ood.diffusion.codec import Codec, PixelCodec
 from diffusion_ood.diffusion.denoiser import Denoiser, NetworkDenoiser
 from diffusion_ood.diffusion.guidance import GuidedDenoiser
 from diffusion_ood.diffusion.schedule import NoiseSchedule, build_schedule
@@ -58,7 +58,7 @@ class Diffusion:
         self.null_label = options.num_classes or None
         num_labels = options.num_classes + 1 if options.num_classes else None
         self.network: nn.Module = build_unet(options.model_type, image_shape, num_labels)
-        self.codec = PixelCodec(options.data_range, options.b_scale)
+        self.codec: Codec = PixelCodec(options.data_range, options.b_scale)
         self.schedule: NoiseSchedule = build_schedule(
             options.beta_schedule, options.beta_start, options.beta_end, options.snr_shift
         )
@@ -113,7 +113,10 @@ class Diffusion:
     def denoiser(self, network: Callable[..., Tensor] | None = None) -> NetworkDenoiser:
         """ε̂ by `network`: the model's own, or the same compiled or wrapped."""
         return NetworkDenoiser(
-            network or self.network, self.schedule, self.options.prediction_type, self.null_label
+            self.network if network is None else network,  # a compiled one has no truth value
+            self.schedule,
+            self.options.prediction_type,
+            self.null_label,
         )
 
     def guided(self, network: Callable[..., Tensor], beta: float) -> Denoiser:

@@ -10,6 +10,10 @@ from torch import Tensor
 class Codec(Protocol):
     """Images to the diffusion model's x and back, on their own device and without clamping."""
 
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The range of x."""
+
     def encode(self, images: Tensor) -> Tensor:
         """Images `(B, C, *S)` in [0, 1] to x `(B, c, *s)`."""
 

@@ -128,6 +128,6 @@ class ReconstructOptions:
         positive("budget_steps", self.budget_steps)
         at_least("guidance", self.guidance, 0)
         if self.guidance and self.labels == "none":
-            raise UserError("`guidance`: means nothing with `labels` none, expected pred or true")
+            raise UserError("`guidance`: has no effect with `labels` none, expected pred or true")
         if self.labels == "pred" and self.classifier_checkpoint is None:
             raise UserError("`labels` pred: found no `classifier_checkpoint`, expected one")
