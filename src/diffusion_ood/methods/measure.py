@@ -42,7 +42,7 @@ def measure(
         Columns filename, t, repeat where there are several, and the method's; image by image.
 
     Raises:
-        ValueError: images of another shape than the model's.
+        ValueError: images of another shape than the model's, or not one key an image.
         UserError: a model that the method cannot measure with.
     """
     pixels = torch.as_tensor(images, dtype=torch.float32)
@@ -52,7 +52,7 @@ def measure(
             f"found images of {tuple(pixels.shape[1:])}, expected {diffusion.image_shape}"
         )
     method.check(diffusion)
-    names = list(keys) if keys is not None else [content_key(image) for image in pixels]
+    names = _names(pixels, keys)
     known = None if classes is None else torch.as_tensor(classes)
     evaluator.expect(len(names) * method.calls(diffusion))
     tables = []
@@ -68,6 +68,15 @@ def measure(
     if not tables:
         tables = [table(method, diffusion, [], torch.empty(0, 0, len(method.columns)))]
     return pd.concat(tables, ignore_index=True)
+
+
+def _names(images: Tensor, keys: Sequence[str] | None) -> list[str]:
+    """What images are called: by their keys, or by their content."""
+    if keys is None:
+        return [content_key(image) for image in images]
+    if len(keys) != len(images):
+        raise ValueError(f"found {len(keys)} keys, expected {len(images)}, one an image")
+    return list(keys)
 
 
 def content_key(image: Tensor) -> str:

@@ -104,6 +104,8 @@ class Evaluator:
     ) -> Iterator[Step]:
         """Every step of trajectories, whose times may fall or rise; see `run_trajectories`.
 
+        Times rise from the clean image, −1, with samplers that have `encodes` alone.
+
         Args:
             trajectories: longest first keeps the batch full.
             sampler: makes the steps.
@@ -129,7 +131,8 @@ class Evaluator:
         Args:
             x_t: shape `(N, C, *S)`.
             t: times, shape (N,), on the CPU.
-            layers: names of submodules, such as `middle_block`.
+            layers: names of submodules that return one tensor, such as `middle_block` or
+                `down_blocks.0.resnets.0`; `diffusion.network.named_modules()` has them all.
 
         Returns:
             By name, shape `(N, c, *s)`, on the evaluator's device.
