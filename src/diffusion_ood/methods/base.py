@@ -57,6 +57,9 @@ class Method(Protocol):
     name: str
     """Of its folder of tables."""
 
+    def __str__(self) -> str:
+        return self.name
+
     @property
     def columns(self) -> tuple[str, ...]:
         """Of its table."""
