@@ -59,8 +59,10 @@ def build_unet(
             is added to that of the time.
 
     Raises:
-        UserError: a side that the U-Net's levels cannot halve.
+        UserError: an unknown size, or a side that the U-Net's levels cannot halve.
     """
+    if model_type not in SIZES:
+        raise UserError(f"`model_type`: found {model_type!r}, expected one of {', '.join(SIZES)}")
     size: UNetSize = SIZES[model_type]
     channels, *sides = image_shape
     if any(side % size.stride for side in sides):
