@@ -190,8 +190,10 @@ class ScoringRun:
 
     def _remember(self, method: Method, one: OpenSet, done: int, seconds: float) -> None:
         """Say what was done, and add it to the history."""
+        if not done:
+            return
         distributed.print_once(f"{one.name}: {done} images, {done / seconds:.2f} images/s")
-        if distributed.is_main() and done:
+        if distributed.is_main():
             add_work(
                 self.folder(method),
                 {
