@@ -16,7 +16,7 @@ from tqdm import tqdm
 from diffusion_ood.data.labels import class_numbers
 from diffusion_ood.data.loaders import ImageSet, image_batches, open_images
 from diffusion_ood.data.skipped import report_skipped
-from diffusion_ood.detection.folders import method_dir, table_path
+from diffusion_ood.detection.folders import MAIN, method_dir, table_path
 from diffusion_ood.detection.history import add_work
 from diffusion_ood.detection.table_writer import TableWriter, merge_parts
 from diffusion_ood.errors import UserError
@@ -129,7 +129,7 @@ class ScoringRun:
         """
         diffusion, split = self.evaluator.diffusion, one.images.split
         path = table_path(self.folder(method), one.name)
-        num_draws = len(method.draws(diffusion))
+        num_draws, title = len(method.draws(diffusion)), self._title(method, one)
         with TableWriter(
             path,
             fingerprint=self.fingerprint(method),
@@ -147,7 +147,7 @@ class ScoringRun:
             missing = [k for k, key in enumerate(one.keys) if key not in writer.finished]
             done = len(one.images) - len(missing)
             if done:
-                distributed.print_once(f"{one.name}: {done} of {len(one.images)} images were done")
+                distributed.print_once(f"{title}: {done} of {len(one.images)} images were done")
             shard = distributed.shard(missing)
             calls = len(shard) * method.calls(diffusion)
             self.evaluator.expect(calls + rows_after // distributed.world_size())
@@ -156,7 +156,7 @@ class ScoringRun:
         if distributed.is_main():
             leftover = merge_parts(path, one.keys, num_draws)
             if leftover:
-                print(f"{one.name}: {leftover} more images were done and are kept for later")
+                print(f"{title}: {leftover} more images were done and are kept for later")
         distributed.barrier()
 
     def _score(self, method: Method, one: OpenSet, indices: list[int], writer: TableWriter) -> None:
@@ -173,6 +173,10 @@ class ScoringRun:
                         distributed.print_once(sentence)
         finally:  # what an interrupted run has done counts too
             self._remember(method, one, done, time.perf_counter() - begin)
+
+    def _title(self, method: Method, one: OpenSet) -> str:
+        """A set in a sentence; its method is named where it is another than the main one."""
+        return one.name if method.name == MAIN else f"{one.name}, {method.name}"
 
     def _tables(
         self, method: Method, one: OpenSet, indices: list[int]
@@ -192,7 +196,9 @@ class ScoringRun:
         """Say what was done, and add it to the history."""
         if not done:
             return
-        distributed.print_once(f"{one.name}: {done} images, {done / seconds:.2f} images/s")
+        distributed.print_once(
+            f"{self._title(method, one)}: {done} images, {done / seconds:.2f} images/s"
+        )
         if distributed.is_main():
             add_work(
                 self.folder(method),
