@@ -64,7 +64,7 @@ class ScoreNorm(Method):
         yield Rows(list(range(len(batch))), values)
 
 
-MEAN, STD = 0.5, 0.15
+MEAN, STD = 0.5, 0.1
 
 
 class Gaussian(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,10 +12,12 @@ import torch
 from gaussian import gaussian_diffusion, random_diffusion
 from pandas.testing import assert_frame_equal
 
+from diffusion_ood.calibration.base import features
 from diffusion_ood.errors import UserError
 from diffusion_ood.methods.base import ImageBatch, Method, Rows
-from diffusion_ood.methods.measure import content_key, measure
+from diffusion_ood.methods.measure import content_key, finished, measure
 from diffusion_ood.methods.reconstruction import Reconstruction
+from diffusion_ood.methods.scores.mse import MeanSquaredError
 from diffusion_ood.model import Diffusion
 from diffusion_ood.trajectories.evaluator import Evaluator
 from diffusion_ood.trajectories.noise import image_noise
@@ -77,13 +80,32 @@ def test_repeats_have_a_column() -> None:
     assert_equal(again, first)
 
 
-def test_equal_images_have_equal_numbers() -> None:
-    images = torch.stack([IMAGES[0], IMAGES[1], IMAGES[0]])
-    found = measure(method(), images, evaluator(random_diffusion()))
-    names = found["filename"].unique()
-    assert len(names) == 2
-    both = found.loc[found["filename"] == names[0], "mse"].to_numpy().reshape(2, 4)
-    np.testing.assert_allclose(both[0], both[1], rtol=1e-4)
+def test_equal_images_have_equal_numbers_and_a_score_each() -> None:
+    images = torch.stack([IMAGES[0], IMAGES[1], IMAGES[0], IMAGES[0]])
+    found = features(measure(method(), images, evaluator(random_diffusion())))
+    key = content_key(IMAGES[0])
+    assert list(found.index) == [key, content_key(IMAGES[1]), f"{key}-2", f"{key}-3"]
+    for again in (2, 3):
+        np.testing.assert_allclose(found.iloc[again], found.iloc[0], rtol=1e-4)
+        assert found.iloc[again].tolist() != found.iloc[1].tolist()
+
+
+@pytest.mark.parametrize(
+    "images", [(IMAGES * 255).byte(), IMAGES * 1.01, IMAGES - 0.5, IMAGES * torch.nan]
+)
+def test_values_outside_the_range_are_refused(images: torch.Tensor) -> None:
+    with pytest.raises(ValueError, match="outside"):
+        measure(method(), images, evaluator(gaussian_diffusion()))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"keys": "abc"}, {"keys": "abcdefgh"}, {"keys": "aabcdef"}, {"classes": [0] * 3}]
+    + [{"batch_size": size} for size in (0, -1)],
+)
+def test_what_is_not_one_an_image_is_refused(arguments: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="found"):
+        measure(method(), IMAGES, evaluator(gaussian_diffusion()), **arguments)
 
 
 def test_a_content_key_is_of_shape_and_pixels() -> None:
@@ -106,6 +128,11 @@ def test_arrays_lists_and_tensors_are_alike() -> None:
 def test_images_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="expected"):
         measure(method(), np.zeros(shape), evaluator(gaussian_diffusion()))
+
+
+def test_labels_are_one_of_three() -> None:
+    with pytest.raises(UserError, match="`labels`"):
+        method(labels="Pred")
 
 
 def test_labels_that_a_model_does_not_know_are_refused() -> None:
@@ -177,6 +204,52 @@ def test_a_method_of_ones_own_is_measured() -> None:
             row = found[(found["filename"] == key) & (found["t"] == t)].iloc[0]
             assert row["eps_sq"] == pytest.approx(eps.square().mean().item(), rel=1e-5)
             assert row["eps_abs"] == pytest.approx(eps.abs().mean().item(), rel=1e-5)
+
+
+class Fixed(ScoreNorm):
+    """Yields the rows that it is given."""
+
+    def __init__(self, *found: list[int], num_draws: int = 2) -> None:
+        self.found, self.num_draws = found, num_draws
+
+    def measure(self, batch: ImageBatch, evaluator: Evaluator) -> Iterator[Rows]:
+        """Ones."""
+        for images in self.found:
+            yield Rows(images, torch.ones(len(images), self.num_draws, 2))
+
+
+@pytest.mark.parametrize("found", [([0, 0],), ([0], [0]), ([1],), ([0, 1, 2],), ()])
+def test_a_method_measures_every_image_once(found: tuple[list[int], ...]) -> None:
+    with pytest.raises(ValueError, match="image"):
+        measure(Fixed(*found), IMAGES[:2], evaluator(gaussian_diffusion()))
+    with pytest.raises(ValueError, match="image"):
+        list(finished(Fixed(*found).measure(ImageBatch(IMAGES[:2], "ab"), None), 2))
+
+
+def test_a_method_measures_every_draw_and_column() -> None:
+    one = evaluator(gaussian_diffusion())
+    assert len(measure(Fixed([1, 0]), IMAGES[:2], one)) == 4
+    with pytest.raises(ValueError, match="values"):
+        measure(Fixed([1, 0], num_draws=1), IMAGES[:2], one)
+
+
+class TwiceMSE(MeanSquaredError):
+    """A score under the name of another."""
+
+
+class OfTimes(ScoreNorm):
+    """A method with a column that every table has."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """One of the table's own."""
+        return "t", "eps_abs"
+
+
+def test_columns_that_collide_are_refused() -> None:
+    for colliding in (method(scores=["mse", TwiceMSE()]), OfTimes()):
+        with pytest.raises(ValueError, match="columns"):
+            measure(colliding, IMAGES[:2], evaluator(gaussian_diffusion()))
 
 
 def test_no_images_are_an_empty_table() -> None:

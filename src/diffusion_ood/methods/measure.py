@@ -34,7 +34,7 @@ def measure(
         images: shape `(N, C, *S)` in [0, 1], in the model's size.
         evaluator: the model on its device.
         keys: what images are called in the table, and their noise is drawn by; by default a digest
-            of each image's content, so that equal images have equal numbers.
+            of each image's content; equal images have equal numbers and -2, -3, … at their names.
         classes: of each image, for a method that tells the model the true class.
         batch_size: images that are measured at a time; the numbers do not depend on it.
 
@@ -42,18 +42,18 @@ def measure(
         Columns filename, t, repeat where there are several, and the method's; image by image.
 
     Raises:
-        ValueError: images of another shape than the model's, or not one key an image.
+        ValueError: images of another shape or range; keys or classes that are not one an image.
         UserError: a model that the method cannot measure with.
     """
     pixels = torch.as_tensor(images, dtype=torch.float32)
     diffusion = evaluator.diffusion
-    if tuple(pixels.shape[1:]) != diffusion.image_shape:
-        raise ValueError(
-            f"found images of {tuple(pixels.shape[1:])}, expected {diffusion.image_shape}"
-        )
+    _refuse_wrong_images(pixels, diffusion.image_shape)
     method.check(diffusion)
-    names = _names(pixels, keys)
+    names = list(keys) if keys is not None else [content_key(image) for image in pixels]
     known = None if classes is None else torch.as_tensor(classes)
+    _refuse_wrong_numbers(len(pixels), keys, known, batch_size)
+    again = pd.Series(names).groupby(names).cumcount()
+    rows_of = [f"{key}-{k + 1}" if k else key for key, k in zip(names, again, strict=True)]
     evaluator.expect(len(names) * method.calls(diffusion))
     tables = []
     for k in range(0, len(names), batch_size):
@@ -61,22 +61,12 @@ def measure(
         batch = ImageBatch(
             pixels[part].to(evaluator.device), names[part], None if known is None else known[part]
         )
-        rows = list(method.measure(batch, evaluator))
-        order = torch.tensor([image for found in rows for image in found.images]).argsort()
-        values = torch.cat([found.measured for found in rows])[order]
-        tables.append(table(method, diffusion, names[part], values))
+        found = list(_each_once(method.measure(batch, evaluator), len(batch)))
+        tables.append(table(method, diffusion, rows_of[part], _in_order(found)))
     if not tables:
-        tables = [table(method, diffusion, [], torch.empty(0, 0, len(method.columns)))]
+        none = torch.empty(0, len(method.draws(diffusion)), len(method.columns))
+        tables = [table(method, diffusion, [], none)]
     return pd.concat(tables, ignore_index=True)
-
-
-def _names(images: Tensor, keys: Sequence[str] | None) -> list[str]:
-    """What images are called: by their keys, or by their content."""
-    if keys is None:
-        return [content_key(image) for image in images]
-    if len(keys) != len(images):
-        raise ValueError(f"found {len(keys)} keys, expected {len(images)}, one an image")
-    return list(keys)
 
 
 def content_key(image: Tensor) -> str:
@@ -87,11 +77,44 @@ def content_key(image: Tensor) -> str:
     return digest.hexdigest()
 
 
+def _refuse_wrong_images(pixels: Tensor, shape: tuple[int, ...]) -> None:
+    if tuple(pixels.shape[1:]) != shape:
+        raise ValueError(f"found images of {tuple(pixels.shape[1:])}, expected {shape}")
+    if len(pixels) and not (pixels.amin() >= 0 and pixels.amax() <= 1):
+        raise ValueError("found images with values outside [0, 1]")
+
+
+def _refuse_wrong_numbers(
+    num: int, keys: Sequence[str] | None, classes: Tensor | None, batch_size: int
+) -> None:
+    if keys is not None and not len(keys) == len(set(keys)) == num:
+        raise ValueError(f"found {len(keys)} keys for {num} images, expected as many and different")
+    if classes is not None and len(classes) != num:
+        raise ValueError(f"found {len(classes)} classes for {num} images")
+    if batch_size < 1:
+        raise ValueError(f"found a batch_size of {batch_size}, expected at least 1")
+
+
+def _in_order(rows: Sequence[Rows]) -> Tensor:
+    order = torch.tensor([image for found in rows for image in found.images]).argsort()
+    return torch.cat([found.measured for found in rows])[order]
+
+
+def _each_once(rows: Iterator[Rows], num_images: int) -> Iterator[Rows]:
+    """The rows of a batch; ValueError at the end unless each image was in them once."""
+    seen: list[int] = []
+    for found in rows:
+        seen += found.images
+        yield found
+    if sorted(seen) != list(range(num_images)):
+        raise ValueError(f"the images {seen} of {num_images} were measured, expected each once")
+
+
 def finished(rows: Iterator[Rows], num_images: int) -> Iterator[Rows]:
     """The rows of a batch, those of several images together, at most every `GATHER_S` seconds."""
     kept: list[Rows] = []
     last, left = time.monotonic(), num_images
-    for found in rows:
+    for found in _each_once(rows, num_images):
         kept.append(found)
         left -= len(found.images)
         if not left or time.monotonic() - last >= GATHER_S:
@@ -111,8 +134,16 @@ def table(
         keys: of the images.
         values: shape `(n, draws, columns)`.
         kind: `val`, `in` or `out`, the column type; without, there is no such column.
+
+    Raises:
+        ValueError: columns of the method that collide, or values of another shape.
     """
     draws = method.draws(diffusion)
+    if len({"filename", "type", "t", "repeat", *method.columns}) < 4 + len(method.columns):
+        raise ValueError(f"found the columns {method.columns}, expected names that differ")
+    shape = len(keys), len(draws), len(method.columns)
+    if values.shape != shape:
+        raise ValueError(f"found values of {tuple(values.shape)}, expected {shape}")
     found = pd.DataFrame({"filename": [key for key in keys for _ in draws]})
     if kind:
         found["type"] = kind

@@ -89,6 +89,8 @@ class Reconstruction(Method):
         self.sampler_name = sampler or ("plms" if budget is None else "dpmpp_2m")
         self.sampler: Sampler = SAMPLERS[self.sampler_name]
         self.labels, self.guidance, self.seed = labels, guidance, seed
+        if labels not in ("none", "pred", "true"):
+            raise UserError(f"`labels`: found {labels!r}, expected none, pred or true")
         if guidance and labels == "none":
             raise UserError("`guidance`: has no effect with `labels` none, expected pred or true")
         self.classifier = None if classifier is None else Path(classifier)
