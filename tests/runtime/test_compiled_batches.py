@@ -32,7 +32,14 @@ def formula(x: Tensor, t: Tensor) -> Tensor:
 
 @pytest.mark.parametrize(
     ("num", "expected"),
-    [(8, "compiled 8"), (5, "compiled 8"), (3, "compiled 8"), (2, "plain 2"), (1, "plain 1")],
+    [
+        (9, "plain 9"),
+        (8, "compiled 8"),
+        (5, "compiled 8"),
+        (3, "compiled 8"),
+        (2, "plain 2"),
+        (1, "plain 1"),
+    ],
 )
 @pytest.mark.parametrize("shape", [(1, 4, 4), (2, 4, 4, 4)])
 def test_large_batches_are_padded_and_small_ones_left_alone(

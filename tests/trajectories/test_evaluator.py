@@ -223,3 +223,35 @@ def test_the_jacobian_of_a_gaussian_is_known() -> None:
 def test_what_a_machine_has_not_is_refused() -> None:
     with pytest.raises(UserError, match="`device`"):
         Evaluator(gaussian_diffusion(), "nothing")
+
+
+@pytest.mark.parametrize("times", [T[:1], T[:6], torch.cat([T, T])])
+def test_times_and_labels_are_one_a_row(times: Tensor) -> None:
+    one = evaluator(gaussian_diffusion(num_classes=2), max_batch=1)
+    with pytest.raises(ValueError, match="times"):
+        one.eps(X, times)
+    with pytest.raises(ValueError, match="labels"):
+        one.eps(X, T, times % 2)
+
+
+@pytest.mark.parametrize("time", [-2, 1000])
+def test_times_that_are_none_are_refused(time: int) -> None:
+    with pytest.raises(ValueError, match="times"):
+        evaluator().eps(X, torch.full((7,), time))
+    with pytest.raises(ValueError, match="times"):
+        evaluator().features(X, torch.full((7,), time), ["middle_block"])
+
+
+def test_gradients_too_ask_about_the_clean_image_at_the_first_time() -> None:
+    one, clean = evaluator(), torch.full((7,), CLEAN)
+    torch.testing.assert_close(one.differentiable()(X, clean), one.eps(X, torch.zeros_like(clean)))
+
+
+def test_a_block_that_is_named_twice_is_kept_once() -> None:
+    assert len(evaluator().features(X, T, ["middle_block"] * 2)["middle_block"]) == 7
+
+
+@pytest.mark.parametrize("rows", [0, -3])
+def test_no_rows_in_a_call_are_refused(rows: int) -> None:
+    with pytest.raises(ValueError, match="max_batch"):
+        evaluator(max_batch=rows)

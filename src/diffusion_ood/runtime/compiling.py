@@ -93,7 +93,7 @@ class CompiledForFullBatches:
     """Compiles for one batch size, since static shapes compile to faster code than dynamic ones.
 
     The weights, too, must stay as they are, and no gradient can be taken. Batches of more than a
-    quarter of the size are padded to it; smaller ones go through the network as it is.
+    quarter of the size are padded to it; smaller and larger ones go through the network as it is.
 
     Args:
         network: maps `(B, C, *S)`, times (B,) and perhaps `class_labels` (B,) to `(B, C, *S)`, row
@@ -107,8 +107,8 @@ class CompiledForFullBatches:
         self._batch = batch
 
     def __call__(self, x: Tensor, t: Tensor, **labels: Tensor) -> Tensor:
-        """The network's output for `(B, C, *S)` and times (B,), B at most `batch`."""
-        if 4 * len(x) <= self._batch:
+        """The network's output for `(B, C, *S)` and times (B,)."""
+        if not self._batch < 4 * len(x) <= 4 * self._batch:
             return self._plain(x, t, **labels)
         rows = [0, self._batch - len(x)]
         padded = {name: functional.pad(label, rows) for name, label in labels.items()}

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from diffusion_ood.diffusion.denoiser import Denoiser
 from diffusion_ood.diffusion.samplers.base import Sampler
+from diffusion_ood.diffusion.schedule import CLEAN
 from diffusion_ood.model import Diffusion
 from diffusion_ood.runtime.compiling import MaybeCompiled
 from diffusion_ood.runtime.device import autocast, best_rows, pick_device, prepare
@@ -31,6 +32,7 @@ class Evaluator:
 
     Raises:
         UserError: a device or compiler that this machine does not have.
+        ValueError: no rows in a call.
     """
 
     def __init__(
@@ -42,6 +44,8 @@ class Evaluator:
         compile: str = "auto",
         max_batch: int | None = None,
     ) -> None:
+        if max_batch is not None and max_batch < 1:
+            raise ValueError(f"found a max_batch of {max_batch}, expected at least 1")
         self.diffusion = diffusion
         self.device = pick_device(device) if isinstance(device, str) else device
         self.precision = precision
@@ -72,7 +76,8 @@ class Evaluator:
 
     def differentiable(self) -> Denoiser:
         """ε̂ by the eager network in fp32, through which gradients flow."""
-        return self.diffusion.denoiser(self._eager)
+        found = self.diffusion.denoiser(self._eager)
+        return lambda x_t, t, labels=None, /: found(x_t, t.clamp(min=0), labels)
 
     @torch.inference_mode()
     def eps(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -85,7 +90,12 @@ class Evaluator:
 
         Returns:
             Shape `(N, C, *S)` on the evaluator's device.
+
+        Raises:
+            ValueError: times or labels that are not one a row, or a time that is none.
         """
+        if labels is not None and len(labels) != len(x_t):
+            raise ValueError(f"found {len(labels)} labels for {len(x_t)} rows")
         denoiser = self.denoiser()
         parts = [
             denoiser(x, times, None if labels is None else labels[k : k + len(x)])
@@ -139,7 +149,9 @@ class Evaluator:
 
         Raises:
             AttributeError: the network has no such block.
+            ValueError: as `eps`.
         """
+        layers = tuple(dict.fromkeys(layers))
         network, denoiser = self.diffusion.network, self.differentiable()
         found: dict[str, list[Tensor]] = {name: [] for name in layers}
 
@@ -155,7 +167,7 @@ class Evaluator:
         try:
             for _, x, times in self._batches(x_t, t):
                 with autocast(self.device, self.precision):
-                    denoiser(x, times.clamp(min=0))
+                    denoiser(x, times)
         finally:
             for hook in hooks:
                 hook.remove()
@@ -172,6 +184,11 @@ class Evaluator:
 
     def _batches(self, x_t: Tensor, t: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
         """At most `max_batch` rows at a time, on the device, and where they begin."""
+        last = self.diffusion.schedule.num_timesteps - 1
+        if len(t) != len(x_t):
+            raise ValueError(f"found {len(t)} times for {len(x_t)} rows")
+        if len(t) and not CLEAN <= t.amin() <= t.amax() <= last:
+            raise ValueError(f"found times outside {CLEAN} to {last}")
         for k in range(0, len(x_t), self.max_batch):
             part = slice(k, k + self.max_batch)
             yield k, x_t[part].to(self.device), t[part]
