@@ -11,7 +11,8 @@ from scipy.spatial.distance import cdist
 from scipy.stats import multivariate_normal, norm
 from sklearn.covariance import LedoitWolf
 
-from diffusion_ood.calibration.base import Head
+from diffusion_ood.calibration.base import Head, features
+from diffusion_ood.calibration.conformal import held_out_scores
 from diffusion_ood.calibration.gaussian import LedoitWolfGaussian
 from diffusion_ood.calibration.kde import KernelDensity
 from diffusion_ood.calibration.mixture import Mixture
@@ -150,3 +151,20 @@ def test_a_constant_feature_changes_nothing(name: str) -> None:
 @pytest.mark.parametrize("name", HEADS)
 def test_three_images_are_enough(name: str) -> None:
     assert np.isfinite(scored(HEADS[name](), TRAIN[:3])).all()
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_two_images_are_too_few_to_hold_one_out(name: str) -> None:
+    with pytest.raises(UserError, match=r"found 2 .* at least 3"):
+        held_out_scores(HEADS[name], frame(TRAIN[:2]))
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+@pytest.mark.parametrize("column", ["a", "b"])
+def test_numbers_that_are_not_finite_make_no_features(column: str, wrong: float) -> None:
+    """Averaged over repeats, a NaN would be left out."""
+    rows = [(image, 7, repeat, 1.0, 2.0) for image in ("x.png", "y.png") for repeat in (0, 1)]
+    table = pd.DataFrame(rows, columns=["filename", "t", "repeat", "a", "b"])
+    table.loc[2, column] = wrong
+    with pytest.raises(UserError, match=f"y.png, t = 7: {column} is"):
+        features(table)

@@ -63,11 +63,19 @@ def features(table: pd.DataFrame, columns: Sequence[str] | None = None) -> pd.Da
         Index: filename, in order of first appearance. Columns: (column, t); t rises in each column.
 
     Raises:
-        UserError: a missing column, or an image without a t that other images have.
+        UserError: a missing column, a value that is not finite, or an image without a t that other
+            images have.
     """
     columns = score_columns(table) if columns is None else list(columns)
     if missing := [column for column in columns if column not in table]:
         raise UserError(f"the score table has no column {missing[0]}")
+    wrong = ~np.isfinite(table[columns].to_numpy(dtype=np.float64))
+    if wrong.any():
+        row, column = np.argwhere(wrong)[0]
+        raise UserError(
+            f"{table['filename'].iloc[row]}, t = {table['t'].iloc[row]}: {columns[column]} is "
+            f"{table[columns[column]].iloc[row]}, expected a finite number"
+        )
     wide = table.pivot_table(index="filename", columns="t", values=columns).reindex(
         index=table["filename"].unique(),
         columns=pd.MultiIndex.from_product([columns, np.unique(table["t"])]),

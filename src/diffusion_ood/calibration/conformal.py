@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from diffusion_ood.calibration.base import Head
+from diffusion_ood.errors import UserError
 
 NUM_FOLDS = 10
 
@@ -53,6 +54,8 @@ def held_out_scores(new_head: Callable[[], Head], features: pd.DataFrame) -> pd.
     Raises:
         UserError: too few images, see `Head.fit`.
     """
+    if len(features) < 3:
+        raise UserError(f"found {len(features)} validation images, expected at least 3")
     folds = np.arange(len(features)) % NUM_FOLDS
     scores = pd.Series(np.nan, index=features.index)
     for fold in np.unique(folds):
