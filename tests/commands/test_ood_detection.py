@@ -14,7 +14,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from diffusion_ood.commands.ood_detection import main
-from diffusion_ood.detection.table import write_table
+from diffusion_ood.detection.table import read_table, write_table
 from diffusion_ood.errors import UserError
 from diffusion_ood.runtime.files import write_json
 
@@ -349,6 +349,30 @@ def test_a_run_of_another_method_alone(run: Run, capsys: pytest.CaptureFixture[s
     printed = capsys.readouterr().out
     assert "all (headline)" in printed
     assert f"report: {folder / 'report.html'}" in printed
+
+
+@pytest.mark.parametrize("method", ["", "geometry"])
+def test_a_method_that_lost_its_validation_table_is_missed(run: Run, method: str) -> None:
+    ood, arguments = run
+    add_method(ood, "geometry", 30)
+    (ood / method / "results_val.csv").unlink()
+    with pytest.raises(UserError, match=r"results_val\.csv.*`validation_ids`"):
+        main(arguments)
+
+
+def test_a_head_is_not_taken_for_a_column_of_its_name(run: Run) -> None:
+    ood, arguments = run
+    for path in ood.glob("results_*.csv"):
+        write_table(path, read_table(path).rename(columns={"mse": "knn"}))
+    main([*arguments, "--n_bootstrap=0"])
+    with pytest.raises(UserError, match="two scores of the name knn"):
+        main([*arguments, "--heads=knn"])
+
+
+def test_a_head_that_is_named_twice_is_one(run: Run) -> None:
+    ood, arguments = run
+    main([*arguments, "--n_bootstrap=0", "--heads=pca,pca"])
+    assert list(found(ood)["targets"]) == ["both", "mse", "perceptual_difference", "pca"]
 
 
 def test_the_primary_score_may_be_any_target_of_any_method(run: Run) -> None:

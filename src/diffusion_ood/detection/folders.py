@@ -17,6 +17,9 @@ from diffusion_ood.options import DetectOptions
 MAIN = "reconstruction"
 """The method whose tables lie in `ood` itself."""
 
+PARTS = "parts"
+"""The folder of what is not yet a table, beside the tables."""
+
 OPTIONS = {"val": "`validation_ids`", "in": "`in_ids`", PATCHED: "`run_patched`"}
 """The option of reconstruct.py that makes the table of a set; `out_ids` those of all others."""
 
@@ -32,13 +35,14 @@ def method_dir(ood_dir: Path, method: str) -> Path:
 
 
 def method_folders(ood_dir: Path) -> dict[str, Path]:
-    """The folders that hold validation tables by their methods, `MAIN` first, then by name.
+    """The folders that hold score tables by their methods, `MAIN` first, then by name.
 
     Where there is none, `MAIN` alone.
     """
-    others = sorted(path.parent for path in ood_dir.glob(f"*/{table_path(Path(), 'val')}"))
+    tables = str(table_path(Path(), "*"))
+    others = sorted({path.parent for path in ood_dir.glob(f"*/{tables}")} - {ood_dir / PARTS})
     folders = {MAIN: ood_dir, **{path.name: path for path in others}}
-    if others and not table_path(ood_dir, "val").exists():
+    if others and not any(ood_dir.glob(tables)):
         del folders[MAIN]
     return folders
 

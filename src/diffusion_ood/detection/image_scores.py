@@ -89,11 +89,13 @@ def fit_targets(
         for t in val[column].columns if _by_level(column) else ():
             average = Average().fit(features := _part(val, [column], t))
             found.append(Target(f"{column}@{t}", [column], t, average, average.score(features)))
-    for name in options.heads:
+    for name in dict.fromkeys(options.heads):
         new_head: Callable[[], Head] = HEADS[name]
         head = new_head().fit(val)
         found.append(Target(name, columns, None, head, held_out_scores(new_head, val)))
     names = [target.name for target in found]
+    if again := sorted({name for name in names if names.count(name) > 1}):
+        raise UserError(f"found two scores of the name {again[0]}, expected columns of other names")
     primary = next(name for name in (options.headline, *PRIMARY, names[0]) if name in names)
     return sorted(found, key=lambda target: target.name != primary)
 
