@@ -141,6 +141,10 @@ def test_what_is_not_there_is_a_key_error() -> None:
     assert len(SAMPLERS) == len(list(SAMPLERS))
 
 
+def test_what_is_there_is_known_without_an_import() -> None:
+    assert "own" in Registry({"own": "no_such_module:MEMBER"})
+
+
 def test_a_model_of_an_added_size_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(SIZES.places, "own", f"{UNetSize.__module__}:TINY")
     assert gaussian_diffusion(model_type="own").activation_values == 32 * 64

@@ -38,7 +38,10 @@ def test_a_method(
     flags = [*score_flags(run_dir), "--methods=score_norm", "--batch_size=4"]
     with pytest.raises(UserError, match="score_norm"):
         reconstruct.main(flags)
-    monkeypatch.setitem(METHODS.places, "score_norm", "score_norm_method:ScoreNorm")
+    for name in ("other", "score_norm"):
+        monkeypatch.setitem(METHODS.places, name, "score_norm_method:ScoreNorm")
+    with pytest.raises(UserError, match=r"`methods` other.*score_norm"):
+        reconstruct.main([*flags, "--methods=other"])
     reconstruct.main(flags)
     folder = run_dir / "ood" / "score_norm"
     assert {path.name for path in folder.glob("*.csv")} == {

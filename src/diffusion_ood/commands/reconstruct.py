@@ -74,8 +74,11 @@ def _score(
     from diffusion_ood.trajectories.evaluator import Evaluator
 
     options, compute, run_options = line[ReconstructOptions], line[ComputeOptions], line[RunOptions]
-    methods: list[Method] = [METHODS[name].from_options(options) for name in options.methods]
-    for method in methods:
+    names = dict.fromkeys(options.methods)
+    methods: list[Method] = [METHODS[name].from_options(options) for name in names]
+    for name, method in zip(names, methods, strict=True):
+        if method.name != name:  # or its tables would be taken for another's
+            raise UserError(f"`methods` {name}: found the name {method.name}, expected {name}")
         method.check(diffusion)
     evaluator = Evaluator(
         diffusion,
