@@ -406,3 +406,22 @@ def test_missing_tables_are_found_before_anything_slow_is_imported(tmp_path: Pat
         check=True,
     )
     assert done.stdout == "heavy: []\n"
+
+
+def test_methods_of_another_checkpoint_or_of_other_images_are_doubted(run: Run) -> None:
+    ood, arguments = run
+    folder = add_method(ood, "geometry", 30)
+    main([*arguments, "--n_bootstrap=0"])
+    assert not any("another checkpoint" in text for text in found(folder)["warnings"])
+    sidecars = [(ood, "a"), (folder, "b")]
+    for place, digest in sidecars:
+        for path in place.glob("results_*.csv"):
+            content = {"fingerprint": {"checkpoint": digest}, "facts": {}}
+            path.with_suffix(".json").write_text(json.dumps(content))
+    table = read_table(folder / "results_far.csv")
+    write_table(folder / "results_far.csv", table[table["filename"] != table["filename"].iloc[0]])
+    main([*arguments, "--n_bootstrap=0"])
+    said = found(folder)["warnings"]
+    assert sum("another checkpoint" in text for text in said) == 1
+    assert sum("images of far" in text for text in said) == 1
+    assert not any("images of in" in text for text in said)

@@ -294,6 +294,7 @@ def test_samples_are_of_each_class_in_turn_and_measured_by_the_classifier(
         (["--levels=0"], "`levels`.* 0"),
         (["--levels=120", "--budget=5"], "`budget`.*`levels`"),
         (["--guidance=2"], "`guidance`.*`labels`"),
+        (["--methods=diffood", "--budget=5"], "`budget`.*`methods` diffood"),
         (["--labels=true", "--guidance=-1"], "`guidance`.* -1"),
         (["--repeats=0"], "`repeats`.* 0"),
         (["--classifier_checkpoint=none.pth"], r"none\.pth"),

@@ -48,6 +48,18 @@ GROUPS = (
     TrackOptions,
 )
 
+OF_RECONSTRUCTION = (
+    "num_inference_steps",
+    "inference_skip_factor",
+    "budget",
+    "budget_steps",
+    "levels",
+    "scores",
+    "labels",
+    "guidance",
+)
+"""Options that no method but `reconstruction` reads."""
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command on `argv`, by default the process's own arguments."""
@@ -184,6 +196,12 @@ def _checkpoint(line: cli.CommandLine) -> Path:
 
 def _refuse_contradictions(options: ReconstructOptions, given: frozenset[str]) -> None:
     """Refuse flags that would do nothing beside the others."""
+    for name in OF_RECONSTRUCTION if "reconstruction" not in options.methods else ():
+        if name in given:
+            raise UserError(
+                f"`{name}`: has no effect on the `methods` {', '.join(options.methods)}; leave it "
+                "out, or add reconstruction"
+            )
     grid = ("num_inference_steps", "inference_skip_factor")
     beside = [
         (bool(options.levels), "levels", ("budget", "inference_skip_factor")),

@@ -88,12 +88,25 @@ def assess_methods(ood_dir: Path, options: DetectOptions) -> list[Assessment]:
     """
     folders = method_folders(ood_dir)
     found = [assess(folder, options, method) for method, folder in folders.items()]
+    for results in found[1:]:
+        results.warnings.extend(_doubts(results, found[0]))
     if options.headline and not any(results.primary == options.headline for results in found):
         names = dict.fromkeys(target.name for results in found for target in results.targets)
         raise UserError(
             f"`headline`: found {options.headline!r}, expected one of {', '.join(names)}"
         )
     return found
+
+
+def _doubts(results: Assessment, first: Assessment) -> Iterator[str]:
+    """What makes a method doubtful to compare with the first, in sentences."""
+    sidecars = [read_sidecar(table_path(found.folder, "val")) for found in (results, first)]
+    checkpoints = {found["fingerprint"].get("checkpoint") for found in sidecars if found}
+    if len(checkpoints) > 1:
+        yield f"its tables are of another checkpoint than those of {first.method}"
+    for name, scores in results.scores.items():
+        if name in first.scores and set(scores.index) != set(first.scores[name].index):
+            yield f"its images of {name} are not those of {first.method}"
 
 
 def assess(folder: Path, options: DetectOptions, method: str = MAIN) -> Assessment:
