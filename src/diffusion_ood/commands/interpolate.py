@@ -35,13 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     with distributed.process_group(compute.device) as device:
         diffusion = Diffusion.load(options.checkpoint)
-        evaluator = Evaluator(
-            diffusion,
-            device,
-            precision=compute.precision,
-            compile=compute.compile,
-            max_batch=options.max_batch,
-        )
+        evaluator = Evaluator.from_options(diffusion, device, compute, options.max_batch)
         interpolation = Interpolation(evaluator, options.sampler, options.num_inference_steps)
         images = open_images(split.first(wanted), diffusion.image_options, line[LoadingOptions])
         if images.shape != diffusion.image_shape:

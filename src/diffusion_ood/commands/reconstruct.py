@@ -92,19 +92,13 @@ def _score(
         if method.name != name:  # or its tables would be taken for another's
             raise UserError(f"`methods` {name}: found the name {method.name}, expected {name}")
         method.check(diffusion)
-    evaluator = Evaluator(
-        diffusion,
-        device,
-        precision=compute.precision,
-        compile=compute.compile,
-        max_batch=options.max_batch,
-    )
+    evaluator = Evaluator.from_options(diffusion, device, compute, options.max_batch)
     command = line.command(invocation("reconstruct"))
     run = ScoringRun(evaluator, run_options, line[LoadingOptions], options.batch_size, command)
     _announce(run, methods)
     images = [len(one.split) for one in sets]
     calls = sum(method.calls(diffusion) for method in methods)
-    labels = any(getattr(method, "labels", "none") == "true" for method in methods)
+    labels = any(method.needs_classes for method in methods)
     for one in sets if labels else ():
         class_numbers(one.split, diffusion.classes)  # says now what is wrong there
     with locked(run_options.ood_dir, leftovers="**/.results_*.tmp"):

@@ -34,13 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     with distributed.process_group(compute.device) as device:
         diffusion = Diffusion.load(path)
-        evaluator = Evaluator(
-            diffusion,
-            device,
-            precision=compute.precision,
-            compile=compute.compile,
-            max_batch=options.max_batch,
-        )
+        evaluator = Evaluator.from_options(diffusion, device, compute, options.max_batch)
         quality = None
         if options.reference_ids is not None:
             quality = SampleQuality(

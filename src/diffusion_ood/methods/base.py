@@ -60,6 +60,9 @@ class Method(Protocol):
     def __str__(self) -> str:
         return self.name
 
+    needs_classes: bool = False
+    """Whether it asks for the true classes of the images."""
+
     @property
     def columns(self) -> tuple[str, ...]:
         """Of its table."""

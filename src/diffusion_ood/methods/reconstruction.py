@@ -89,6 +89,7 @@ class Reconstruction(Method):
         self.sampler_name = sampler or ("plms" if budget is None else "dpmpp_2m")
         self.sampler: Sampler = SAMPLERS[self.sampler_name]
         self.labels, self.guidance, self.seed = labels, guidance, seed
+        self.needs_classes = labels == "true"
         if labels not in ("none", "pred", "true"):
             raise UserError(f"`labels`: found {labels!r}, expected none, pred or true")
         if guidance and labels == "none":
@@ -214,8 +215,7 @@ class Reconstruction(Method):
         panels = torch.empty(len(batch), 1 + len(grid.starts) * repeats, *images.shape[1:])
         panels[:, 0] = images.cpu()
         shift = next((score for score in self.scores if isinstance(score, OutputShift)), None)
-        predicted = shift.begin(images, 0).predicted if shift else None
-        labels = self._labels(batch, predicted)
+        labels = self._labels(batch, shift.begin(images, 0).predicted if shift else None)
         for image, draw, found in self._reconstruct(batch, evaluator, grid, repeats, labels):
             panels[image, 1 + draw] = found.cpu()
         return panels

@@ -96,7 +96,7 @@ class TrainingRun:
             self.progress = self.checkpoints.resume(resume_epoch)
             if self.progress.epoch >= self.fit.n_epochs:
                 distributed.print_once(
-                    f"{self.progress.epoch} epochs are done; to train longer, raise `n_epochs`"
+                    f"{self.progress.epoch} epochs are done; to train longer, raise n_epochs"
                 )
                 return
             self._announce()

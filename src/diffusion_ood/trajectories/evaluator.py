@@ -12,6 +12,7 @@ from diffusion_ood.diffusion.denoiser import Denoiser
 from diffusion_ood.diffusion.samplers.base import Sampler
 from diffusion_ood.diffusion.schedule import CLEAN
 from diffusion_ood.model import Diffusion
+from diffusion_ood.options import ComputeOptions
 from diffusion_ood.runtime.compiling import MaybeCompiled
 from diffusion_ood.runtime.device import autocast, best_rows, pick_device, prepare
 from diffusion_ood.trajectories.engine import Step, Trajectory, run_trajectories
@@ -54,6 +55,18 @@ class Evaluator:
         self._network = MaybeCompiled(
             prepare(diffusion.network, self.device), self.max_batch, compile, self.device, precision
         )
+
+    @classmethod
+    def from_options(
+        cls,
+        diffusion: Diffusion,
+        device: torch.device,
+        compute: ComputeOptions,
+        max_batch: int | None = None,
+    ) -> Evaluator:
+        """The evaluator that a command is asked for."""
+        precision, compile = compute.precision, compute.compile
+        return cls(diffusion, device, precision=precision, compile=compile, max_batch=max_batch)
 
     def expect(self, rows: int) -> None:
         """Say how many rows are still to be evaluated, by which `auto` decides to compile."""
