@@ -48,7 +48,7 @@ GROUPS = (
     TrackOptions,
 )
 
-OF_RECONSTRUCTION = (
+NOT_OF_DIFFOOD = (
     "num_inference_steps",
     "inference_skip_factor",
     "budget",
@@ -58,7 +58,7 @@ OF_RECONSTRUCTION = (
     "labels",
     "guidance",
 )
-"""Options that no method but `reconstruction` reads."""
+"""Options that DiffOOD, whose levels and steps are the published ones, does not read."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -190,7 +190,7 @@ def _checkpoint(line: cli.CommandLine) -> Path:
 
 def _refuse_contradictions(options: ReconstructOptions, given: frozenset[str]) -> None:
     """Refuse flags that would do nothing beside the others."""
-    for name in OF_RECONSTRUCTION if "reconstruction" not in options.methods else ():
+    for name in NOT_OF_DIFFOOD if set(options.methods) == {"diffood"} else ():
         if name in given:
             raise UserError(
                 f"`{name}`: has no effect on the `methods` {', '.join(options.methods)}; leave it "
