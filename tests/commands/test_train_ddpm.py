@@ -166,7 +166,7 @@ def test_the_same_command_again_says_that_all_is_done(
     before = (run_dir / "checkpoint.pth").stat().st_mtime_ns
     capsys.readouterr()
     train(run_dir)
-    assert "`n_epochs`" in capsys.readouterr().out
+    assert "n_epochs" in capsys.readouterr().out
     assert (run_dir / "checkpoint.pth").stat().st_mtime_ns == before
 
 
