@@ -10,37 +10,25 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from diffusion_ood.diffusion.samplers.base import BatchDenoiser, Sampler, ddim_step
+from diffusion_ood.diffusion.samplers.base import BatchDenoiser, Sampler, State
 from diffusion_ood.diffusion.schedule import NoiseSchedule
 from diffusion_ood.registries import SAMPLERS
 from diffusion_ood.trajectories.engine import Trajectory, run_trajectories
 
 
-class Heun:
+class Heun(Sampler):
     """Second order: the slope is a mean of those at both ends of the step, at two calls a step."""
-
-    memory = 0
-    encodes = True
 
     def calls(self, num_steps: int) -> int:
         """Two a step."""
         return 2 * num_steps
 
-    def step(
-        self,
-        denoiser: BatchDenoiser,
-        schedule: NoiseSchedule,
-        x_t: Tensor,
-        t: Tensor,
-        s: Tensor,
-        past: Tensor,
-        past_t: Tensor,
-    ) -> tuple[Tensor, Tensor]:
+    def step(self, denoiser: BatchDenoiser, now: State) -> tuple[Tensor, Tensor]:
         """Improved Euler by DDIM steps; the network is never asked about the clean image."""
-        eps = denoiser(x_t, t)
-        x_s = ddim_step(schedule, x_t, eps, t, s)
-        eps = (eps + denoiser(x_s, s.clamp(min=0))) / 2
-        return ddim_step(schedule, x_t, eps, t, s), eps
+        eps = denoiser(now.x_t, now.t)
+        x_s = now.ddim_step(eps)
+        eps = (eps + denoiser(x_s, now.s.clamp(min=0))) / 2
+        return now.ddim_step(eps), eps
 
 
 SAMPLER = Heun()

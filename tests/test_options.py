@@ -55,9 +55,9 @@ REFUSED = [
             "num_inference_steps",
             "inference_skip_factor",
             "batch_size",
-            "max_batch",
         )
     ],
+    ("EvaluationOptions", "max_batch", 0),
     ("ReconstructOptions", "save_images", -1),
     ("DetectOptions", "t_skip", 0),
     ("DetectOptions", "n_bootstrap", -1),

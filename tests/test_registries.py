@@ -142,7 +142,7 @@ def test_what_is_not_there_is_a_key_error() -> None:
 
 
 def test_what_is_there_is_known_without_an_import() -> None:
-    assert "own" in Registry({"own": "no_such_module:MEMBER"})
+    assert "own" in Registry(own="no_such_module:MEMBER")
 
 
 def test_a_model_of_an_added_size_is_built(monkeypatch: pytest.MonkeyPatch) -> None:

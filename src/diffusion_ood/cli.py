@@ -18,6 +18,7 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -34,20 +35,26 @@ CONSOLE = "diffusion-ood"
 MACHINE_ERROR_EXIT_CODE = 1
 
 
+@dataclass(frozen=True)
 class CommandLine:
-    """What a command line said: an instance of each options class, and which flags were given."""
+    """What a command line said; `line[cls]` is its instance of an options class.
 
-    def __init__(self, values: dict[type, Any], given: frozenset[str], argv: Sequence[str]) -> None:
-        self._values = values
-        self._argv = argv
-        self.given = given
+    Attributes:
+        groups: an instance of each options class, in the command's order.
+        given: the options whose flags were given.
+        words: the line itself.
+    """
+
+    groups: tuple[Any, ...]
+    given: frozenset[str]
+    words: Sequence[str]
 
     def command(self, program: str) -> str:
         """The line that says the same to a shell, for a program such as `python x.py`."""
-        return f"{program} {shlex.join(self._argv)}"
+        return f"{program} {shlex.join(self.words)}"
 
     def __getitem__(self, options: type[Options]) -> Options:
-        return self._values[options]
+        return next(group for group in self.groups if type(group) is options)
 
 
 def parse(
@@ -62,16 +69,13 @@ def parse(
     parser = new_parser(description)
     add_options(parser, classes)
     words = sys.argv[1:] if argv is None else argv
-    namespace = vars(parser.parse_args(words))
-    values = {
-        cls: cls(
-            **{f.name: namespace[f.name] for f in dataclasses.fields(cls) if f.name in namespace}
-        )
-        for cls in classes
-    }
+    found = vars(parser.parse_args(words))
+    groups = []
     for cls in classes:
-        _refuse_missing(values[cls])
-    return CommandLine(values, frozenset(namespace), words)
+        names = [field.name for field in dataclasses.fields(cls) if field.name in found]
+        groups.append(cls(**{name: found[name] for name in names}))
+        _refuse_missing(groups[-1])
+    return CommandLine(tuple(groups), frozenset(found), words)
 
 
 def new_parser(description: str | None, program: str | None = None) -> argparse.ArgumentParser:
@@ -125,32 +129,32 @@ def run(main: Callable[[], None]) -> None:
         sys.stderr.close()
         sys.exit(1)
     except Exception as error:
-        if isinstance(error, OSError) and error.errno is not None:  # the machine's fault
-            failures.leave([_printable(_of_machine(error))], MACHINE_ERROR_EXIT_CODE)
-        if _is_of_memory(error):
-            failures.leave([_printable(_of_memory(error))], MACHINE_ERROR_EXIT_CODE)
+        if reason := _of_machine(error):
+            failures.leave([_printable(reason)], MACHINE_ERROR_EXIT_CODE)
         if not failures.in_a_group():
             raise
         failures.leave_by_error(error)
 
 
-def _of_machine(error: OSError) -> str:
-    name = "" if error.filename is None else f"{error.filename}: "
-    return f"{name}{error.strerror}; what was finished is kept, and the same command goes on there"
+def _of_machine(error: Exception) -> str | None:
+    """What the machine refuses, a file or memory, in a sentence; None of a defect of the program.
 
-
-def _is_of_memory(error: Exception) -> bool:
-    """Whether Python, NumPy or torch, which detection does not import, found no memory."""
+    Python, NumPy and torch, which detection does not import, each say in their way that they found
+    no memory.
+    """
+    if isinstance(error, OSError) and error.errno is not None:
+        name = "" if error.filename is None else f"{error.filename}: "
+        return (
+            f"{name}{error.strerror}; what was finished is kept, and the same command goes on there"
+        )
     torchs = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and torchs)
-
-
-def _of_memory(error: Exception) -> str:
-    reason = str(error).split("\n")[0] or "no more to be had"
-    return (
-        f"out of memory: {reason}; smaller batches or images, or fewer processes, need less; what "
-        "was finished is kept"
-    )
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and torchs):
+        reason = str(error).split("\n")[0] or "no more to be had"
+        return (
+            f"out of memory: {reason}; smaller batches or images, or fewer processes, need less; "
+            "what was finished is kept"
+        )
+    return None
 
 
 def _printable(text: str) -> str:
@@ -171,66 +175,34 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(f"{message} (see {self.prog} --help)")
 
 
-class _Boolean(argparse.Action):
-    """`--x`, `--x=1`, `--x=False`, `--no-x`."""
-
-    TEXTS: typing.ClassVar = {
-        "1": True,
-        "true": True,
-        "yes": True,
-        "0": False,
-        "false": False,
-        "no": False,
-    }
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: Any,  # noqa: ANN401 - argparse's own signature
-        option_string: str | None = None,
-    ) -> None:
-        negated = (option_string or "").startswith("--no-")
-        if values is None:
-            value = not negated
-        elif negated:
-            parser.error(f"argument {option_string}: takes no value, found {values!r}")
-        elif values.lower() in self.TEXTS:
-            value = self.TEXTS[values.lower()]
-        else:
-            parser.error(f"argument {option_string}: found {values!r}, expected 0 or 1")
-        setattr(namespace, self.dest, value)
-
-
 def _add(group: argparse._ArgumentGroup, field: dataclasses.Field[Any], hint: object) -> None:
     """Add a field to the parser; absent flags stay out of the namespace, so "given" is known."""
     required = field.default is dataclasses.MISSING
     help_text = as_flags(field.metadata["help"]).replace("%", "%%")
-    choices = field.metadata["choices"] and tuple(field.metadata["choices"])
     if not required and field.default not in (None, ()):
         help_text += f" (default: {_show(field.default)})"
     common: dict[str, Any] = {"help": help_text, "default": argparse.SUPPRESS, "required": required}
     optional = typing.get_origin(hint) in (types.UnionType, typing.Union)
     if optional:
         (hint,) = (part for part in typing.get_args(hint) if part is not type(None))
-    name = f"--{field.name}"
+    several = typing.get_origin(hint) is tuple
+    choices = tuple(field.metadata["choices"] or ())
+    if typing.get_origin(hint) is typing.Literal:
+        choices = typing.get_args(hint)
+    flag = f"--{field.name}"
     if hint is bool:
+        group.add_argument(flag, type=_boolean, nargs="?", const=True, metavar="0|1", **common)
         group.add_argument(
-            name, f"--no-{field.name}", action=_Boolean, nargs="?", metavar="0|1", **common
+            f"--no-{field.name}", dest=field.name, action="store_false", default=argparse.SUPPRESS
         )
-    elif typing.get_origin(hint) is typing.Literal:
-        group.add_argument(name, choices=typing.get_args(hint), **common)
-    elif typing.get_origin(hint) is tuple:
-        (element, *_) = typing.get_args(hint)
-        metavar = f"{element.__name__.upper()},…"
-        reader = _tuple_reader(element, choices, optional=optional)
-        group.add_argument(name, type=reader, metavar=metavar, **common)
-    elif choices:
-        group.add_argument(name, choices=choices, **common)
+    elif choices and not several:
+        group.add_argument(flag, choices=choices, **common)
     else:
-        assert isinstance(hint, type), f"{field.name}: an option of type {hint}"
-        reader = _none_or(hint) if optional and hint in (int, float) else _reader(hint)
-        action = group.add_argument(name, type=reader, metavar=hint.__name__.upper(), **common)
+        element = typing.get_args(hint)[0] if several else hint
+        assert isinstance(element, type), f"{field.name}: an option of type {hint}"
+        reader = _reader(element, choices, optional=optional, several=several)
+        metavar = element.__name__.upper() + (",…" if several else "")
+        action = group.add_argument(flag, type=reader, metavar=metavar, **common)
         if hint is Path:
             action.complete = shtab.FILE  # type: ignore[attr-defined]  # where shtab looks for it
 
@@ -241,39 +213,39 @@ def _show(default: object) -> str:
     return ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
 
 
-def _none_or(element: type) -> Callable[[str], Any]:
-    def read(text: str) -> Any:  # noqa: ANN401 - any element type
-        return None if text == "None" else element(text)
-
-    read.__name__ = element.__name__  # argparse names it in "invalid int value"
-    return read
+def _boolean(text: str) -> bool:
+    if text.lower() not in ("1", "true", "yes", "0", "false", "no"):
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected 0 or 1")
+    return text.lower() in ("1", "true", "yes")
 
 
-def _tuple_reader(
-    element: type, choices: Collection[str] | None, *, optional: bool
+def _reader(
+    element: type, choices: Collection[str], *, optional: bool, several: bool
 ) -> Callable[[str], Any]:
-    one = _reader(element)
+    """The function that reads a value, or several between commas; a path's `~` is the user's home.
 
-    def read(text: str) -> tuple[Any, ...] | None:
-        if optional and text == "None":
+    The text `None` means no value where that is allowed, but for a text or a path, which may be
+    called so.
+    """
+
+    def one(text: str) -> Any:  # noqa: ANN401 - any element type
+        if choices and text not in choices:
+            raise argparse.ArgumentTypeError(
+                f"found {text!r}, expected some of {', '.join(choices)}"
+            )
+        return Path(text).expanduser() if element is Path else element(text)
+
+    def read(text: str) -> Any:  # noqa: ANN401 - any element type
+        if optional and text == "None" and (several or element in (int, float)):
             return None
+        if not several:
+            return one(text)
         if not issubclass(element, (str, Path)):
             text = text.strip("()[] ")
-        parts = [part.strip() for part in text.split(",") if part.strip()]
-        for part in parts if choices else ():
-            if part not in (choices or ()):
-                raise argparse.ArgumentTypeError(
-                    f"found {part!r}, expected some of {', '.join(choices or ())}"
-                )
-        return tuple(map(one, parts))
+        return tuple(one(part.strip()) for part in text.split(",") if part.strip())
 
-    read.__name__ = f"{element.__name__} list"
+    read.__name__ = f"{element.__name__} list" if several else element.__name__
     return read
-
-
-def _reader(element: type) -> Callable[[str], Any]:
-    """The function that reads one value; a path's `~` is the user's home."""
-    return (lambda text: Path(text).expanduser()) if element is Path else element
 
 
 def _refuse_missing(options: Any) -> None:  # noqa: ANN401 - any options dataclass

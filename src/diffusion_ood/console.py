@@ -62,9 +62,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     if words and words[0] in COMMANDS:
         _module(words[0]).main(words[1:])
         return
-    parser, _ = _parsers()
-    found = parser.parse_args(words or ["--help"])
-    print(_completion(found.shell))
+    parser, parsers = _parsers()
+    shell = parser.parse_args(words or ["--help"]).shell
+    for name, command in parsers.items():
+        cli.add_options(command, _module(name).GROUPS)
+    print(shtab.complete(parser, shell))
 
 
 def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
@@ -78,14 +80,6 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     completion = commands.add_parser("completion", help="print a shell's completion script")
     completion.add_argument("shell", choices=shtab.SUPPORTED_SHELLS)
     return parser, parsers
-
-
-def _completion(shell: str) -> str:
-    """The script that completes commands, flags, choices and paths in a shell."""
-    parser, parsers = _parsers()
-    for name, command in parsers.items():
-        cli.add_options(command, _module(name).GROUPS)
-    return shtab.complete(parser, shell)
 
 
 def _module(command: str) -> ModuleType:

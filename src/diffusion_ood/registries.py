@@ -18,8 +18,8 @@ class Registry(Mapping[str, Any]):
         places: of each member, `module:attribute`.
     """
 
-    def __init__(self, places: Mapping[str, str]) -> None:
-        self.places = dict(places)
+    def __init__(self, **places: str) -> None:
+        self.places = places
 
     def __getitem__(self, name: str) -> Any:  # noqa: ANN401 - the kind says what its members are
         module, attribute = self.places[name].split(":")
@@ -36,83 +36,69 @@ class Registry(Mapping[str, Any]):
 
 
 METHODS = Registry(
-    {
-        "reconstruction": "diffusion_ood.methods.reconstruction:Reconstruction",
-        "diffood": "diffusion_ood.methods.diffood:DiffOOD",
-    }
+    reconstruction="diffusion_ood.methods.reconstruction:Reconstruction",
+    diffood="diffusion_ood.methods.diffood:DiffOOD",
 )
 """What is measured of an image: classes of `methods.base.Method`."""
 
 SCORES = Registry(
-    {
-        "mse": "diffusion_ood.methods.scores.mse:MeanSquaredError",
-        "perceptual": "diffusion_ood.methods.scores.perceptual:PerceptualDifference",
-        "perceptual_difference": "diffusion_ood.methods.scores.perceptual:PerceptualDifference",
-        "logit_l1": "diffusion_ood.methods.scores.output_shift:OutputShift",
-        "feature_l1": "diffusion_ood.methods.scores.output_shift:OutputShift",
-        "msp": "diffusion_ood.methods.scores.output_shift:OutputShift",
-        "maxlogit": "diffusion_ood.methods.scores.output_shift:OutputShift",
-        "energy": "diffusion_ood.methods.scores.output_shift:OutputShift",
-    }
+    mse="diffusion_ood.methods.scores.mse:MeanSquaredError",
+    perceptual="diffusion_ood.methods.scores.perceptual:PerceptualDifference",
+    perceptual_difference="diffusion_ood.methods.scores.perceptual:PerceptualDifference",
+    logit_l1="diffusion_ood.methods.scores.output_shift:OutputShift",
+    feature_l1="diffusion_ood.methods.scores.output_shift:OutputShift",
+    msp="diffusion_ood.methods.scores.output_shift:OutputShift",
+    maxlogit="diffusion_ood.methods.scores.output_shift:OutputShift",
+    energy="diffusion_ood.methods.scores.output_shift:OutputShift",
 )
 """How far a reconstruction is from its image: classes of `methods.scores.base.Score`."""
 
 HEADS = Registry(
-    {
-        "zscore": "diffusion_ood.calibration.zscore:ZScore",
-        "two_sided": "diffusion_ood.calibration.zscore:TwoSidedZScore",
-        "highest": "diffusion_ood.calibration.levels:TopLevels",
-        "gaussian": "diffusion_ood.calibration.gaussian:LedoitWolfGaussian",
-        "mixture": "diffusion_ood.calibration.mixture:Mixture",
-        "kde": "diffusion_ood.calibration.kde:KernelDensity",
-        "knn": "diffusion_ood.calibration.neighbours:NearestNeighbours",
-        "pca": "diffusion_ood.calibration.pca:PCAResidual",
-    }
+    zscore="diffusion_ood.calibration.zscore:ZScore",
+    two_sided="diffusion_ood.calibration.zscore:TwoSidedZScore",
+    highest="diffusion_ood.calibration.levels:TopLevels",
+    gaussian="diffusion_ood.calibration.gaussian:LedoitWolfGaussian",
+    mixture="diffusion_ood.calibration.mixture:Mixture",
+    kde="diffusion_ood.calibration.kde:KernelDensity",
+    knn="diffusion_ood.calibration.neighbours:NearestNeighbours",
+    pca="diffusion_ood.calibration.pca:PCAResidual",
 )
 """How measurements become one score: classes of `calibration.base.Head`."""
 
 SAMPLERS = Registry(
-    {
-        "ddim": "diffusion_ood.diffusion.samplers.ddim:SAMPLER",
-        "dpmpp_2m": "diffusion_ood.diffusion.samplers.dpm_solver:SAMPLER",
-        "plms": "diffusion_ood.diffusion.samplers.plms:SAMPLER",
-        "pndm2": "diffusion_ood.diffusion.samplers.pndm:SECOND_ORDER",
-        "pndm4": "diffusion_ood.diffusion.samplers.pndm:FOURTH_ORDER",
-    }
+    ddim="diffusion_ood.diffusion.samplers.ddim:SAMPLER",
+    dpmpp_2m="diffusion_ood.diffusion.samplers.dpm_solver:SAMPLER",
+    plms="diffusion_ood.diffusion.samplers.plms:SAMPLER",
+    pndm2="diffusion_ood.diffusion.samplers.pndm:SECOND_ORDER",
+    pndm4="diffusion_ood.diffusion.samplers.pndm:FOURTH_ORDER",
 )
 """How a trajectory steps: objects of `diffusion.samplers.base.Sampler`."""
 
 SIZES = Registry(
-    {
-        "tiny": "diffusion_ood.networks.unet:TINY",
-        "small": "diffusion_ood.networks.unet:SMALL",
-        "big": "diffusion_ood.networks.unet:BIG",
-        "ddim32": "diffusion_ood.networks.unet:DDIM32",
-    }
+    tiny="diffusion_ood.networks.unet:TINY",
+    small="diffusion_ood.networks.unet:SMALL",
+    big="diffusion_ood.networks.unet:BIG",
+    ddim32="diffusion_ood.networks.unet:DDIM32",
 )
 """Sizes of the diffusion model's U-Net: objects of `networks.unet.UNetSize`."""
 
 CLASSIFIERS = Registry(
-    {
-        "resnet18": "diffusion_ood.networks.resnet:RESNET18",
-        "narrow": "diffusion_ood.networks.resnet:NARROW",
-    }
+    resnet18="diffusion_ood.networks.resnet:RESNET18",
+    narrow="diffusion_ood.networks.resnet:NARROW",
 )
 """Sizes of the classifier: the channels of its four stages."""
 
 SOURCES = Registry(
-    {
-        "MNIST": "diffusion_ood.data.sources.idx:MNIST",
-        "FashionMNIST": "diffusion_ood.data.sources.idx:FASHION_MNIST",
-        "CIFAR10": "diffusion_ood.data.sources.cifar:CIFAR10",
-        "CIFAR100": "diffusion_ood.data.sources.cifar:CIFAR100",
-        "SVHN": "diffusion_ood.data.sources.svhn:SOURCE",
-        "Textures": "diffusion_ood.data.sources.photographs:TEXTURES",
-        "Places365": "diffusion_ood.data.sources.photographs:PLACES365",
-        "TinyImageNet": "diffusion_ood.data.sources.photographs:TINY_IMAGENET",
-        "CelebA": "diffusion_ood.data.sources.celeba:SOURCE",
-        "MNIST5k": "diffusion_ood.data.sources.mnist5k:SOURCE",
-        "PhotoPatches": "diffusion_ood.data.sources.photo_patches:SOURCE",
-    }
+    MNIST="diffusion_ood.data.sources.idx:MNIST",
+    FashionMNIST="diffusion_ood.data.sources.idx:FASHION_MNIST",
+    CIFAR10="diffusion_ood.data.sources.cifar:CIFAR10",
+    CIFAR100="diffusion_ood.data.sources.cifar:CIFAR100",
+    SVHN="diffusion_ood.data.sources.svhn:SOURCE",
+    Textures="diffusion_ood.data.sources.photographs:TEXTURES",
+    Places365="diffusion_ood.data.sources.photographs:PLACES365",
+    TinyImageNet="diffusion_ood.data.sources.photographs:TINY_IMAGENET",
+    CelebA="diffusion_ood.data.sources.celeba:SOURCE",
+    MNIST5k="diffusion_ood.data.sources.mnist5k:SOURCE",
+    PhotoPatches="diffusion_ood.data.sources.photo_patches:SOURCE",
 )
 """The data sets that `get_datasets.py` prepares: objects of `data.sources.base.Source`."""

@@ -11,15 +11,15 @@ from collections.abc import Sequence
 from diffusion_ood import cli
 from diffusion_ood.data.splits import read_split
 from diffusion_ood.errors import UserError
-from diffusion_ood.options import ComputeOptions, InterpolationOptions, LoadingOptions
+from diffusion_ood.options import EvaluationOptions, InterpolationOptions, LoadingOptions
 
-GROUPS = (InterpolationOptions, LoadingOptions, ComputeOptions)
+GROUPS = (InterpolationOptions, LoadingOptions, EvaluationOptions)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command on `argv`, by default the process's own arguments."""
     line = cli.parse(__doc__, GROUPS, argv)
-    options, compute = line[InterpolationOptions], line[ComputeOptions]
+    options, evaluation = line[InterpolationOptions], line[EvaluationOptions]
     split, wanted = read_split(options.image_ids), 2 * options.num_pairs
     if len(split) < wanted:
         raise UserError(
@@ -33,9 +33,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     from diffusion_ood.sampling.interpolation import Interpolation
     from diffusion_ood.trajectories.evaluator import Evaluator
 
-    with distributed.process_group(compute.device) as device:
+    with distributed.process_group(evaluation.device) as device:
         diffusion = Diffusion.load(options.checkpoint)
-        evaluator = Evaluator.from_options(diffusion, device, compute, options.max_batch)
+        evaluator = Evaluator.from_options(diffusion, device, evaluation)
         interpolation = Interpolation(evaluator, options.sampler, options.num_inference_steps)
         images = open_images(split.first(wanted), diffusion.image_options, line[LoadingOptions])
         if images.shape != diffusion.image_shape:

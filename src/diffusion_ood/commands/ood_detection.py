@@ -20,24 +20,14 @@ GROUPS = (RunOptions, DetectOptions, TrackOptions)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Read the tables, assess every score, print the results and write them."""
-    line = cli.parse(__doc__, GROUPS, argv)
-    command = line.command(invocation("detect"))
-    detect(line[RunOptions], line[DetectOptions], line[TrackOptions], command)
-
-
-def detect(run: RunOptions, options: DetectOptions, track: TrackOptions, command: str) -> None:
-    """Assess every method of a run, print the results and write them.
-
-    Args:
-        run: whose tables.
-        options: what to assess, and how.
-        track: where to log it.
-        command: the line that does this, for the report.
+    """Read the tables, assess every method by every score, print the results and write them.
 
     Raises:
-        UserError: a table that is missing or wrong, or tables that do not compare.
+        UserError: a wrong flag, a table that is missing or wrong, or tables that do not compare.
     """
+    line = cli.parse(__doc__, GROUPS, argv)
+    run, options = line[RunOptions], line[DetectOptions]
+
     from diffusion_ood.detection.folders import find_tables, method_folders
 
     for folder in method_folders(run.ood_dir).values():
@@ -54,12 +44,12 @@ def detect(run: RunOptions, options: DetectOptions, track: TrackOptions, command
         dataclasses.replace(results, warnings=list(map(cli.as_flags, results.warnings)))
         for results in assess_methods(run.ood_dir, options)
     ]
-    tracker = open_tracker(run, track, "detect")
+    tracker = open_tracker(run, line[TrackOptions], "detect")
     for text in paragraphs(run.model_name, methods, options):
         print(cli.as_flags(text))
     for path in write_results(run, options, methods):
         print(f"written: {path}")
-    provenance = trace(run.run_dir, methods[0], command)
+    provenance = trace(run.run_dir, methods[0], line.command(invocation("detect")))
     log_results(tracker, methods[0], provenance)
     tracker.close()
     path = methods[0].folder / "report.html"

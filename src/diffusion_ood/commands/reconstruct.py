@@ -15,8 +15,8 @@ from diffusion_ood import cli
 from diffusion_ood.console import invocation
 from diffusion_ood.errors import UserError
 from diffusion_ood.options import (
-    ComputeOptions,
     DiffusionOptions,
+    EvaluationOptions,
     ImageOptions,
     LoadingOptions,
     ReconstructOptions,
@@ -44,7 +44,7 @@ GROUPS = (
     ImageOptions,
     DiffusionOptions,
     LoadingOptions,
-    ComputeOptions,
+    EvaluationOptions,
     TrackOptions,
 )
 
@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from diffusion_ood.runtime import distributed
 
-    with distributed.process_group(line[ComputeOptions].device) as device:
+    with distributed.process_group(line[EvaluationOptions].device) as device:
         _score(line, _load(checkpoint, line), sets, device)
 
 
@@ -85,30 +85,29 @@ def _score(
     from diffusion_ood.scoring.run import ScoringRun
     from diffusion_ood.trajectories.evaluator import Evaluator
 
-    options, compute, run_options = line[ReconstructOptions], line[ComputeOptions], line[RunOptions]
+    options, run_options = line[ReconstructOptions], line[RunOptions]
     names = dict.fromkeys(options.methods)
     methods: list[Method] = [METHODS[name].from_options(options) for name in names]
     for name, method in zip(names, methods, strict=True):
         if method.name != name:  # or its tables would be taken for another's
             raise UserError(f"`methods` {name}: found the name {method.name}, expected {name}")
         method.check(diffusion)
-    evaluator = Evaluator.from_options(diffusion, device, compute, options.max_batch)
+    evaluator = Evaluator.from_options(diffusion, device, line[EvaluationOptions])
     command = line.command(invocation("reconstruct"))
     run = ScoringRun(evaluator, run_options, line[LoadingOptions], options.batch_size, command)
     _announce(run, methods)
-    images = [len(one.split) for one in sets]
-    calls = sum(method.calls(diffusion) for method in methods)
+    calls = [method.calls(diffusion) for method in methods]
+    left = sum(calls) * sum(len(one.split) for one in sets)
     labels = any(method.needs_classes for method in methods)
     for one in sets if labels else ():
         class_numbers(one.split, diffusion.classes)  # says now what is wrong there
     with locked(run_options.ood_dir, leftovers="**/.results_*.tmp"):
         opened = []
-        for number, one in enumerate(sets):
+        for one in sets:
             opened.append(run.open(one, needs_classes=labels))
-            for later, method in enumerate(methods, start=1):
-                after = sum(images[number + 1 :]) * calls
-                after += images[number] * sum(m.calls(diffusion) for m in methods[later:])
-                run.score(method, opened[-1], after)
+            for method, calls_an_image in zip(methods, calls, strict=True):
+                left -= calls_an_image * len(one.split)
+                run.score(method, opened[-1], left)
         _show(run, methods[0], opened, line)
     distributed.print_once(
         f"tables are in {run_options.ood_dir}; next: {invocation('detect')} "

@@ -11,16 +11,17 @@ from collections.abc import Sequence
 
 from diffusion_ood import cli
 from diffusion_ood.data.splits import read_split
-from diffusion_ood.options import ComputeOptions, LoadingOptions, RunOptions, SampleOptions
+from diffusion_ood.options import EvaluationOptions, LoadingOptions, RunOptions, SampleOptions
 from diffusion_ood.runtime.run_directory import checkpoint_path, require_checkpoint
 
-GROUPS = (RunOptions, SampleOptions, LoadingOptions, ComputeOptions)
+GROUPS = (RunOptions, SampleOptions, LoadingOptions, EvaluationOptions)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command on `argv`, by default the process's own arguments."""
     line = cli.parse(__doc__, GROUPS, argv)
-    options, compute, run_dir = line[SampleOptions], line[ComputeOptions], line[RunOptions].run_dir
+    options, evaluation = line[SampleOptions], line[EvaluationOptions]
+    run_dir = line[RunOptions].run_dir
     path = require_checkpoint(checkpoint_path(run_dir, options.eval_checkpoint))
     if options.reference_ids is not None:
         read_split(options.reference_ids)  # says now what is wrong there
@@ -32,19 +33,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     from diffusion_ood.sampling.samples import SampleFiles
     from diffusion_ood.trajectories.evaluator import Evaluator
 
-    with distributed.process_group(compute.device) as device:
+    with distributed.process_group(evaluation.device) as device:
         diffusion = Diffusion.load(path)
-        evaluator = Evaluator.from_options(diffusion, device, compute, options.max_batch)
+        evaluator = Evaluator.from_options(diffusion, device, evaluation)
         quality = None
         if options.reference_ids is not None:
-            quality = SampleQuality(
-                options,
-                diffusion.image_options,
-                diffusion.image_shape,
-                line[LoadingOptions],
-                run_dir / "quality",
-                device,
-            )
+            seen = diffusion.image_options, diffusion.image_shape
+            cache = run_dir / "quality"
+            quality = SampleQuality(options, *seen, line[LoadingOptions], cache, device)
         folder = options.image_path or run_dir / "samples"
         files = SampleFiles(evaluator, options, folder, quality)
         with locked(folder, leftovers=".*.tmp"):

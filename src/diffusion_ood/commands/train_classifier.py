@@ -9,25 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from diffusion_ood import cli
-from diffusion_ood.options import (
-    ClassifierOptions,
-    ClassifierTrainOptions,
-    ComputeOptions,
-    ImageOptions,
-    LoadingOptions,
-    RunOptions,
-    TrackOptions,
-)
+from diffusion_ood.options import ClassifierOptions, ClassifierTrainOptions, training_groups
 
-GROUPS = (
-    RunOptions,
-    ClassifierTrainOptions,
-    ImageOptions,
-    ClassifierOptions,
-    LoadingOptions,
-    ComputeOptions,
-    TrackOptions,
-)
+GROUPS = training_groups(ClassifierTrainOptions, ClassifierOptions)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -46,15 +30,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     from diffusion_ood.training.run import TrainingRun, open_data
     from diffusion_ood.training.settings import TrainingSettings
 
-    settings = TrainingSettings(
-        line[RunOptions],
-        fit,
-        line[ImageOptions],
-        line[ClassifierOptions],
-        line[LoadingOptions],
-        line[ComputeOptions],
-        line[TrackOptions],
-    )
+    settings: TrainingSettings[ClassifierTrainOptions, ClassifierOptions]
+    settings = TrainingSettings(*line.groups)
     with distributed.process_group(settings.compute.device) as device:
         training, *others = open_data(splits, settings)
         evaluated = dict(zip(("validation", "test"), others, strict=False))

@@ -10,31 +10,15 @@ from collections.abc import Sequence
 
 from diffusion_ood import cli
 from diffusion_ood.errors import UserError
-from diffusion_ood.options import (
-    ComputeOptions,
-    DiffusionOptions,
-    ImageOptions,
-    LoadingOptions,
-    RunOptions,
-    TrackOptions,
-    TrainOptions,
-)
+from diffusion_ood.options import DiffusionOptions, RunOptions, TrainOptions, training_groups
 
-GROUPS = (
-    RunOptions,
-    TrainOptions,
-    ImageOptions,
-    DiffusionOptions,
-    LoadingOptions,
-    ComputeOptions,
-    TrackOptions,
-)
+GROUPS = training_groups(TrainOptions, DiffusionOptions)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command on `argv`, by default the process's own arguments."""
     line = cli.parse(__doc__, GROUPS, argv)
-    fit, run = line[TrainOptions], line[RunOptions]
+    fit = line[TrainOptions]
     if "label_dropout" in line.given and not line[DiffusionOptions].num_classes:
         raise UserError("`label_dropout`: has no effect without `num_classes`; give both")
 
@@ -43,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     splits = [read_split(path, flips=False) for path in (fit.training_ids, fit.validation_ids)]
     if fit.ddpm_checkpoint_epoch is not None:
-        require_checkpoint(epoch_checkpoint(run.run_dir, fit.ddpm_checkpoint_epoch))
+        require_checkpoint(epoch_checkpoint(line[RunOptions].run_dir, fit.ddpm_checkpoint_epoch))
 
     # The imports of torch and MONAI take seconds.
     from diffusion_ood.runtime import distributed
@@ -51,15 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from diffusion_ood.training.run import TrainingRun, open_data
     from diffusion_ood.training.settings import TrainingSettings
 
-    settings = TrainingSettings(
-        run,
-        fit,
-        line[ImageOptions],
-        line[DiffusionOptions],
-        line[LoadingOptions],
-        line[ComputeOptions],
-        line[TrackOptions],
-    )
+    settings: TrainingSettings[TrainOptions, DiffusionOptions] = TrainingSettings(*line.groups)
     with distributed.process_group(settings.compute.device) as device:
         training, validation = open_data(splits, settings)
         task = DiffusionTask(settings, device, training, validation)

@@ -5,38 +5,22 @@ heavy, so that `--help` answers at once. They are written to `config.json` and, 
 the model, into the checkpoint: `reconstruct.py` reads them back from there.
 """
 
-from diffusion_ood.options.datasets import DatasetOptions
-from diffusion_ood.options.detection import DetectOptions
-from diffusion_ood.options.diffood import MainOptions, OodDetectOptions
-from diffusion_ood.options.models import (
-    ClassifierOptions,
-    ComputeOptions,
-    DiffusionOptions,
-    ImageOptions,
-    LoadingOptions,
-    RunOptions,
-)
-from diffusion_ood.options.reconstruction import ReconstructOptions
-from diffusion_ood.options.sampling import InterpolationOptions, SampleOptions
-from diffusion_ood.options.tracking import TrackOptions
-from diffusion_ood.options.training import ClassifierTrainOptions, FitOptions, TrainOptions
-
-__all__ = [
-    "ClassifierOptions",
-    "ClassifierTrainOptions",
-    "ComputeOptions",
-    "DatasetOptions",
-    "DetectOptions",
-    "DiffusionOptions",
-    "FitOptions",
-    "ImageOptions",
-    "InterpolationOptions",
-    "LoadingOptions",
-    "MainOptions",
-    "OodDetectOptions",
-    "ReconstructOptions",
-    "RunOptions",
-    "SampleOptions",
-    "TrackOptions",
-    "TrainOptions",
-]
+from diffusion_ood.options.datasets import DatasetOptions as DatasetOptions
+from diffusion_ood.options.detection import DetectOptions as DetectOptions
+from diffusion_ood.options.diffood import MainOptions as MainOptions
+from diffusion_ood.options.diffood import OodDetectOptions as OodDetectOptions
+from diffusion_ood.options.models import ClassifierOptions as ClassifierOptions
+from diffusion_ood.options.models import ComputeOptions as ComputeOptions
+from diffusion_ood.options.models import DiffusionOptions as DiffusionOptions
+from diffusion_ood.options.models import EvaluationOptions as EvaluationOptions
+from diffusion_ood.options.models import ImageOptions as ImageOptions
+from diffusion_ood.options.models import LoadingOptions as LoadingOptions
+from diffusion_ood.options.models import RunOptions as RunOptions
+from diffusion_ood.options.reconstruction import ReconstructOptions as ReconstructOptions
+from diffusion_ood.options.sampling import InterpolationOptions as InterpolationOptions
+from diffusion_ood.options.sampling import SampleOptions as SampleOptions
+from diffusion_ood.options.tracking import TrackOptions as TrackOptions
+from diffusion_ood.options.training import ClassifierTrainOptions as ClassifierTrainOptions
+from diffusion_ood.options.training import FitOptions as FitOptions
+from diffusion_ood.options.training import TrainOptions as TrainOptions
+from diffusion_ood.options.training import training_groups as training_groups

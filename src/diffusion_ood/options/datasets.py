@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diffusion_ood.errors import UserError
-from diffusion_ood.options.checks import MAX_WORKERS, at_least, at_most, folder_name, share
-from diffusion_ood.options.fields import option
+from diffusion_ood.options.fields import MAX_WORKERS, OptionGroup, option
 from diffusion_ood.registries import SOURCES
 
 
 @dataclass(frozen=True)
-class DatasetOptions:
+class DatasetOptions(OptionGroup):
     """Data sets: which to prepare, from where, and where to."""
 
     data_root: Path = option("folder of all data sets; the splits go to data_root/data_splits")
@@ -32,7 +31,9 @@ class DatasetOptions:
         default=None,
         exists=True,
     )
-    name: str | None = option("name of the data set that `image_folder` makes", default=None)
+    name: str | None = option(
+        "name of the data set that `image_folder` makes", default=None, folder_name=True
+    )
     group_by: str | None = option(
         "regular expression on a file's path below `image_folder` whose first group (or whole "
         "match) names the patient; a patient's images share one split",
@@ -41,19 +42,15 @@ class DatasetOptions:
     test_fraction: float = option(
         "share of `image_folder` that tests; 1 makes a test split alone, as an OOD set needs",
         default=0.2,
+        above=0,
+        most=1,
     )
-    seed: int = option("seed of the division into splits", default=2)
-    num_workers: int = option("processes that write images", default=2)
+    seed: int = option("seed of the division into splits", default=2, least=0)
+    num_workers: int = option("processes that write images", default=2, least=0, most=MAX_WORKERS)
 
     def __post_init__(self) -> None:
-        at_least("num_workers", self.num_workers, 0)
-        at_most("num_workers", self.num_workers, MAX_WORKERS)
-        at_least("seed", self.seed, 0)
+        super().__post_init__()
         if (self.image_folder is None) != (self.name is None):
             raise UserError("`image_folder`, `name`: found one, expected both or neither")
-        if self.name is not None:
-            folder_name("name", self.name)
         if self.group_by is not None and self.image_folder is None:
             raise UserError("`group_by`: found without `image_folder`, expected both")
-        if self.test_fraction != 1:
-            share("test_fraction", self.test_fraction)

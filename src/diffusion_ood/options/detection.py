@@ -7,18 +7,17 @@ from pathlib import Path
 from typing import Literal
 
 from diffusion_ood.errors import UserError
-from diffusion_ood.options.checks import MAX_RESAMPLES, at_least, at_most, positive, share
-from diffusion_ood.options.fields import option
+from diffusion_ood.options.fields import MAX_RESAMPLES, OptionGroup, option
 from diffusion_ood.registries import HEADS
 
 
 @dataclass(frozen=True)
-class DetectOptions:
+class DetectOptions(OptionGroup):
     """Detection: from score tables to metrics and decisions."""
 
     max_t: int = option("leave out start points above this t", default=1000)
     min_t: int = option("leave out start points below this t", default=0)
-    t_skip: int = option("keep every N-th of the remaining start points", default=1)
+    t_skip: int = option("keep every N-th of the remaining start points", default=1, least=1)
     z_score: bool = option(
         "average z-scores by the validation images over start points, rather than the scores "
         "themselves",
@@ -46,17 +45,18 @@ class DetectOptions:
         exists=True,
     )
     target_fpr: float = option(
-        "share of in-distribution images that may be called OOD", default=0.05
+        "share of in-distribution images that may be called OOD", default=0.05, above=0, below=1
     )
-    n_bootstrap: int = option("resamples for the 95 % intervals; 0 leaves them out", default=1000)
-    seed: int = option("seed of the resampling", default=2)
+    n_bootstrap: int = option(
+        "resamples for the 95 % intervals; 0 leaves them out",
+        default=1000,
+        least=0,
+        most=MAX_RESAMPLES,
+    )
+    seed: int = option("seed of the resampling", default=2, least=0)
 
     def __post_init__(self) -> None:
-        positive("t_skip", self.t_skip)
-        at_least("n_bootstrap", self.n_bootstrap, 0)
-        at_most("n_bootstrap", self.n_bootstrap, MAX_RESAMPLES)
-        at_least("seed", self.seed, 0)
-        share("target_fpr", self.target_fpr)
+        super().__post_init__()
         if self.level_weights != "equal" and not self.z_score:
             raise UserError(
                 "`level_weights`: has no effect with `z_score`=0; leave one of them out"

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from diffusion_ood.options.checks import MAX_REPEATS, count, folder_name, positive
-from diffusion_ood.options.fields import option
+from diffusion_ood.options.fields import MAX_REPEATS, OptionGroup, option
 
 TEMP = Path("temp")
 SCORED = TEMP / "sample_ood"
@@ -19,7 +18,7 @@ def scored_run(id_name: str, repeat_size: int) -> str:
 
 
 @dataclass(frozen=True)
-class MainOptions:
+class MainOptions(OptionGroup):
     """The second system: what to do, by which configuration."""
 
     runner: Literal[
@@ -34,7 +33,7 @@ class MainOptions:
     ] = option("base_train (train, training), base_fid (fid), ood_itp (detection) or interpolation")
     config: Path = option("YAML file, or the name of one in config/")
     method: Literal["DDIM", "PNDM2", "PNDM4"] = option("numerical method", default="PNDM4")
-    sample_speed: int = option("steps of the whole time grid", default=50)
+    sample_speed: int = option("steps of the whole time grid", default=50, least=1)
     device: str = option("auto, cpu, cuda, …", default="auto")
     train_path: Path = option("run folder of base_train", default=TEMP / "train")
     image_path: Path = option(
@@ -48,37 +47,31 @@ class MainOptions:
     disc_path: Path | None = option(
         "checkpoint of the classifier; default: temp/model/res18_<model_name>.pth", default=None
     )
-    model_name: str = option("name of the in-distribution data set", default="cifar10")
+    model_name: str = option(
+        "name of the in-distribution data set", default="cifar10", folder_name=True
+    )
     ood_names: tuple[str, ...] = option(
         "names of the sets that ood_itp scores, as far as they are there",
         default=("cifar10", "cifar100", "tin", "svhn", "texture", "places365"),
     )
-    repeat_size: int = option("repeats of each image", default=1)
+    repeat_size: int = option("repeats of each image", default=1, least=1, most=MAX_REPEATS)
     num_images: int | None = option(
         "images of each set, by default 1000; for base_fid samples, by default the "
         "configuration's Sample.total_num; for interpolation images to pair, by default 32",
         default=None,
+        least=1,
     )
     data_root: Path = option("folder that get_datasets.py filled", default=TEMP / "dataset")
 
-    def __post_init__(self) -> None:
-        positive("sample_speed", self.sample_speed)
-        count("repeat_size", self.repeat_size, MAX_REPEATS)
-        if self.num_images is not None:
-            positive("num_images", self.num_images)
-        folder_name("model_name", self.model_name)
-
 
 @dataclass(frozen=True)
-class OodDetectOptions:
+class OodDetectOptions(OptionGroup):
     """The second system's report."""
 
-    repeat_size: int = option("repeats that ood_itp was asked for (-r)", default=1)
-    id_name: str = option("name of the in-distribution data set (-n)", default="cifar10")
+    repeat_size: int = option("repeats that ood_itp was asked for (-r)", default=1, least=1)
+    id_name: str = option(
+        "name of the in-distribution data set (-n)", default="cifar10", folder_name=True
+    )
     space: Literal["logit", "feature"] = option(
         "outputs of the classifier that decide (-s)", default="logit"
     )
-
-    def __post_init__(self) -> None:
-        positive("repeat_size", self.repeat_size)
-        folder_name("id_name", self.id_name)

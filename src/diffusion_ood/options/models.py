@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from diffusion_ood.errors import UserError
-from diffusion_ood.options.checks import MAX_WORKERS, at_least, at_most, folder_name, positive
-from diffusion_ood.options.fields import option
+from diffusion_ood.options.fields import MAX_BATCH, MAX_WORKERS, OptionGroup, option, refuse_outside
 from diffusion_ood.registries import CLASSIFIERS, SIZES
 
 BetaSchedule = Literal[
@@ -24,14 +23,11 @@ MAX_SIDES = {2: 10_000, 3: 1_000}  # of images, of volumes
 
 
 @dataclass(frozen=True)
-class RunOptions:
+class RunOptions(OptionGroup):
     """The run: where everything of one model lies."""
 
     output_dir: Path = option("folder of all runs; this one is output_dir/model_name")
-    model_name: str = option("name of this run's folder")
-
-    def __post_init__(self) -> None:
-        folder_name("model_name", self.model_name)
+    model_name: str = option("name of this run's folder", folder_name=True)
 
     @property
     def run_dir(self) -> Path:
@@ -45,11 +41,11 @@ class RunOptions:
 
 
 @dataclass(frozen=True)
-class ImageOptions:
+class ImageOptions(OptionGroup):
     """The images: how a file becomes the array that the model sees."""
 
     is_grayscale: bool = option("one channel instead of three", default=False)
-    spatial_dimension: int = option("2 for images, 3 for volumes", default=2)
+    spatial_dimension: int = option("2 for images, 3 for volumes", default=2, least=2, most=3)
     image_size: int | None = option(
         "resize every side to this many pixels, after `image_roi`", default=None
     )
@@ -63,11 +59,10 @@ class ImageOptions:
     )
 
     def __post_init__(self) -> None:
-        if self.spatial_dimension not in (2, 3):
-            raise UserError(f"`spatial_dimension`: found {self.spatial_dimension}, expected 2 or 3")
+        super().__post_init__()
         if self.image_size is not None:
-            positive("image_size", self.image_size)
-            at_most("image_size", self.image_size, MAX_SIDES[self.spatial_dimension])
+            most = MAX_SIDES[self.spatial_dimension]
+            refuse_outside("image_size", self.image_size, least=1, most=most)
         roi = self.image_roi
         if roi is not None and (
             len(roi) != self.spatial_dimension or any(s == 0 or s < -1 for s in roi)
@@ -89,11 +84,14 @@ class ImageOptions:
 
 
 @dataclass(frozen=True)
-class LoadingOptions:
+class LoadingOptions(OptionGroup):
     """Loading: how images get from the disk."""
 
     num_workers: int = option(
-        "processes that decode images; 0 decodes in the main one", default=min(2, CPUS)
+        "processes that decode images; 0 decodes in the main one",
+        default=min(2, CPUS),
+        least=0,
+        most=MAX_WORKERS,
     )
     cache_data: bool = option(
         "decode every image once into a packed file beside the split, and read that from then on",
@@ -105,13 +103,9 @@ class LoadingOptions:
         default="stop",
     )
 
-    def __post_init__(self) -> None:
-        at_least("num_workers", self.num_workers, 0)
-        at_most("num_workers", self.num_workers, MAX_WORKERS)
-
 
 @dataclass(frozen=True)
-class DiffusionOptions:
+class DiffusionOptions(OptionGroup):
     """The diffusion model: what is stored in the checkpoint and never changes after training."""
 
     model_type: str = option(
@@ -131,25 +125,28 @@ class DiffusionOptions:
     num_classes: int = option(
         "classes of a class-conditional model, from the split's second column; 0 is unconditional",
         default=0,
+        least=0,
     )
     data_range: Literal["01", "pm1"] = option(
         "range that the model sees images in, before `b_scale`: 0 to 1, or -1 to 1", default="01"
     )
-    b_scale: float = option("factor on the images before noise is added (Chen 2023)", default=1.0)
+    b_scale: float = option(
+        "factor on the images before noise is added (Chen 2023)", default=1.0, above=0
+    )
     snr_shift: float = option(
-        "factor on the signal-to-noise ratio of every level (Hoogeboom et al. 2023)", default=1.0
+        "factor on the signal-to-noise ratio of every level (Hoogeboom et al. 2023)",
+        default=1.0,
+        above=0,
     )
     simplex_noise: bool = option("not available; only 0 is accepted", default=False)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         # One name a schedule, so that two spellings of it do not contradict each other.
         name = _SCHEDULES.get(self.beta_schedule, self.beta_schedule)
         object.__setattr__(self, "beta_schedule", name)
-        at_least("num_classes", self.num_classes, 0)
         if self.num_classes == 1:
             raise UserError("`num_classes`: found 1, expected at least 2, or 0 for none")
-        positive("b_scale", self.b_scale)
-        positive("snr_shift", self.snr_shift)
         if not 0 < self.beta_start <= self.beta_end < 1:
             raise UserError(
                 f"`beta_start`, `beta_end`: found {self.beta_start}, {self.beta_end}, "
@@ -163,7 +160,7 @@ class DiffusionOptions:
 
 
 @dataclass(frozen=True)
-class ClassifierOptions:
+class ClassifierOptions(OptionGroup):
     """The classifier: what is stored in its checkpoint and never changes after training."""
 
     classifier_type: str = option(
@@ -171,14 +168,11 @@ class ClassifierOptions:
         default="resnet18",
         choices=CLASSIFIERS,
     )
-    num_classes: int = option("number of classes in the split's second column", default=10)
-
-    def __post_init__(self) -> None:
-        at_least("num_classes", self.num_classes, 2)
+    num_classes: int = option("number of classes in the split's second column", default=10, least=2)
 
 
 @dataclass(frozen=True)
-class ComputeOptions:
+class ComputeOptions(OptionGroup):
     """Computing: where and how precisely; the results agree within rounding."""
 
     device: str = option("auto, cpu, cuda, cuda:1, mps, …", default="auto")
@@ -187,4 +181,17 @@ class ComputeOptions:
     )
     compile: Literal["auto", "on", "off"] = option(
         "torch.compile the network; auto estimates whether the work repays it", default="auto"
+    )
+
+
+@dataclass(frozen=True)
+class EvaluationOptions(ComputeOptions):
+    """Computing: where, how precisely and how much at once; the results agree within rounding."""
+
+    max_batch: int | None = option(
+        "rows in one network call, such as samples or trajectories; bounds the memory (default: "
+        "256; on a CPU as many as its caches hold)",
+        default=None,
+        least=1,
+        most=MAX_BATCH,
     )

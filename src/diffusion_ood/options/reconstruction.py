@@ -7,21 +7,12 @@ from pathlib import Path
 from typing import Literal
 
 from diffusion_ood.errors import UserError
-from diffusion_ood.options.checks import (
-    MAX_BATCH,
-    MAX_REPEATS,
-    any_seed,
-    at_least,
-    batch_bound,
-    count,
-    positive,
-)
-from diffusion_ood.options.fields import option
+from diffusion_ood.options.fields import MAX_BATCH, MAX_REPEATS, SEED, OptionGroup, option
 from diffusion_ood.registries import METHODS, SAMPLERS, SCORES
 
 
 @dataclass(frozen=True)
-class ReconstructOptions:
+class ReconstructOptions(OptionGroup):
     """Reconstruction: which images, from which noise levels, by which steps."""
 
     validation_ids: Path | None = option("split CSV of the validation images", default=None)
@@ -38,25 +29,33 @@ class ReconstructOptions:
         "ood_detection.py `level_weights`=patched",
         default=False,
     )
-    first_n_val: int | None = option("score the first N validation images alone", default=None)
-    first_n: int | None = option("score the first N images of each test set alone", default=None)
+    first_n_val: int | None = option(
+        "score the first N validation images alone", default=None, least=1
+    )
+    first_n: int | None = option(
+        "score the first N images of each test set alone", default=None, least=1
+    )
     methods: tuple[str, ...] = option(
         "what to measure, a table each; reconstruction is Graham et al. (2023), by the options "
         "below; diffood is Liu et al. (2022) with its own levels and steps",
         default=("reconstruction",),
         choices=METHODS,
     )
-    num_inference_steps: int = option("steps of the whole time grid", default=100)
-    inference_skip_factor: int = option("keep every N-th start point of the grid", default=1)
+    num_inference_steps: int = option("steps of the whole time grid", default=100, least=1)
+    inference_skip_factor: int = option(
+        "keep every N-th start point of the grid", default=1, least=1
+    )
     budget: int | None = option(
         "network calls an image, all repeats together, in place of the grid: x_0 is predicted "
         "straight from as many noise levels",
         default=None,
+        least=1,
     )
     budget_steps: int = option(
         "spend `budget` on fewer noise levels, with so many steps from each, of equal length in "
         "log-SNR",
         default=1,
+        least=1,
     )
     sampler: str | None = option(
         "how a trajectory steps down (default: plms; dpmpp_2m with `budget`)",
@@ -68,7 +67,9 @@ class ReconstructOptions:
         "image without noise: 0,120,240,360; 0 is the image itself",
         default=(),
     )
-    repeats: int = option("draws of noise at each start point", default=1)
+    repeats: int = option(
+        "draws of noise at each start point", default=1, least=1, most=MAX_REPEATS
+    )
     scores: tuple[str, ...] = option(
         "how to measure: mse, perceptual; with `classifier_checkpoint` logit_l1, feature_l1 (how "
         "far the classifier's outputs move), msp, maxlogit, energy (of the image alone)",
@@ -88,45 +89,32 @@ class ReconstructOptions:
     guidance: float = option(
         "strength β of classifier-free guidance, (1+β)·conditional − β·unconditional; 0 is none",
         default=0.0,
+        least=0,
     )
-    batch_size: int = option("images that a process reads and saves at a time", default=64)
-    max_batch: int | None = option(
-        "trajectories in one network call; bounds the memory (default: 256; on a CPU as many as "
-        "its caches hold)",
-        default=None,
+    batch_size: int = option(
+        "images that a process reads and saves at a time", default=64, least=1, most=MAX_BATCH
     )
     drop_last: bool = option("leave out the images of an incomplete last batch", default=False)
     eval_checkpoint: str = option("best, last, or the path of a checkpoint", default="best")
     ddpm_checkpoint_epoch: int | None = option("score with checkpoint_<epoch>.pth", default=None)
     save_images: int = option(
-        "keep the first N images of each set as a sheet of reconstructions", default=0
+        "keep the first N images of each set as a sheet of reconstructions", default=0, least=0
     )
     report_images: int = option(
         "reconstruct again, for the report, at most N images of each set with the highest scores, "
         "N with the lowest and N mistakes, from at most five noise levels; 0 for none",
         default=4,
+        least=0,
     )
     lpips_weights: Path | None = option(
         "file of AlexNet's convolution weights for LPIPS", default=None, exists=True
     )
-    seed: int = option("seed of the noise", default=2)
+    seed: int = option("seed of the noise", default=2, **SEED)
 
     def __post_init__(self) -> None:
-        any_seed(self.seed)
+        super().__post_init__()
         if not self.methods:
             raise UserError("`methods`: found none, expected at least one")
-        for name in ("num_inference_steps", "inference_skip_factor"):
-            positive(name, getattr(self, name))
-        count("batch_size", self.batch_size, MAX_BATCH)
-        batch_bound(self.max_batch)
-        for name in ("first_n", "first_n_val", "budget"):
-            if getattr(self, name) is not None:
-                positive(name, getattr(self, name))
-        at_least("save_images", self.save_images, 0)
-        at_least("report_images", self.report_images, 0)
-        count("repeats", self.repeats, MAX_REPEATS)
-        positive("budget_steps", self.budget_steps)
-        at_least("guidance", self.guidance, 0)
         if self.guidance and self.labels == "none":
             raise UserError("`guidance`: has no effect with `labels` none, expected pred or true")
         if self.labels == "pred" and self.classifier_checkpoint is None:

@@ -6,23 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from diffusion_ood.options.checks import (
-    MAX_SAMPLES,
-    any_seed,
-    at_least,
-    batch_bound,
-    count,
-    positive,
-)
-from diffusion_ood.options.fields import option
+from diffusion_ood.options.fields import MAX_SAMPLES, SEED, OptionGroup, option
 from diffusion_ood.registries import SAMPLERS
 
 
 @dataclass(frozen=True)
-class SampleOptions:
+class SampleOptions(OptionGroup):
     """Samples: how many, of which classes, by which steps, and where they go."""
 
-    num_samples: int = option("number of samples, over all processes together", default=64)
+    num_samples: int = option(
+        "number of samples, over all processes together", default=64, least=1, most=MAX_SAMPLES
+    )
     image_path: Path | None = option(
         "folder of the samples; default: samples/ in the run's folder", default=None
     )
@@ -30,7 +24,9 @@ class SampleOptions:
         "a PNG a sample, or all in samples.npy, float32 in 0 to 1 of shape (N, C, …)", default="png"
     )
     guidance: float = option(
-        "strength β of classifier-free guidance; 0 is the conditional model itself", default=0.0
+        "strength β of classifier-free guidance; 0 is the conditional model itself",
+        default=0.0,
+        least=0,
     )
     clip_denoised: bool = option(
         "clip each prediction of the image to the images' range; without, guided samples of a "
@@ -40,7 +36,7 @@ class SampleOptions:
     classes: tuple[str, ...] = option(
         "names of the classes to draw in turn, of a model with classes; default: all", default=()
     )
-    num_inference_steps: int = option("steps of the whole time grid", default=50)
+    num_inference_steps: int = option("steps of the whole time grid", default=50, least=1)
     sampler: str = option("how a trajectory steps down the grid", default="ddim", choices=SAMPLERS)
     eval_checkpoint: str = option("best, last, or the path of a checkpoint", default="best")
     classifier_checkpoint: Path | None = option(
@@ -63,40 +59,18 @@ class SampleOptions:
     lpips_weights: Path | None = option(
         "file of AlexNet's convolution weights for `features` alexnet", default=None, exists=True
     )
-    max_batch: int | None = option(
-        "samples in one network call; bounds the memory (default: 256; on a CPU as many as its "
-        "caches hold)",
-        default=None,
-    )
-    seed: int = option("seed of the samples", default=2)
-
-    def __post_init__(self) -> None:
-        any_seed(self.seed)
-        positive("num_inference_steps", self.num_inference_steps)
-        count("num_samples", self.num_samples, MAX_SAMPLES)
-        batch_bound(self.max_batch)
-        at_least("guidance", self.guidance, 0)
+    seed: int = option("seed of the samples", default=2, **SEED)
 
 
 @dataclass(frozen=True)
-class InterpolationOptions:
+class InterpolationOptions(OptionGroup):
     """Interpolation: between which images, by which steps, and where the pictures go."""
 
     checkpoint: Path = option("checkpoint of train_ddpm.py", exists=True)
     image_ids: Path = option("split CSV of the images; each is paired with the next one")
-    num_pairs: int = option("pairs of images, the first ones of the split", default=16)
+    num_pairs: int = option("pairs of images, the first ones of the split", default=16, least=1)
     image_path: Path = option("folder of the pictures", default=Path("interpolation"))
-    num_inference_steps: int = option("steps of the whole time grid", default=50)
+    num_inference_steps: int = option("steps of the whole time grid", default=50, least=1)
     sampler: str = option(
         "how a trajectory steps up and down the grid", default="ddim", choices=SAMPLERS
     )
-    max_batch: int | None = option(
-        "rows in one network call; bounds the memory (default: 256; on a CPU as many as its "
-        "caches hold)",
-        default=None,
-    )
-
-    def __post_init__(self) -> None:
-        for name in ("num_pairs", "num_inference_steps"):
-            positive(name, getattr(self, name))
-        batch_bound(self.max_batch)

@@ -7,11 +7,11 @@ from importlib.util import find_spec
 from typing import Literal
 
 from diffusion_ood.errors import UserError
-from diffusion_ood.options.fields import option
+from diffusion_ood.options.fields import OptionGroup, option
 
 
 @dataclass(frozen=True)
-class TrackOptions:
+class TrackOptions(OptionGroup):
     """Logs: where losses, pictures, distributions and metrics are logged to compare runs."""
 
     tracker: Literal["tensorboard", "mlflow"] = option(
@@ -20,6 +20,7 @@ class TrackOptions:
     )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.tracker == "mlflow" and not all(map(find_spec, ("mlflow", "sqlalchemy"))):
             raise UserError(
                 "`tracker` mlflow: MLflow is not installed, expected "

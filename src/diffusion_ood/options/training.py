@@ -4,36 +4,33 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from diffusion_ood.errors import UserError
-from diffusion_ood.options.checks import MAX_FLOAT, any_seed, at_least, at_most, positive
-from diffusion_ood.options.fields import option
+from diffusion_ood.options.fields import MAX_FLOAT, SEED, OptionGroup, option
+from diffusion_ood.options.models import ComputeOptions, ImageOptions, LoadingOptions, RunOptions
+from diffusion_ood.options.tracking import TrackOptions
 
 
 @dataclass(frozen=True)
-class FitOptions:
+class FitOptions(OptionGroup):
     """Training of any network."""
 
     training_ids: Path = option("split CSV of the training images")
     validation_ids: Path = option("split CSV of the validation images")
-    n_epochs: int = option("number of passes over the training images", default=300)
-    batch_size: int = option("images a step, over all processes together", default=512)
-    lr: float = option("learning rate of Adam", default=2.5e-5)
-    eval_freq: int = option("epochs between validations", default=10)
-    checkpoint_every: int = option("epochs between the checkpoints that are kept", default=100)
+    n_epochs: int = option("number of passes over the training images", default=300, least=1)
+    batch_size: int = option("images a step, over all processes together", default=512, least=1)
+    lr: float = option("learning rate of Adam", default=2.5e-5, above=0, most=MAX_FLOAT)
+    eval_freq: int = option("epochs between validations", default=10, least=1)
+    checkpoint_every: int = option(
+        "epochs between the checkpoints that are kept", default=100, least=1
+    )
     save_every_minutes: float = option(
-        "minutes between saves within an epoch; 0 saves at its end alone", default=10.0
+        "minutes between saves within an epoch; 0 saves at its end alone", default=10.0, least=0
     )
     quick_test: bool = option("one training and one validation batch an epoch", default=False)
-    seed: int = option("seed of the weights, the order of the images and the noise", default=2)
-
-    def __post_init__(self) -> None:
-        any_seed(self.seed)
-        for name in ("n_epochs", "batch_size", "lr", "eval_freq", "checkpoint_every"):
-            positive(name, getattr(self, name))
-        at_most("lr", self.lr, MAX_FLOAT)
-        at_least("save_every_minutes", self.save_every_minutes, 0)
+    seed: int = option(
+        "seed of the weights, the images' order and crops, and the noise", default=2, **SEED
+    )
 
 
 @dataclass(frozen=True)
@@ -43,18 +40,22 @@ class TrainOptions(FitOptions):
     lr_schedule: Literal["constant", "cosine"] = option(
         "cosine falls to zero over `n_epochs`", default="constant"
     )
-    warmup_steps: int = option("steps in which the learning rate rises from 0", default=0)
+    warmup_steps: int = option("steps in which the learning rate rises from 0", default=0, least=0)
     grad_clip: float = option(
         "largest norm of a step's gradient; 0 is off. The loss is a mean over pixels: DiffOOD's "
         "clip of 1 on a sum over 3 × 32 × 32 is one of 1/3072 here",
         default=0.0,
+        least=0,
     )
     ema_decay: float = option(
-        "decay of the averaged weights that are validated and scored with; 0 is off", default=0.0
+        "decay of the averaged weights that are validated and scored with; 0 is off",
+        default=0.0,
+        least=0,
+        below=1,
     )
-    res_dropout: float = option("dropout in the residual blocks", default=0.0)
+    res_dropout: float = option("dropout in the residual blocks", default=0.0, least=0, below=1)
     max_train_t: int | None = option(
-        "train on the noise levels t < max_train_t alone", default=None
+        "train on the noise levels t < max_train_t alone", default=None, least=1
     )
     antithetic_t: bool = option(
         "draw noise levels in pairs t, T-1-t, so that every batch has low and high ones",
@@ -63,6 +64,8 @@ class TrainOptions(FitOptions):
     label_dropout: float = option(
         "share of images whose class is hidden, which guidance needs; with `num_classes`",
         default=0.1,
+        least=0,
+        most=1,
     )
     flip: bool = option(
         "mirror half of the training images left to right; not for images whose mirrored twins "
@@ -76,21 +79,6 @@ class TrainOptions(FitOptions):
         "go on from checkpoint_<epoch>.pth rather than from the last", default=None
     )
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.max_train_t is not None:
-            positive("max_train_t", self.max_train_t)
-        at_least("warmup_steps", self.warmup_steps, 0)
-        at_least("grad_clip", self.grad_clip, 0)
-        for name in ("ema_decay", "res_dropout"):
-            value = getattr(self, name)
-            if not 0 <= value < 1:
-                raise UserError(f"`{name}`: found {value}, expected 0 <= {name} < 1")
-        if not 0 <= self.label_dropout <= 1:
-            raise UserError(
-                f"`label_dropout`: found {self.label_dropout}, expected a share from 0 to 1"
-            )
-
 
 @dataclass(frozen=True)
 class ClassifierTrainOptions(FitOptions):
@@ -99,10 +87,15 @@ class ClassifierTrainOptions(FitOptions):
     test_ids: Path | None = option(
         "split CSV of test images; the accuracy on them is kept in the checkpoint", default=None
     )
-    n_epochs: int = option("number of passes over the training images", default=100)
-    batch_size: int = option("images a step, over all processes together", default=128)
-    lr: float = option("first learning rate of SGD; it falls along a cosine to 1e-6", default=0.1)
-    weight_decay: float = option("weight decay of SGD", default=5e-4)
+    n_epochs: int = option("number of passes over the training images", default=100, least=1)
+    batch_size: int = option("images a step, over all processes together", default=128, least=1)
+    lr: float = option(
+        "first learning rate of SGD; it falls along a cosine to 1e-6",
+        default=0.1,
+        above=0,
+        most=MAX_FLOAT,
+    )
+    weight_decay: float = option("weight decay of SGD", default=5e-4, least=0, most=MAX_FLOAT)
     flip: bool = option(
         "mirror half of the training images; not for digits or letters", default=True
     )
@@ -110,13 +103,11 @@ class ClassifierTrainOptions(FitOptions):
         "pad training images with black and crop them back at random, by so many pixels; "
         "default: an eighth of the shortest side",
         default=None,
+        least=0,
     )
-    eval_freq: int = option("epochs between validations", default=5)
-    seed: int = option("seed of the weights, the order of the images and their crops", default=2)
+    eval_freq: int = option("epochs between validations", default=5, least=1)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        at_least("weight_decay", self.weight_decay, 0)
-        at_most("weight_decay", self.weight_decay, MAX_FLOAT)
-        if self.crop_padding is not None:
-            at_least("crop_padding", self.crop_padding, 0)
+
+def training_groups(fit: type[FitOptions], model: type[OptionGroup]) -> tuple[type[Any], ...]:
+    """The groups of options of a training command, in the order of `TrainingSettings`."""
+    return RunOptions, fit, ImageOptions, model, LoadingOptions, ComputeOptions, TrackOptions

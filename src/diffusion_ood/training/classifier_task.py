@@ -14,7 +14,7 @@ from diffusion_ood.data.loaders import ImageSet, image_batches
 from diffusion_ood.errors import UserError
 from diffusion_ood.networks.resnet import Classifier
 from diffusion_ood.options import ClassifierOptions, ClassifierTrainOptions
-from diffusion_ood.options.checks import at_most
+from diffusion_ood.options.fields import refuse_outside
 from diffusion_ood.runtime import distributed
 from diffusion_ood.runtime.device import prepare
 from diffusion_ood.training.classification import ClassificationObjective, accuracy
@@ -83,7 +83,7 @@ class ClassifierTask:
         padding, side = self.fit.crop_padding, min(self.metadata["image_shape"][1:])
         if padding is None:
             padding = side // PADDING_SHARE
-        at_most("crop_padding", padding, side)
+        refuse_outside("crop_padding", padding, most=side)
         plan = Plan(
             lr=self.fit.lr,
             lr_schedule="cosine",

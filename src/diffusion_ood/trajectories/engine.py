@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from diffusion_ood.diffusion.denoiser import Denoiser
-from diffusion_ood.diffusion.samplers.base import NO_STEP, BatchDenoiser, Sampler
+from diffusion_ood.diffusion.samplers.base import NO_STEP, Sampler, State
 from diffusion_ood.diffusion.schedule import NoiseSchedule
 
 
@@ -116,68 +116,55 @@ class _Rows:
 
     def step(self, denoiser: Denoiser, schedule: NoiseSchedule, sampler: Sampler) -> Step:
         """Go on by a step; the rows that end leave."""
-        past_t = torch.empty(sampler.memory, len(self), dtype=torch.long)
-        for k in range(sampler.memory):
-            past_t[k] = self._times(-1 - k)
-        t, s = self._times(0), self._times(1)
-        asked = _Asked(denoiser, [trajectory.label for trajectory in self._trajectories])
-        x_s, output = sampler.step(asked, schedule, self._x, t, s, self._past, past_t)
+        t, s = self._times(0, 1)
+        past_t = self._times(*range(-1, -1 - sampler.memory, -1))
+        known = [row.label for row in self._trajectories if row.label is not None]
+        assert len(known) in (0, len(self)), "either all trajectories have labels or none"
+        asked = _Asked(denoiser, torch.tensor(known) if known else None)
+        x_s, output = sampler.step(asked, State(schedule, self._x, t, s, self._past, past_t))
+        assert asked.first is not None, "a sampler asks for ε̂ of the whole batch first"
         if sampler.memory:
             self._past = torch.cat([output[None], self._past[:-1]])
         self._ages = [age + 1 for age in self._ages]
-        ended = torch.tensor([len(passed) == age + 1 for passed, age in self._passing()])
-        rows = [trajectory.row for trajectory in self._trajectories]
-        made = Step(rows, t, s, self._x, x_s, asked.first(), ended)
+        steps = [len(row.times) - 1 for row in self._trajectories]
+        ended = torch.tensor(steps) == torch.tensor(self._ages)
+        rows = [row.row for row in self._trajectories]
+        made = Step(rows, t, s, self._x, x_s, asked.first, ended)
         self._x = x_s
         if ended.any():
-            self._keep(~ended)
+            self._trajectories = list(itertools.compress(self._trajectories, ~ended))
+            self._ages = list(itertools.compress(self._ages, ~ended))
+            self._x, self._past = self._x[~ended], self._past[:, ~ended]
         return made
 
-    def _keep(self, chosen: Tensor) -> None:
-        self._trajectories = list(itertools.compress(self._trajectories, chosen))
-        self._ages = list(itertools.compress(self._ages, chosen))
-        self._x, self._past = self._x[chosen], self._past[:, chosen]
-
-    def _passing(self) -> Iterator[tuple[tuple[int, ...], int]]:
-        """The times of each row's trajectory, and the steps it has made."""
-        times = (trajectory.times for trajectory in self._trajectories)
-        return zip(times, self._ages, strict=True)
-
-    def _times(self, offset: int) -> Tensor:
-        """The time so many steps ahead of each row, `NO_STEP` before its first."""
+    def _times(self, *ahead: int) -> Tensor:
+        """The times so many steps ahead of each row, `(len(ahead), n)`; `NO_STEP` before any."""
+        passing = list(zip(self._trajectories, self._ages, strict=True))
         times = [
-            passed[age + offset] if age + offset >= 0 else NO_STEP
-            for passed, age in self._passing()
+            [row.times[age + k] if age + k >= 0 else NO_STEP for row, age in passing] for k in ahead
         ]
-        return torch.tensor(times, dtype=torch.long)
+        return torch.tensor(times, dtype=torch.long).reshape(len(ahead), len(self))
 
 
-class _Asked(BatchDenoiser):
+@dataclass
+class _Asked:
     """A denoiser as a sampler asks it: it knows the classes of the rows and keeps its first answer.
 
-    Args:
+    Attributes:
         denoiser: gives ε̂.
-        labels: the class of each row; all or none of them have one.
+        labels: the class of each row, where they have one.
+        first: ε̂ of the whole batch at the step's start, which every sampler asks for first.
     """
 
-    def __init__(self, denoiser: Denoiser, labels: list[int | None]) -> None:
-        self._denoiser = denoiser
-        known = [label for label in labels if label is not None]
-        assert len(known) in (0, len(labels)), "either all trajectories have labels or none"
-        self._labels = torch.tensor(known) if known else None
-        self._first: Tensor | None = None
+    denoiser: Denoiser
+    labels: Tensor | None
+    first: Tensor | None = None
 
     def __call__(self, x_t: Tensor, t: Tensor, rows: Tensor | None = None, /) -> Tensor:
-        """ε̂ of shape `(n, C, *S)`."""
-        labels = self._labels
+        labels = self.labels
         if labels is not None and rows is not None:
             labels = labels[rows]
-        eps = self._denoiser(x_t, t, labels)
-        if self._first is None:
-            self._first = eps
+        eps = self.denoiser(x_t, t, labels)
+        if self.first is None:
+            self.first = eps
         return eps
-
-    def first(self) -> Tensor:
-        """ε̂ of the whole batch at the step's start, which every sampler asks for first."""
-        assert self._first is not None, "a sampler asks for ε̂ of the whole batch first"
-        return self._first

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from diffusion_ood.diffusion.denoiser import Denoiser
 from diffusion_ood.diffusion.samplers.base import Sampler
 from diffusion_ood.diffusion.schedule import CLEAN
 from diffusion_ood.model import Diffusion
-from diffusion_ood.options import ComputeOptions
+from diffusion_ood.options import EvaluationOptions
 from diffusion_ood.runtime.compiling import MaybeCompiled
 from diffusion_ood.runtime.device import autocast, best_rows, pick_device, prepare
 from diffusion_ood.trajectories.engine import Step, Trajectory, run_trajectories
@@ -58,15 +59,16 @@ class Evaluator:
 
     @classmethod
     def from_options(
-        cls,
-        diffusion: Diffusion,
-        device: torch.device,
-        compute: ComputeOptions,
-        max_batch: int | None = None,
+        cls, diffusion: Diffusion, device: torch.device, options: EvaluationOptions
     ) -> Evaluator:
         """The evaluator that a command is asked for."""
-        precision, compile = compute.precision, compute.compile
-        return cls(diffusion, device, precision=precision, compile=compile, max_batch=max_batch)
+        return cls(
+            diffusion,
+            device,
+            precision=options.precision,
+            compile=options.compile,
+            max_batch=options.max_batch,
+        )
 
     def expect(self, rows: int) -> None:
         """Say how many rows are still to be evaluated, by which `auto` decides to compile."""
@@ -164,26 +166,15 @@ class Evaluator:
             AttributeError: the network has no such block.
             ValueError: as `eps`.
         """
-        layers = tuple(dict.fromkeys(layers))
         network, denoiser = self.diffusion.network, self.differentiable()
         found: dict[str, list[Tensor]] = {name: [] for name in layers}
-
-        def keep(name: str) -> Any:  # noqa: ANN401 - torch's hook
-            def hook(module: nn.Module, inputs: object, output: Tensor) -> None:
-                found[name].append(output)
-
-            return hook
-
-        blocks = [network.get_submodule(name) for name in layers]  # all of them, or no hook at all
-        named = zip(layers, blocks, strict=True)
-        hooks = [block.register_forward_hook(keep(name)) for name, block in named]
-        try:
+        blocks = {name: network.get_submodule(name) for name in found}  # all, or no hook at all
+        with contextlib.ExitStack() as hooks:
+            for name, block in blocks.items():
+                hooks.enter_context(block.register_forward_hook(partial(_keep, found[name])))
             for _, x, times in self._batches(x_t, t):
                 with autocast(self.device, self.precision):
                     denoiser(x, times)
-        finally:
-            for hook in hooks:
-                hook.remove()
         return {name: torch.cat(parts) for name, parts in found.items()}
 
     def _eager(self, x: Tensor, t: Tensor, **labels: Tensor) -> Tensor:
@@ -205,3 +196,8 @@ class Evaluator:
         for k in range(0, len(x_t), self.max_batch):
             part = slice(k, k + self.max_batch)
             yield k, x_t[part].to(self.device), t[part]
+
+
+def _keep(outputs: list[Tensor], module: nn.Module, inputs: object, output: Tensor) -> None:
+    """A forward hook of torch, of a module whose outputs are kept."""
+    outputs.append(output)

@@ -15,32 +15,33 @@ SHIPPED = Path(__file__).parents[2] / FOLDER
 
 _KINDS = {"text": (str,), "whole number": (int,), "number": (int, float), "yes or no": (bool,)}
 
-KEYS = {
-    "Dataset.name": "text",
-    "Dataset.image_size": "whole number",
-    "Dataset.channels": "whole number",
-    "Dataset.random_flip": "yes or no",
-    "Dataset.num_workers": "whole number",
-    "Model.struc": "text",
-    "Model.num_classes": "whole number",
-    "Model.dropout": "number",
-    "Schedule.type": "text",
-    "Schedule.beta_start": "number",
-    "Schedule.beta_end": "number",
-    "Train.epoch": "whole number",
-    "Train.batch_size": "whole number",
-    "Train.cond_ratio": "number",
-    "Train.train_step": "whole number",
-    "Train.t_type": "text",
-    "Train.ema_rate": "number",
-    "Optim.lr": "number",
-    "Optim.warmup": "whole number",
-    "Optim.grad_clip": "number",
-    "Sample.total_num": "whole number",
-    "Sample.batch_size": "whole number",
-    "Sample.guidance": "number",
+KEYS: dict[str, tuple[str, str | None]] = {
+    "Dataset.name": ("text", None),
+    "Dataset.image_size": ("whole number", "image_size"),
+    "Dataset.channels": ("whole number", None),
+    "Dataset.random_flip": ("yes or no", "flip"),
+    "Dataset.num_workers": ("whole number", "num_workers"),
+    "Model.struc": ("text", "model_type"),
+    "Model.num_classes": ("whole number", "num_classes"),
+    "Model.dropout": ("number", "res_dropout"),
+    "Schedule.type": ("text", "beta_schedule"),
+    "Schedule.beta_start": ("number", "beta_start"),
+    "Schedule.beta_end": ("number", "beta_end"),
+    "Train.epoch": ("whole number", "n_epochs"),
+    "Train.batch_size": ("whole number", None),
+    "Train.cond_ratio": ("number", None),
+    "Train.train_step": ("whole number", "max_train_t"),
+    "Train.t_type": ("text", None),
+    "Train.ema_rate": ("number", "ema_decay"),
+    "Optim.lr": ("number", "lr"),
+    "Optim.warmup": ("whole number", "warmup_steps"),
+    "Optim.grad_clip": ("number", None),
+    "Sample.total_num": ("whole number", None),
+    "Sample.batch_size": ("whole number", None),
+    "Sample.guidance": ("number", None),
 }
-"""Every key of a configuration, all of them needed, and what its value is."""
+"""Every key of a configuration, all of them needed: what its value is, and the option of
+train_ddpm.py that takes it as it is."""
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -62,7 +63,7 @@ def read_config(path: Path) -> dict[str, Any]:
     values = dict(_flat(path, content))
     for name in values.keys() - KEYS.keys():
         raise UserError(f"{path}: found the unknown key {name}, expected some of {', '.join(KEYS)}")
-    for name, kind in KEYS.items():
+    for name, (kind, _) in KEYS.items():
         if name not in values:
             raise UserError(f"{path}: the key {name} is missing")
         value = values[name]

@@ -17,7 +17,7 @@ from typing import Any
 
 from diffusion_ood import cli
 from diffusion_ood.commands import interpolate, reconstruct, sample, train_ddpm
-from diffusion_ood.commands.diffood.config import read_config
+from diffusion_ood.commands.diffood.config import KEYS, read_config
 from diffusion_ood.errors import UserError
 from diffusion_ood.options.diffood import SCORED, TEMP, MainOptions, scored_run
 
@@ -60,33 +60,20 @@ def training_flags(options: MainOptions, config: dict[str, Any]) -> list[str]:
         raise UserError(
             f"Train.t_type: found {config['Train.t_type']!r}, expected symmetry or uniform"
         )
-    classes = config["Model.num_classes"]
-    hidden = [f"--label_dropout={1 - config['Train.cond_ratio']:.6g}"] if classes else []
+    same = [f"--{option}={config[key]}" for key, (_, option) in KEYS.items() if option]
+    hidden = [f"--label_dropout={1 - config['Train.cond_ratio']:.6g}"]
     name = config["Dataset.name"]
     return [
         f"--output_dir={options.train_path.parent}",
         f"--model_name={options.train_path.name}",
         f"--training_ids={_split(options, name, 'train')}",
         f"--validation_ids={_split(options, name, 'val')}",
-        f"--image_size={config['Dataset.image_size']}",
         f"--is_grayscale={int(config['Dataset.channels'] == 1)}",
-        f"--flip={int(config['Dataset.random_flip'])}",
-        f"--num_workers={config['Dataset.num_workers']}",
-        f"--model_type={config['Model.struc']}",
-        f"--num_classes={classes}",
-        *hidden,
-        f"--res_dropout={config['Model.dropout']}",
-        f"--beta_schedule={config['Schedule.type']}",
-        f"--beta_start={config['Schedule.beta_start']}",
-        f"--beta_end={config['Schedule.beta_end']}",
+        *same,
+        *(hidden if config["Model.num_classes"] else []),
         "--data_range=pm1",
-        f"--n_epochs={config['Train.epoch']}",
         f"--batch_size={config['Train.batch_size'] * processes}",
-        f"--max_train_t={config['Train.train_step']}",
         f"--antithetic_t={int(config['Train.t_type'] == 'symmetry')}",
-        f"--ema_decay={config['Train.ema_rate']}",
-        f"--lr={config['Optim.lr']}",
-        f"--warmup_steps={config['Optim.warmup']}",
         f"--grad_clip={config['Optim.grad_clip'] / values}",
     ]
 
@@ -132,11 +119,7 @@ def scoring_flags(options: MainOptions, config: dict[str, Any]) -> list[str]:
             f"{classifier}: found no classifier, expected one of train_classifier.py; "
             "--disc_path says where it is"
         )
-    labels = (
-        ["--labels=pred", f"--guidance={config['Sample.guidance']}"]
-        if config["Model.num_classes"]
-        else []
-    )
+    labels = ["--labels=pred", f"--guidance={config['Sample.guidance']}"]
     sets = [_split(options, other, "test") for other in options.ood_names if other != name]
     there = [path for path in sets if path.exists()]
     if not there:
@@ -160,7 +143,7 @@ def scoring_flags(options: MainOptions, config: dict[str, Any]) -> list[str]:
         f"--num_inference_steps={options.sample_speed}",
         f"--sampler={options.method.lower()}",
         f"--num_workers={config['Dataset.num_workers']}",
-        *labels,
+        *(labels if config["Model.num_classes"] else []),
     ]
 
 

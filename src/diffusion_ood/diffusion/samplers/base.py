@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
@@ -25,48 +26,60 @@ class BatchDenoiser(Protocol):
         """
 
 
-class Sampler(Protocol):
-    """One step of a reverse trajectory, for a batch of rows that are independent of each other."""
+@dataclass(frozen=True)
+class State:
+    """What a step of B trajectories starts from, each a row that is independent of the others.
 
-    memory: int
+    Attributes:
+        schedule: the noise schedule.
+        x_t: shape `(B, C, *S)`.
+        t, s: times now and next, shape (B,), t ≠ s ≥ −1, on the CPU.
+        past: what the sampler's last `memory` steps returned to be remembered, newest first, shape
+            `(memory, B, C, *S)`; entries older than the trajectory are zero.
+        past_t: the times at which those steps began, shape `(memory, B)`, on the CPU; `NO_STEP`
+            where the trajectory has made fewer.
+    """
+
+    schedule: NoiseSchedule
+    x_t: Tensor
+    t: Tensor
+    s: Tensor
+    past: Tensor
+    past_t: Tensor
+
+    @property
+    def age(self) -> Tensor:
+        """The number of steps (B,) that each row has made, counted up to the sampler's memory."""
+        return (self.past_t != NO_STEP).sum(0)
+
+    def ddim_step(self, eps: Tensor) -> Tensor:
+        """x_s by `ddim_step`, with this ε̂ or slope of shape `(B, C, *S)`."""
+        return ddim_step(self.schedule, self.x_t, eps, self.t, self.s)
+
+
+class Sampler(Protocol):
+    """One step of a reverse trajectory, for a batch of rows."""
+
+    memory: int = 0
     """How many of its own past outputs the sampler wants to see again."""
 
-    encodes: bool
+    encodes: bool = True
     """Whether it can also go up, from the clean image on."""
 
     def calls(self, num_steps: int) -> int:
-        """Network calls of a trajectory of so many steps."""
+        """Network calls of a trajectory of so many steps; here one a step."""
+        return num_steps
 
-    def step(
-        self,
-        denoiser: BatchDenoiser,
-        schedule: NoiseSchedule,
-        x_t: Tensor,
-        t: Tensor,
-        s: Tensor,
-        past: Tensor,
-        past_t: Tensor,
-    ) -> tuple[Tensor, Tensor]:
+    def step(self, denoiser: BatchDenoiser, now: State) -> tuple[Tensor, Tensor]:
         """Go from `x_t` to `x_s`; the first evaluation is ε̂(x_t, t) of the whole batch.
 
         Args:
             denoiser: gives ε̂ of shape `(B, C, *S)`.
-            schedule: the noise schedule.
-            x_t: shape `(B, C, *S)`.
-            t, s: times now and next, shape (B,), t ≠ s ≥ −1, on the CPU.
-            past: what the last `memory` steps returned to be remembered, newest first, shape
-                `(memory, B, C, *S)`; entries older than the trajectory are zero.
-            past_t: the times at which those steps began, shape `(memory, B)`, on the CPU; `NO_STEP`
-                where the trajectory has made fewer.
+            now: where the step starts, and where it goes.
 
         Returns:
             x_s, and what to remember of this step, both of shape `(B, C, *S)`.
         """
-
-
-def age(past_t: Tensor) -> Tensor:
-    """The number of steps (B,) that each row has made, counted up to the sampler's memory."""
-    return (past_t != NO_STEP).sum(0)
 
 
 def ddim_step(schedule: NoiseSchedule, x_t: Tensor, eps: Tensor, t: Tensor, s: Tensor) -> Tensor:

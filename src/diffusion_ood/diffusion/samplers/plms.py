@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from diffusion_ood.diffusion.samplers.base import BatchDenoiser, age, ddim_step
-from diffusion_ood.diffusion.schedule import NoiseSchedule
+from diffusion_ood.diffusion.samplers.base import BatchDenoiser, Sampler, State
 
 # Adams–Bashforth weights of the newest, second-newest, … slope; row k is used at age k.
 ADAMS_BASHFORTH = torch.tensor(
@@ -32,7 +31,7 @@ def extrapolated(weights: Tensor, eps: Tensor, past: Tensor) -> Tensor:
     return columns[0] * eps + (columns[1:] * past).sum(0)
 
 
-class PLMS:
+class PLMS(Sampler):
     """Fourth order in its stride: the slope is extrapolated from the last four (eq. 12).
 
     The first three steps use the lower orders, so that every step is one network call; this start
@@ -40,26 +39,11 @@ class PLMS:
     """
 
     memory = 3
-    encodes = True
 
-    def calls(self, num_steps: int) -> int:
-        """One a step."""
-        return num_steps
-
-    def step(
-        self,
-        denoiser: BatchDenoiser,
-        schedule: NoiseSchedule,
-        x_t: Tensor,
-        t: Tensor,
-        s: Tensor,
-        past: Tensor,
-        past_t: Tensor,
-    ) -> tuple[Tensor, Tensor]:
+    def step(self, denoiser: BatchDenoiser, now: State) -> tuple[Tensor, Tensor]:
         """Liu et al. (2022), equation 12, through the step of equation 11."""
-        eps = denoiser(x_t, t)
-        slope = extrapolated(ADAMS_BASHFORTH[age(past_t)], eps, past)
-        return ddim_step(schedule, x_t, slope, t, s), eps
+        eps = denoiser(now.x_t, now.t)
+        return now.ddim_step(extrapolated(ADAMS_BASHFORTH[now.age], eps, now.past)), eps
 
 
 SAMPLER = PLMS()

@@ -5,12 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from diffusion_ood.diffusion.samplers.base import BatchDenoiser, age, ddim_step
+from diffusion_ood.diffusion.samplers.base import BatchDenoiser, Sampler, State, ddim_step
 from diffusion_ood.diffusion.samplers.plms import ADAMS_BASHFORTH, extrapolated
-from diffusion_ood.diffusion.schedule import NoiseSchedule
 
 
-class PNDM:
+class PNDM(Sampler):
     """A multistep method that starts with Runge–Kutta steps of its own order.
 
     With steps of equation 11 either is second order (Liu et al. 2022, section 3.3).
@@ -24,8 +23,6 @@ class PNDM:
             then four slopes).
     """
 
-    encodes = True
-
     def __init__(self, order: int) -> None:
         assert order in (2, 4), "PNDM is known of order 2 and 4"
         self.memory = order - 1
@@ -35,41 +32,24 @@ class PNDM:
         """One a step, and the further stages of the Runge–Kutta steps."""
         return num_steps + self._stages * min(num_steps, self.memory)
 
-    def step(
-        self,
-        denoiser: BatchDenoiser,
-        schedule: NoiseSchedule,
-        x_t: Tensor,
-        t: Tensor,
-        s: Tensor,
-        past: Tensor,
-        past_t: Tensor,
-    ) -> tuple[Tensor, Tensor]:
+    def step(self, denoiser: BatchDenoiser, now: State) -> tuple[Tensor, Tensor]:
         """Liu et al. (2022), equations 12 to 14, through the step of equation 11."""
-        eps = denoiser(x_t, t)
-        weights = ADAMS_BASHFORTH[self.memory, : self.memory + 1].expand(len(x_t), -1)
-        slope = extrapolated(weights, eps, past)
-        young = age(past_t) < self.memory
+        eps = denoiser(now.x_t, now.t)
+        weights = ADAMS_BASHFORTH[self.memory, : self.memory + 1].expand(len(eps), -1)
+        slope = extrapolated(weights, eps, now.past)
+        young = now.age < self.memory
         if young.any():
-            slope[young] = self._runge_kutta(
-                denoiser, schedule, x_t[young], eps[young], t[young], s[young], young
-            )
-        return ddim_step(schedule, x_t, slope, t, s), eps
+            slope[young] = self._runge_kutta(denoiser, now, eps[young], young)
+        return now.ddim_step(slope), eps
 
     def _runge_kutta(
-        self,
-        denoiser: BatchDenoiser,
-        schedule: NoiseSchedule,
-        x_t: Tensor,
-        eps: Tensor,
-        t: Tensor,
-        s: Tensor,
-        rows: Tensor,
+        self, denoiser: BatchDenoiser, now: State, eps: Tensor, rows: Tensor
     ) -> Tensor:
         """The slope of a step from stages within it, for these rows of the batch."""
+        x_t, t, s = now.x_t[rows], now.t[rows], now.s[rows]
 
         def stage(slope: Tensor, time: Tensor) -> Tensor:
-            return denoiser(ddim_step(schedule, x_t, slope, t, time), time, rows)
+            return denoiser(ddim_step(now.schedule, x_t, slope, t, time), time, rows)
 
         end = s.clamp(min=0)
         if self._stages == 1:
