@@ -6,7 +6,7 @@ import torch
 from diffusion_ood.diffusion.schedule import build_schedule
 from diffusion_ood.registries import SAMPLERS
 from diffusion_ood.trajectories.engine import Trajectory, run_trajectories
-from diffusion_ood.trajectories.grid import TimeGrid, calls
+from diffusion_ood.trajectories.grid import TimeGrid, network_calls
 
 SCHEDULE = build_schedule("scaled_linear_beta", 0.0015, 0.0195)
 GRID = TimeGrid(1000, 20, 3)
@@ -61,7 +61,11 @@ def test_the_network_sees_each_step_once_and_full_batches():
     denoiser = Denoiser()
     work = trajectories(images=6)
     ends(SAMPLERS["plms"], work[::-1], 8, denoiser)
-    assert sum(denoiser.sizes) == sum(len(t.times) - 1 for t in work) == 6 * calls(GRID)
+    assert (
+        sum(denoiser.sizes)
+        == sum(len(t.times) - 1 for t in work)
+        == 6 * network_calls(GRID, SAMPLERS["plms"])
+    )
     assert max(denoiser.sizes) == 8
     full = [size for size in denoiser.sizes if size == 8]
     assert len(full) * 8 > 0.9 * sum(denoiser.sizes)

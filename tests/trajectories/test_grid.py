@@ -6,7 +6,8 @@ import torch
 
 from diffusion_ood.diffusion.schedule import CLEAN, build_schedule
 from diffusion_ood.errors import UserError
-from diffusion_ood.trajectories.grid import BudgetGrid, SparseGrid, TimeGrid, calls
+from diffusion_ood.registries import SAMPLERS
+from diffusion_ood.trajectories.grid import BudgetGrid, SparseGrid, TimeGrid, network_calls
 
 SCHEDULE = build_schedule("scaled_linear_beta", 0.0015, 0.0195)
 
@@ -38,7 +39,7 @@ def test_a_trajectory_goes_down_the_grid_to_zero():
 )
 def test_calls_are_the_ancestors_less_the_one_a_trajectory_that_changed_nothing(skip, ancestor):
     grid = TimeGrid(1000, 100, skip)
-    assert calls(grid) == ancestor - len(grid.starts)
+    assert network_calls(grid, SAMPLERS["ddim"]) == ancestor - len(grid.starts)
 
 
 def test_the_number_of_inference_steps_is_obeyed():
@@ -59,7 +60,7 @@ def test_a_budget_is_spent_on_levels_in_the_middles_of_equal_parts():
     grid = BudgetGrid(SCHEDULE, 10)
     assert grid.starts == (25, 77, 129, 181, 233, 284, 336, 388, 440, 492)
     assert grid.times(336) == (336, CLEAN)
-    assert calls(grid) == 10
+    assert network_calls(grid, SAMPLERS["ddim"]) == 10
 
 
 @pytest.mark.parametrize("levels", [7, 100, 518])

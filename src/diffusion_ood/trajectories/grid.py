@@ -10,6 +10,7 @@ import torch
 from diffusion_ood.diffusion.samplers.base import Sampler
 from diffusion_ood.diffusion.schedule import CLEAN, NoiseSchedule
 from diffusion_ood.errors import UserError
+from diffusion_ood.options.fields import refuse_outside
 
 
 class Grid(Protocol):
@@ -21,11 +22,6 @@ class Grid(Protocol):
 
     def times(self, start: int) -> tuple[int, ...]:
         """The times of the trajectory from `start`: falling, `start` first."""
-
-
-def calls(grid: Grid) -> int:
-    """The steps of all trajectories of an image together."""
-    return sum(len(grid.times(start)) - 1 for start in grid.starts)
 
 
 def network_calls(grid: Grid, sampler: Sampler) -> int:
@@ -47,11 +43,7 @@ class TimeGrid:
     skip: int = 1
 
     def __post_init__(self) -> None:
-        if self.num_inference_steps > self.num_timesteps:
-            raise UserError(
-                f"`num_inference_steps`: found {self.num_inference_steps}, "
-                f"expected at most the model's {self.num_timesteps} training steps"
-            )
+        refuse_outside("num_inference_steps", self.num_inference_steps, most=self.num_timesteps)
 
     @property
     def stride(self) -> int:
@@ -81,9 +73,9 @@ class BudgetGrid:
     """Few network calls: so many noise levels, and so many steps from each to the clean image.
 
     The levels are the middles of equal parts of the training times with ᾱ_t of at least
-    `LEAST_SIGNAL`. With one step x̂_0 is predicted
-    straight from the level. More steps have equal lengths in log-SNR down to t = 0, in whose place
-    the clean image is; so low levels that have too few times below them take fewer.
+    `LEAST_SIGNAL`. With one step x̂_0 is predicted straight from the level. More steps have equal
+    lengths in log-SNR down to t = 0, in whose place the clean image is; so low levels that have too
+    few times below them take fewer.
     """
 
     schedule: NoiseSchedule
@@ -96,11 +88,7 @@ class BudgetGrid:
                 f"`budget`: found calls for {self.num_levels} noise levels, expected 1 to "
                 f"{self._num_times}, the training steps that leave a tenth of the image"
             )
-        if self.num_steps > self.schedule.num_timesteps:
-            raise UserError(
-                f"`budget_steps`: found {self.num_steps}, "
-                f"expected at most the model's {self.schedule.num_timesteps} training steps"
-            )
+        refuse_outside("budget_steps", self.num_steps, most=self.schedule.num_timesteps)
 
     @property
     def starts(self) -> tuple[int, ...]:
@@ -143,11 +131,7 @@ class LevelGrid:
                 f"`levels`: found {','.join(map(str, self.levels))}, expected times from 0 to "
                 f"{last}, at least one of them above 0"
             )
-        if self.num_inference_steps > self.num_timesteps:
-            raise UserError(
-                f"`num_inference_steps`: found {self.num_inference_steps}, "
-                f"expected at most the model's {self.num_timesteps} training steps"
-            )
+        refuse_outside("num_inference_steps", self.num_inference_steps, most=self.num_timesteps)
 
     @property
     def starts(self) -> tuple[int, ...]:
