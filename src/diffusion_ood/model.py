@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor, nn
 
-from diffusion_ood.diffusion.clipping import ClippedDenoiser
 from diffusion_ood.diffusion.codec import Codec, PixelCodec
-from diffusion_ood.diffusion.denoiser import Denoiser, NetworkDenoiser
-from diffusion_ood.diffusion.guidance import GuidedDenoiser
+from diffusion_ood.diffusion.denoiser import (
+    ClippedDenoiser,
+    Denoiser,
+    GuidedDenoiser,
+    NetworkDenoiser,
+)
 from diffusion_ood.diffusion.schedule import NoiseSchedule, build_schedule
 from diffusion_ood.networks.backend import BACKEND
 from diffusion_ood.networks.unet import activation_values, build_unet, load_weights
@@ -70,11 +72,8 @@ class Diffusion:
         Raises:
             UserError: no such checkpoint is there.
         """
-        return cls.of_checkpoint(load_checkpoint(Path(path)), Path(path))
-
-    @classmethod
-    def of_checkpoint(cls, content: Mapping[str, Any], path: Path) -> Diffusion:
-        """The model in the content of a checkpoint, whose path is named in errors."""
+        path = Path(path)
+        content = load_checkpoint(path)
         model = cls(
             stored_options(DiffusionOptions, content, path),
             tuple(content["image_shape"]),
@@ -88,22 +87,16 @@ class Diffusion:
 
     def save(self, path: str | Path) -> None:
         """Write the model alone, without what going on with its training needs, for `load`."""
-        content = {**self.description(), "weights": self.network.state_dict()}
-        save_checkpoint(Path(path), {**content, "epoch": self.epoch, "versions": versions()})
-
-    def description(self) -> dict[str, Any]:
-        """What a checkpoint says of the model beside its weights."""
-        return {
-            "options": {
-                cls.__name__: to_dict(options)
-                for cls, options in (
-                    (ImageOptions, self.image_options),
-                    (DiffusionOptions, self.options),
-                )
-            },
+        options = (self.image_options, self.options)
+        content = {
+            "options": {type(group).__name__: to_dict(group) for group in options},
             "image_shape": self.image_shape,
             "classes": self.classes,
+            "weights": self.network.state_dict(),
+            "epoch": self.epoch,
+            "versions": versions(),
         }
+        save_checkpoint(Path(path), content)
 
     @property
     def activation_values(self) -> int:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from diffusion_ood.diffusion.clipping import ClippedDenoiser
+from diffusion_ood.diffusion.denoiser import ClippedDenoiser
 from diffusion_ood.diffusion.schedule import build_schedule
 from diffusion_ood.model import Diffusion
 from diffusion_ood.options import DiffusionOptions

@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from diffusion_ood.diffusion.denoiser import NetworkDenoiser
-from diffusion_ood.diffusion.guidance import GuidedDenoiser
+from diffusion_ood.diffusion.denoiser import GuidedDenoiser, NetworkDenoiser
 from diffusion_ood.diffusion.schedule import build_schedule
 from diffusion_ood.registries import SAMPLERS
 from diffusion_ood.trajectories.engine import Trajectory, run_trajectories

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
@@ -21,6 +22,7 @@ class Codec(Protocol):
         """X `(B, c, *s)` to images `(B, C, *S)`, which may lie outside [0, 1]."""
 
 
+@dataclass(frozen=True)
 class PixelCodec:
     """The pixels themselves in another range: [0, b], or [−b, b].
 
@@ -29,20 +31,19 @@ class PixelCodec:
         b_scale: b (Chen 2023).
     """
 
-    def __init__(self, data_range: str, b_scale: float) -> None:
-        self._signed = data_range == "pm1"
-        self._b_scale = b_scale
+    data_range: str
+    b_scale: float
 
     @property
     def limits(self) -> tuple[float, float]:
         """The range of x."""
-        return -self._b_scale if self._signed else 0.0, self._b_scale
+        return -self.b_scale if self.data_range == "pm1" else 0.0, self.b_scale
 
     def encode(self, images: Tensor) -> Tensor:
         """`b·y` or `b·(2y − 1)` of images y."""
-        return self._b_scale * (2 * images - 1 if self._signed else images)
+        return self.b_scale * (2 * images - 1 if self.data_range == "pm1" else images)
 
     def decode(self, x: Tensor) -> Tensor:
         """`x/b` or `(x/b + 1)/2`."""
-        images = x / self._b_scale
-        return (images + 1) / 2 if self._signed else images
+        images = x / self.b_scale
+        return (images + 1) / 2 if self.data_range == "pm1" else images

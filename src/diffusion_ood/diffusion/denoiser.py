@@ -1,8 +1,9 @@
-"""The denoiser: a network and a schedule, joined to ε̂(x_t, t)."""
+"""The denoiser: a network and a schedule, joined to ε̂(x_t, t); and denoisers made of a denoiser."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -27,6 +28,7 @@ class Denoiser(Protocol):
         """
 
 
+@dataclass(frozen=True)
 class NetworkDenoiser:
     """ε̂ by a network that predicts ε, x_0 or v = √ᾱ·ε − √(1−ᾱ)·x_0 (Salimans & Ho 2022, eq. 11).
 
@@ -37,17 +39,10 @@ class NetworkDenoiser:
         null_label: the label that a network with classes takes for "any"; None where it has none.
     """
 
-    def __init__(
-        self,
-        network: Network,
-        schedule: NoiseSchedule,
-        prediction_type: str,
-        null_label: int | None = None,
-    ) -> None:
-        self.network = network
-        self.schedule = schedule
-        self.prediction_type = prediction_type
-        self.null_label = null_label
+    network: Network
+    schedule: NoiseSchedule
+    prediction_type: str
+    null_label: int | None = None
 
     def __call__(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None, /) -> Tensor:
         """ε̂ of shape `(B, C, *S)`, in the dtype of `x_t`."""
@@ -80,3 +75,56 @@ class NetworkDenoiser:
         if labels is None:
             labels = torch.full((len(x_t),), self.null_label)
         return self.network(x_t, t.to(x_t.device), class_labels=labels.to(x_t.device))
+
+
+@dataclass(frozen=True)
+class GuidedDenoiser:
+    """`ε̂ = (1 + β)·ε̂(x_t, t, y) − β·ε̂(x_t, t, null)` (Ho & Salimans 2022, equation 6).
+
+    Classifier-free guidance. Both terms come from one network call of twice the rows; with β = 0
+    there is the first alone.
+
+    Args:
+        denoiser: of a network with classes.
+        beta: strength of the guidance, at least 0; the scale w = 1 + β of others.
+        null_label: the label that means any class.
+    """
+
+    denoiser: Denoiser
+    beta: float
+    null_label: int
+
+    def __call__(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None, /) -> Tensor:
+        """ε̂ of shape `(B, C, *S)`; without labels there is nothing to guide towards."""
+        if self.beta == 0 or labels is None:
+            return self.denoiser(x_t, t, labels)
+        null = torch.full_like(labels, self.null_label)
+        both = self.denoiser(torch.cat([x_t, x_t]), torch.cat([t, t]), torch.cat([labels, null]))
+        conditional, unconditional = both.chunk(2)
+        return (1 + self.beta) * conditional - self.beta * unconditional
+
+
+@dataclass(frozen=True)
+class ClippedDenoiser:
+    """The ε̂ of a prediction x̂_0 that is clipped to the range of the images.
+
+    x̂_0 = (x_t − √(1−ᾱ_t)·ε̂) / √ᾱ_t (Ho et al. 2020, equation 15), which near the top of the grid
+    divides by nearly nothing: a small error of ε̂ is a large one of x̂_0, and larger under guidance.
+    What is clipped away is noise, so that ε̂ = (x_t − √ᾱ_t·clip(x̂_0)) / √(1−ᾱ_t).
+
+    Args:
+        denoiser: whose predictions are clipped, guided or not.
+        schedule: the noise schedule of the denoiser.
+        low, high: the images' range.
+    """
+
+    denoiser: Denoiser
+    schedule: NoiseSchedule
+    low: float
+    high: float
+
+    def __call__(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None, /) -> Tensor:
+        """ε̂ of shape `(B, C, *S)`."""
+        signal, noise = (rate.to(x_t) for rate in self.schedule.alpha_sigma(t, x_t.ndim))
+        x_0 = (x_t - noise * self.denoiser(x_t, t, labels)) / signal
+        return (x_t - signal * x_0.clamp(self.low, self.high)) / noise
