@@ -17,36 +17,34 @@ class DatasetOptions(OptionGroup):
     data_root: Path = option("folder of all data sets; the splits go to data_root/data_splits")
     datasets: tuple[str, ...] = option(
         "which to prepare; MNIST5k and PhotoPatches need no download",
-        default=("MNIST", "FashionMNIST", "CIFAR10", "SVHN", "CelebA"),
+        ("MNIST", "FashionMNIST", "CIFAR10", "SVHN", "CelebA"),
         choices=SOURCES,
     )
     download_celeba: bool = option(
-        "download CelebA; without, its files are expected in data_root/CelebA/raw", default=True
+        "download CelebA; without, its files are expected in data_root/CelebA/raw", True
     )
     source_dir: Path | None = option(
-        "folder of raw files to take instead of downloading them", default=None, exists=True
+        "folder of raw files to take instead of downloading them", None, exists=True
     )
     image_folder: Path | None = option(
-        "make splits of this folder of images instead; they stay where they are",
-        default=None,
-        exists=True,
+        "make splits of this folder of images instead; they stay where they are", None, exists=True
     )
     name: str | None = option(
-        "name of the data set that `image_folder` makes", default=None, folder_name=True
+        "name of the data set that `image_folder` makes", None, folder_name=True
     )
     group_by: str | None = option(
         "regular expression on a file's path below `image_folder` whose first group (or whole "
         "match) names the patient; a patient's images share one split",
-        default=None,
+        None,
     )
     test_fraction: float = option(
         "share of `image_folder` that tests; 1 makes a test split alone, as an OOD set needs",
-        default=0.2,
+        0.2,
         above=0,
         most=1,
     )
-    seed: int = option("seed of the division into splits", default=2, least=0)
-    num_workers: int = option("processes that write images", default=2, least=0, most=MAX_WORKERS)
+    seed: int = option("seed of the division into splits", 2, least=0)
+    num_workers: int = option("processes that write images", 2, least=0, most=MAX_WORKERS)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -15,45 +15,42 @@ from diffusion_ood.registries import HEADS
 class DetectOptions(OptionGroup):
     """Detection: from score tables to metrics and decisions."""
 
-    max_t: int = option("leave out start points above this t", default=1000)
-    min_t: int = option("leave out start points below this t", default=0)
-    t_skip: int = option("keep every N-th of the remaining start points", default=1, least=1)
+    max_t: int = option("leave out start points above this t", 1000)
+    min_t: int = option("leave out start points below this t", 0)
+    t_skip: int = option("keep every N-th of the remaining start points", 1, least=1)
     z_score: bool = option(
         "average z-scores by the validation images over start points, rather than the scores "
         "themselves",
-        default=True,
+        True,
     )
     level_weights: Literal["equal", "highest", "patched"] = option(
         "how z-scores are weighted: equally; only those of the quarter of an image's start points "
         "that are most unusual; or so that they best show foreign patches on validation images "
         "(reconstruct.py `run_patched`)",
-        default="equal",
+        "equal",
     )
     heads: tuple[str, ...] = option(
         f"further scores, over all columns of a table together; any of {', '.join(HEADS)}",
-        default=(),
+        (),
         choices=HEADS,
     )
     headline: str | None = option(
         "score that decisions are made by; default: both, else all, else mse, else logit_l1_global",
-        default=None,
+        None,
     )
-    out_data: tuple[str, ...] = option("names of the OOD sets; default: all in ood/", default=())
+    out_data: tuple[str, ...] = option("names of the OOD sets; default: all in ood/", ())
     groups: Path | None = option(
         "YAML file of groups of OOD sets, whose means are reported: near: [CIFAR100, TinyImageNet]",
-        default=None,
+        None,
         exists=True,
     )
     target_fpr: float = option(
-        "share of in-distribution images that may be called OOD", default=0.05, above=0, below=1
+        "share of in-distribution images that may be called OOD", 0.05, above=0, below=1
     )
     n_bootstrap: int = option(
-        "resamples for the 95 % intervals; 0 leaves them out",
-        default=1000,
-        least=0,
-        most=MAX_RESAMPLES,
+        "resamples for the 95 % intervals; 0 leaves them out", 1000, least=0, most=MAX_RESAMPLES
     )
-    seed: int = option("seed of the resampling", default=2, least=0)
+    seed: int = option("seed of the resampling", 2, least=0)
 
     def __post_init__(self) -> None:
         super().__post_init__()

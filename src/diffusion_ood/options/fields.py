@@ -36,8 +36,8 @@ _BOUNDS: dict[str, tuple[str, Callable[[float, float], bool]]] = {
 
 def option(
     help: str,
-    *,
     default: Any = dataclasses.MISSING,  # noqa: ANN401 - any field
+    *,
     choices: Iterable[str] | None = None,
     exists: bool = False,
     folder_name: bool = False,

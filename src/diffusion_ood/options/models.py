@@ -44,18 +44,18 @@ class RunOptions(OptionGroup):
 class ImageOptions(OptionGroup):
     """The images: how a file becomes the array that the model sees."""
 
-    is_grayscale: bool = option("one channel instead of three", default=False)
-    spatial_dimension: int = option("2 for images, 3 for volumes", default=2, least=2, most=3)
+    is_grayscale: bool = option("one channel instead of three", False)
+    spatial_dimension: int = option("2 for images, 3 for volumes", 2, least=2, most=3)
     image_size: int | None = option(
-        "resize every side to this many pixels, after `image_roi`", default=None
+        "resize every side to this many pixels, after `image_roi`", None
     )
     image_roi: tuple[int, ...] | None = option(
-        "crop the centre to these sides, -1 keeps a side: 160,-1", default=None
+        "crop the centre to these sides, -1 keeps a side: 160,-1", None
     )
     intensity_range: tuple[float, ...] | None = option(
         "LOW,HIGH of the stored values that become 0 and 1; default: the integer type's whole "
         "range, and 0,1 for floating-point files",
-        default=None,
+        None,
     )
 
     def __post_init__(self) -> None:
@@ -89,18 +89,18 @@ class LoadingOptions(OptionGroup):
 
     num_workers: int = option(
         "processes that decode images; 0 decodes in the main one",
-        default=min(2, CPUS),
+        min(2, CPUS),
         least=0,
         most=MAX_WORKERS,
     )
     cache_data: bool = option(
         "decode every image once into a packed file beside the split, and read that from then on",
-        default=True,
+        True,
     )
     on_error: Literal["stop", "skip"] = option(
         "at an image that cannot be read: stop, or leave it out and list it in the run's "
         "skipped.csv",
-        default="stop",
+        "stop",
     )
 
 
@@ -111,34 +111,26 @@ class DiffusionOptions(OptionGroup):
     model_type: str = option(
         "size of the U-Net; tiny has about a million parameters, ddim32 is the one of DDIM for "
         "images of 32 pixels",
-        default="small",
+        "small",
         choices=SIZES,
     )
-    prediction_type: PredictionType = option(
-        "what the network predicts: ε, x_0 or v", default="epsilon"
-    )
-    beta_schedule: BetaSchedule = option(
-        "noise schedule, by its short or its MONAI name", default="linear"
-    )
-    beta_start: float = option("first β; the cosine schedule has none", default=1e-4)
-    beta_end: float = option("last β; the cosine schedule has none", default=2e-2)
+    prediction_type: PredictionType = option("what the network predicts: ε, x_0 or v", "epsilon")
+    beta_schedule: BetaSchedule = option("noise schedule, by its short or its MONAI name", "linear")
+    beta_start: float = option("first β; the cosine schedule has none", 1e-4)
+    beta_end: float = option("last β; the cosine schedule has none", 2e-2)
     num_classes: int = option(
         "classes of a class-conditional model, from the split's second column; 0 is unconditional",
-        default=0,
+        0,
         least=0,
     )
     data_range: Literal["01", "pm1"] = option(
-        "range that the model sees images in, before `b_scale`: 0 to 1, or -1 to 1", default="01"
+        "range that the model sees images in, before `b_scale`: 0 to 1, or -1 to 1", "01"
     )
-    b_scale: float = option(
-        "factor on the images before noise is added (Chen 2023)", default=1.0, above=0
-    )
+    b_scale: float = option("factor on the images before noise is added (Chen 2023)", 1.0, above=0)
     snr_shift: float = option(
-        "factor on the signal-to-noise ratio of every level (Hoogeboom et al. 2023)",
-        default=1.0,
-        above=0,
+        "factor on the signal-to-noise ratio of every level (Hoogeboom et al. 2023)", 1.0, above=0
     )
-    simplex_noise: bool = option("not available; only 0 is accepted", default=False)
+    simplex_noise: bool = option("not available; only 0 is accepted", False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -165,22 +157,22 @@ class ClassifierOptions(OptionGroup):
 
     classifier_type: str = option(
         "ResNet-18 for small images, or the same with an eighth of its channels, for a CPU",
-        default="resnet18",
+        "resnet18",
         choices=CLASSIFIERS,
     )
-    num_classes: int = option("number of classes in the split's second column", default=10, least=2)
+    num_classes: int = option("number of classes in the split's second column", 10, least=2)
 
 
 @dataclass(frozen=True)
 class ComputeOptions(OptionGroup):
     """Computing: where and how precisely; the results agree within rounding."""
 
-    device: str = option("auto, cpu, cuda, cuda:1, mps, …", default="auto")
+    device: str = option("auto, cpu, cuda, cuda:1, mps, …", "auto")
     precision: Literal["fp32", "bf16", "fp16"] = option(
-        "of the network's arithmetic; where bf16 would show in scores it stays fp32", default="fp32"
+        "of the network's arithmetic; where bf16 would show in scores it stays fp32", "fp32"
     )
     compile: Literal["auto", "on", "off"] = option(
-        "torch.compile the network; auto estimates whether the work repays it", default="auto"
+        "torch.compile the network; auto estimates whether the work repays it", "auto"
     )
 
 
@@ -191,7 +183,7 @@ class EvaluationOptions(ComputeOptions):
     max_batch: int | None = option(
         "rows in one network call, such as samples or trajectories; bounds the memory (default: "
         "256; on a CPU as many as its caches hold)",
-        default=None,
+        None,
         least=1,
         most=MAX_BATCH,
     )

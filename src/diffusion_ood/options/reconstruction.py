@@ -15,101 +15,90 @@ from diffusion_ood.registries import METHODS, SAMPLERS, SCORES
 class ReconstructOptions(OptionGroup):
     """Reconstruction: which images, from which noise levels, by which steps."""
 
-    validation_ids: Path | None = option("split CSV of the validation images", default=None)
-    in_ids: Path | None = option("split CSV of the in-distribution test images", default=None)
+    validation_ids: Path | None = option("split CSV of the validation images", None)
+    in_ids: Path | None = option("split CSV of the in-distribution test images", None)
     out_ids: tuple[Path, ...] = option(
-        "split CSVs of the out-of-distribution sets; X_vflip.csv, X_hflip.csv are X.csv flipped",
-        default=(),
+        "split CSVs of the out-of-distribution sets; X_vflip.csv, X_hflip.csv are X.csv flipped", ()
     )
-    run_val: bool = option("score the validation images", default=True)
-    run_in: bool = option("score the in-distribution test images", default=True)
-    run_out: bool = option("score the out-of-distribution sets", default=True)
+    run_val: bool = option("score the validation images", True)
+    run_in: bool = option("score the in-distribution test images", True)
+    run_out: bool = option("score the out-of-distribution sets", True)
     run_patched: bool = option(
         "score the validation images with a patch of another of them too, for "
         "ood_detection.py `level_weights`=patched",
-        default=False,
+        False,
     )
-    first_n_val: int | None = option(
-        "score the first N validation images alone", default=None, least=1
-    )
-    first_n: int | None = option(
-        "score the first N images of each test set alone", default=None, least=1
-    )
+    first_n_val: int | None = option("score the first N validation images alone", None, least=1)
+    first_n: int | None = option("score the first N images of each test set alone", None, least=1)
     methods: tuple[str, ...] = option(
         "what to measure, a table each; reconstruction is Graham et al. (2023), by the options "
         "below; diffood is Liu et al. (2022) with its own levels and steps",
-        default=("reconstruction",),
+        ("reconstruction",),
         choices=METHODS,
     )
-    num_inference_steps: int = option("steps of the whole time grid", default=100, least=1)
-    inference_skip_factor: int = option(
-        "keep every N-th start point of the grid", default=1, least=1
-    )
+    num_inference_steps: int = option("steps of the whole time grid", 100, least=1)
+    inference_skip_factor: int = option("keep every N-th start point of the grid", 1, least=1)
     budget: int | None = option(
         "network calls an image, all repeats together, in place of the grid: x_0 is predicted "
         "straight from as many noise levels",
-        default=None,
+        None,
         least=1,
     )
     budget_steps: int = option(
         "spend `budget` on fewer noise levels, with so many steps from each, of equal length in "
         "log-SNR",
-        default=1,
+        1,
         least=1,
     )
     sampler: str | None = option(
         "how a trajectory steps down (default: plms; dpmpp_2m with `budget`)",
-        default=None,
+        None,
         choices=SAMPLERS,
     )
     levels: tuple[int, ...] = option(
         "start from these noise levels alone, with the same noise at all of them, and step to the "
         "image without noise: 0,120,240,360; 0 is the image itself",
-        default=(),
+        (),
     )
-    repeats: int = option(
-        "draws of noise at each start point", default=1, least=1, most=MAX_REPEATS
-    )
+    repeats: int = option("draws of noise at each start point", 1, least=1, most=MAX_REPEATS)
     scores: tuple[str, ...] = option(
         "how to measure: mse, perceptual; with `classifier_checkpoint` logit_l1, feature_l1 (how "
         "far the classifier's outputs move), msp, maxlogit, energy (of the image alone)",
-        default=("mse", "perceptual"),
+        ("mse", "perceptual"),
         choices=SCORES,
     )
     classifier_checkpoint: Path | None = option(
-        "checkpoint of train_classifier.py, for scores and for `labels` pred",
-        default=None,
-        exists=True,
+        "checkpoint of train_classifier.py, for scores and for `labels` pred", None, exists=True
     )
     labels: Literal["none", "pred", "true"] = option(
         "class that a class-conditional model is told: none, the one that the classifier predicts "
         "for the image, or the one in the split",
-        default="none",
+        "none",
     )
     guidance: float = option(
         "strength β of classifier-free guidance, (1+β)·conditional − β·unconditional; 0 is none",
-        default=0.0,
+        0.0,
         least=0,
     )
     batch_size: int = option(
-        "images that a process reads and saves at a time", default=64, least=1, most=MAX_BATCH
+        "images that a process reads and saves at a time", 64, least=1, most=MAX_BATCH
     )
-    drop_last: bool = option("leave out the images of an incomplete last batch", default=False)
-    eval_checkpoint: str = option("best, last, or the path of a checkpoint", default="best")
-    ddpm_checkpoint_epoch: int | None = option("score with checkpoint_<epoch>.pth", default=None)
+    drop_last: bool = option("leave out the images of an incomplete last batch", False)
+    eval_checkpoint: str = option("best, last, or the path of a checkpoint", "best")
+    ddpm_checkpoint_epoch: int | None = option("score with checkpoint_<epoch>.pth", None)
     save_images: int = option(
-        "keep the first N images of each set as a sheet of reconstructions", default=0, least=0
+        "keep the first N images of each set as a sheet of reconstructions", 0, least=0
     )
     report_images: int = option(
         "reconstruct again, for the report, at most N images of each set with the highest scores, "
         "N with the lowest and N mistakes, from at most five noise levels; 0 for none",
-        default=4,
+        4,
         least=0,
     )
     lpips_weights: Path | None = option(
-        "file of AlexNet's convolution weights for LPIPS", default=None, exists=True
+        "file of AlexNet's convolution weights for LPIPS", None, exists=True
     )
-    seed: int = option("seed of the noise", default=2, **SEED)
+    seed: int = option("seed of the noise", 2, **SEED)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -16,7 +16,7 @@ class TrackOptions(OptionGroup):
 
     tracker: Literal["tensorboard", "mlflow"] = option(
         "TensorBoard's files in the run directory, or MLflow's local store, output_dir/mlflow.db",
-        default="tensorboard",
+        "tensorboard",
     )
 
     def __post_init__(self) -> None:
