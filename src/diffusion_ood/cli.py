@@ -80,8 +80,9 @@ def parse(
 
 def new_parser(description: str | None, program: str | None = None) -> argparse.ArgumentParser:
     """A parser that knows `--help` and `--version` and whose mistakes are `UserError`s."""
+    script = [Path(sys.argv[0]).name, *(sys.argv[1:2] if in_console() else [])]
     parser = _Parser(
-        prog=program or _program(),
+        prog=program or " ".join(script),
         description=description,
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -162,12 +163,6 @@ def _printable(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
-def _program() -> str:
-    """What this process was called as, for messages: a script, or the console and its command."""
-    words = sys.argv[1:2] if in_console() else []
-    return " ".join([Path(sys.argv[0]).name, *words])
-
-
 class _Parser(argparse.ArgumentParser):
     """An argument parser whose mistakes are `UserError`s, like every other mistake of a user."""
 
@@ -180,7 +175,9 @@ def _add(group: argparse._ArgumentGroup, field: dataclasses.Field[Any], hint: ob
     required = field.default is dataclasses.MISSING
     help_text = as_flags(field.metadata["help"]).replace("%", "%%")
     if not required and field.default not in (None, ()):
-        help_text += f" (default: {_show(field.default)})"
+        shown = int(field.default) if hint is bool else field.default
+        shown = ",".join(map(str, shown)) if isinstance(shown, tuple) else shown
+        help_text += f" (default: {shown})"
     common: dict[str, Any] = {"help": help_text, "default": argparse.SUPPRESS, "required": required}
     optional = typing.get_origin(hint) in (types.UnionType, typing.Union)
     if optional:
@@ -205,12 +202,6 @@ def _add(group: argparse._ArgumentGroup, field: dataclasses.Field[Any], hint: ob
         action = group.add_argument(flag, type=reader, metavar=metavar, **common)
         if hint is Path:
             action.complete = shtab.FILE  # type: ignore[attr-defined]  # where shtab looks for it
-
-
-def _show(default: object) -> str:
-    if isinstance(default, bool):
-        return str(int(default))
-    return ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
 
 
 def _boolean(text: str) -> bool:
