@@ -15,7 +15,6 @@ from diffusion_ood.registries import SOURCES
 if TYPE_CHECKING:
     from diffusion_ood.data.sources.base import Part
 
-
 GROUPS = (DatasetOptions,)
 
 
@@ -25,23 +24,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     Raises:
         UserError: a wrong flag; or data sets that cannot be prepared, after all others are.
     """
-    command_line = cli.parse(__doc__, GROUPS, argv)
-    options = command_line[DatasetOptions]
-    data_root = options.data_root.expanduser().resolve()
-    if options.image_folder is not None:
-        if "datasets" in command_line.given:
-            raise UserError("`datasets`, `image_folder`: found both, expected one of them")
-        _prepare_folder(options, data_root)
-    elif options.datasets:
-        _prepare_sets(options, data_root)
-    else:
+    line = cli.parse(__doc__, GROUPS, argv)
+    options = line[DatasetOptions]
+    if options.image_folder is not None and "datasets" in line.given:
+        raise UserError("`datasets`, `image_folder`: found both, expected one of them")
+    if options.image_folder is None and not options.datasets:
         raise UserError(f"`datasets`: found none, expected some of {', '.join(SOURCES)}")
+    data_root = options.data_root.expanduser().resolve()
+    if options.image_folder is None:
+        _prepare_sets(options, data_root)
+        return
 
-
-def _prepare_folder(options: DatasetOptions, data_root: Path) -> None:
     from diffusion_ood.data.sources.image_folder import prepare_folder
 
-    assert options.image_folder is not None, "the caller checks it"
     assert options.name is not None, "DatasetOptions refuses a folder without a name"
     splits = prepare_folder(
         options.image_folder.expanduser(),
@@ -51,8 +46,7 @@ def _prepare_folder(options: DatasetOptions, data_root: Path) -> None:
         test_fraction=options.test_fraction,
         seed=options.seed,
     )
-    if "train" in splits:
-        _print_next(options.name, splits, is_grayscale=False)
+    _print_next(options.name, splits)
 
 
 def _prepare_sets(options: DatasetOptions, data_root: Path) -> None:
@@ -60,22 +54,16 @@ def _prepare_sets(options: DatasetOptions, data_root: Path) -> None:
     from diffusion_ood.data.sources.base import RawLocation
     from diffusion_ood.data.sources.prepare import prepare
 
+    seed, num_workers = options.seed, options.num_workers
+    source_dir = options.source_dir and options.source_dir.expanduser().resolve()
     failures = []
     ready = {}
     for name in dict.fromkeys(options.datasets):
-        location = RawLocation(
-            name=name,
-            raw_dir=data_root / name / "raw",
-            source_dir=options.source_dir and options.source_dir.expanduser().resolve(),
-            download=options.download_celeba or name != "CelebA",
-        )
+        download = options.download_celeba or name != "CelebA"
+        location = RawLocation(name, data_root / name / "raw", source_dir, download)
         try:
             ready[name] = prepare(
-                location,
-                SOURCES[name],
-                data_root,
-                seed=options.seed,
-                num_workers=options.num_workers,
+                location, SOURCES[name], data_root, seed=seed, num_workers=num_workers
             )
         except UserError as error:
             failures.append(str(error))
@@ -83,12 +71,16 @@ def _prepare_sets(options: DatasetOptions, data_root: Path) -> None:
             failures.append(f"{name}: cannot be written ({error})")
     trainable = next((name for name in ready if "train" in ready[name]), None)
     if trainable is not None:
-        _print_next(trainable, ready[trainable], SOURCES[trainable].is_grayscale)
+        is_grayscale = SOURCES[trainable].is_grayscale
+        _print_next(trainable, ready[trainable], is_grayscale=is_grayscale)
     if failures:
         raise UserError(*failures)
 
 
-def _print_next(name: str, splits: Mapping[Part, Path], is_grayscale: bool) -> None:
+def _print_next(name: str, splits: Mapping[Part, Path], *, is_grayscale: bool = False) -> None:
+    """A command that trains on these splits."""
+    if "train" not in splits:
+        return
     command = [
         f"{invocation('train')} --output_dir=RUNS",
         f"--model_name={name.lower()}",

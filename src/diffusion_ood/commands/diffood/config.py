@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +59,13 @@ def read_config(path: Path) -> dict[str, Any]:
         raise UserError(f"--config: {path}: no such file") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not a YAML file: {str(error).splitlines()[0]}") from None
-    values = dict(_flat(path, content))
+    if not isinstance(content, dict) or not all(isinstance(v, dict) for v in content.values()):
+        raise UserError(f"{path}: expected sections of keys, such as Dataset and Model")
+    values = {
+        f"{section}.{key}": value
+        for section, keys in content.items()
+        for key, value in keys.items()
+    }
     for name in values.keys() - KEYS.keys():
         raise UserError(f"{path}: found the unknown key {name}, expected some of {', '.join(KEYS)}")
     for name, (kind, _) in KEYS.items():
@@ -76,15 +81,3 @@ def find_config(path: Path) -> Path:
     """A file as it is named, else of that name in `config/`, else the one that comes with us."""
     places = (path, FOLDER / path, SHIPPED / path)
     return next((place for place in places if place.exists()), FOLDER / path)
-
-
-def _flat(path: Path, content: object) -> list[tuple[str, Any]]:
-    if not isinstance(content, Mapping) or not all(
-        isinstance(section, Mapping) for section in content.values()
-    ):
-        raise UserError(f"{path}: expected sections of keys, such as Dataset and Model")
-    return [
-        (f"{section}.{key}", value)
-        for section, keys in content.items()
-        for key, value in keys.items()
-    ]
