@@ -17,11 +17,11 @@ from diffusion_ood.errors import UserError
 from diffusion_ood.options import (
     DiffusionOptions,
     EvaluationOptions,
-    ImageOptions,
     LoadingOptions,
     ReconstructOptions,
     RunOptions,
     TrackOptions,
+    groups_of_a_run,
 )
 from diffusion_ood.options.stored import refuse_contradiction
 from diffusion_ood.runtime.run_directory import (
@@ -38,15 +38,7 @@ if TYPE_CHECKING:
     from diffusion_ood.model import Diffusion
     from diffusion_ood.scoring.run import OpenSet, ScoringRun
 
-GROUPS = (
-    RunOptions,
-    ReconstructOptions,
-    ImageOptions,
-    DiffusionOptions,
-    LoadingOptions,
-    EvaluationOptions,
-    TrackOptions,
-)
+GROUPS = groups_of_a_run(ReconstructOptions, DiffusionOptions, EvaluationOptions)
 
 NOT_OF_DIFFOOD = (
     "num_inference_steps",

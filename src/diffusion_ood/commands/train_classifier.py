@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from diffusion_ood import cli
-from diffusion_ood.options import ClassifierOptions, ClassifierTrainOptions, training_groups
+from diffusion_ood.options import ClassifierOptions, ClassifierTrainOptions, groups_of_a_run
 
-GROUPS = training_groups(ClassifierTrainOptions, ClassifierOptions)
+GROUPS = groups_of_a_run(ClassifierTrainOptions, ClassifierOptions)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

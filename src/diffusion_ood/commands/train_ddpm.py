@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 from diffusion_ood import cli
 from diffusion_ood.errors import UserError
-from diffusion_ood.options import DiffusionOptions, RunOptions, TrainOptions, training_groups
+from diffusion_ood.options import DiffusionOptions, RunOptions, TrainOptions, groups_of_a_run
 
-GROUPS = training_groups(TrainOptions, DiffusionOptions)
+GROUPS = groups_of_a_run(TrainOptions, DiffusionOptions)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

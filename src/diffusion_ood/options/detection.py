@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from diffusion_ood.errors import UserError
-from diffusion_ood.options.fields import MAX_RESAMPLES, OptionGroup, option
+from diffusion_ood.options.fields import OptionGroup, option
 from diffusion_ood.registries import HEADS
 
 
@@ -48,7 +48,7 @@ class DetectOptions(OptionGroup):
         "share of in-distribution images that may be called OOD", 0.05, above=0, below=1
     )
     n_bootstrap: int = option(
-        "resamples for the 95 % intervals; 0 leaves them out", 1000, least=0, most=MAX_RESAMPLES
+        "resamples for the 95 % intervals; 0 leaves them out", 1000, least=0, most=100_000
     )
     seed: int = option("seed of the resampling", 2, least=0)
 

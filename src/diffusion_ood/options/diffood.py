@@ -10,6 +10,9 @@ from diffusion_ood.options.fields import MAX_REPEATS, OptionGroup, option
 
 TEMP = Path("temp")
 SCORED = TEMP / "sample_ood"
+Runner = Literal[
+    "base_train", "train", "training", "base_fid", "fid", "ood_itp", "detection", "interpolation"
+]
 
 
 def scored_run(id_name: str, repeat_size: int) -> str:
@@ -21,16 +24,9 @@ def scored_run(id_name: str, repeat_size: int) -> str:
 class MainOptions(OptionGroup):
     """The second system: what to do, by which configuration."""
 
-    runner: Literal[
-        "base_train",
-        "train",
-        "training",
-        "base_fid",
-        "fid",
-        "ood_itp",
-        "detection",
-        "interpolation",
-    ] = option("base_train (train, training), base_fid (fid), ood_itp (detection) or interpolation")
+    runner: Runner = option(
+        "base_train (train, training), base_fid (fid), ood_itp (detection) or interpolation"
+    )
     config: Path = option("YAML file, or the name of one in config/")
     method: Literal["DDIM", "PNDM2", "PNDM4"] = option("numerical method", "PNDM4")
     sample_speed: int = option("steps of the whole time grid", 50, least=1)

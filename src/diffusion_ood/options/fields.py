@@ -22,8 +22,6 @@ MAX_FLOAT = 1e38  # of what float32 holds
 # Of what takes memory or processes before anything is computed. Far above what is of use.
 MAX_BATCH = 1_000_000
 MAX_REPEATS = 1_000
-MAX_SAMPLES = 1_000_000
-MAX_RESAMPLES = 100_000
 MAX_WORKERS = 1_000
 
 _BOUNDS: dict[str, tuple[str, Callable[[float, float], bool]]] = {

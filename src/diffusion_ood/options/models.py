@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import os
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from diffusion_ood.errors import UserError
 from diffusion_ood.options.fields import MAX_BATCH, MAX_WORKERS, OptionGroup, option, refuse_outside
+from diffusion_ood.options.tracking import TrackOptions
 from diffusion_ood.registries import CLASSIFIERS, SIZES
 
 BetaSchedule = Literal[
@@ -63,18 +64,12 @@ class ImageOptions(OptionGroup):
         if self.image_size is not None:
             most = MAX_SIDES[self.spatial_dimension]
             refuse_outside("image_size", self.image_size, least=1, most=most)
-        roi = self.image_roi
-        if roi is not None and (
-            len(roi) != self.spatial_dimension or any(s == 0 or s < -1 for s in roi)
-        ):
+        roi, limits, sides = self.image_roi, self.intensity_range, self.spatial_dimension
+        if roi is not None and (len(roi) != sides or any(s == 0 or s < -1 for s in roi)):
             raise UserError(
-                f"`image_roi`: found {roi}, expected {self.spatial_dimension} sides, "
-                "each at least 1 or -1"
+                f"`image_roi`: found {roi}, expected {sides} sides, each at least 1 or -1"
             )
-        limits = self.intensity_range
-        if limits is not None and (
-            len(limits) != 2 or not -math.inf < limits[0] < limits[1] < math.inf
-        ):
+        if limits is not None and (len(limits) != 2 or not -inf < limits[0] < limits[1] < inf):
             raise UserError(f"`intensity_range`: found {limits}, expected LOW,HIGH with LOW < HIGH")
 
     @property
@@ -187,3 +182,10 @@ class EvaluationOptions(ComputeOptions):
         least=1,
         most=MAX_BATCH,
     )
+
+
+def groups_of_a_run(
+    work: type[OptionGroup], model: type[OptionGroup], compute: type[OptionGroup] = ComputeOptions
+) -> tuple[type[Any], ...]:
+    """The groups of a command that trains or scores a model, in the order of `TrainingSettings`."""
+    return RunOptions, work, ImageOptions, model, LoadingOptions, compute, TrackOptions

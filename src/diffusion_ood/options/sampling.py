@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from diffusion_ood.options.fields import MAX_SAMPLES, SEED, OptionGroup, option
+from diffusion_ood.options.fields import SEED, OptionGroup, option
 from diffusion_ood.registries import SAMPLERS
 
 
@@ -15,7 +15,7 @@ class SampleOptions(OptionGroup):
     """Samples: how many, of which classes, by which steps, and where they go."""
 
     num_samples: int = option(
-        "number of samples, over all processes together", 64, least=1, most=MAX_SAMPLES
+        "number of samples, over all processes together", 64, least=1, most=1_000_000
     )
     image_path: Path | None = option(
         "folder of the samples; default: samples/ in the run's folder", None

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from diffusion_ood.options.fields import MAX_FLOAT, SEED, OptionGroup, option
-from diffusion_ood.options.models import ComputeOptions, ImageOptions, LoadingOptions, RunOptions
-from diffusion_ood.options.tracking import TrackOptions
 
 
 @dataclass(frozen=True)
@@ -94,8 +92,3 @@ class ClassifierTrainOptions(FitOptions):
         least=0,
     )
     eval_freq: int = option("epochs between validations", 5, least=1)
-
-
-def training_groups(fit: type[FitOptions], model: type[OptionGroup]) -> tuple[type[Any], ...]:
-    """The groups of options of a training command, in the order of `TrainingSettings`."""
-    return RunOptions, fit, ImageOptions, model, LoadingOptions, ComputeOptions, TrackOptions
