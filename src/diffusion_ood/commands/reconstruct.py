@@ -24,11 +24,7 @@ from diffusion_ood.options import (
     groups_of_a_run,
 )
 from diffusion_ood.options.stored import refuse_contradiction
-from diffusion_ood.runtime.run_directory import (
-    checkpoint_path,
-    epoch_checkpoint,
-    require_checkpoint,
-)
+from diffusion_ood.runtime import run_directory
 from diffusion_ood.scoring.sets import ScoringSet, read_sets
 
 if TYPE_CHECKING:
@@ -171,12 +167,14 @@ def _checkpoint(line: cli.CommandLine) -> Path:
     """
     run_dir, options = line[RunOptions].run_dir, line[ReconstructOptions]
     if options.ddpm_checkpoint_epoch is None:
-        return require_checkpoint(checkpoint_path(run_dir, options.eval_checkpoint))
-    if "eval_checkpoint" in line.given:
+        path = run_directory.checkpoint_path(run_dir, options.eval_checkpoint)
+    elif "eval_checkpoint" not in line.given:
+        path = run_directory.epoch_checkpoint(run_dir, options.ddpm_checkpoint_epoch)
+    else:
         raise UserError(
             "`ddpm_checkpoint_epoch`, `eval_checkpoint`: found both, expected one of them"
         )
-    return require_checkpoint(epoch_checkpoint(run_dir, options.ddpm_checkpoint_epoch))
+    return run_directory.require_checkpoint(path)
 
 
 def _refuse_contradictions(options: ReconstructOptions, given: frozenset[str]) -> None:

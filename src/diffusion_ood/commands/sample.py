@@ -34,11 +34,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     from diffusion_ood.trajectories.evaluator import Evaluator
 
     with distributed.process_group(evaluation.device) as device:
-        diffusion = Diffusion.load(path)
-        evaluator = Evaluator.from_options(diffusion, device, evaluation)
+        evaluator = Evaluator.from_options(Diffusion.load(path), device, evaluation)
         quality = None
         if options.reference_ids is not None:
-            seen = diffusion.image_options, diffusion.image_shape
+            seen = evaluator.diffusion.image_options, evaluator.diffusion.image_shape
             cache = run_dir / "quality"
             quality = SampleQuality(options, *seen, line[LoadingOptions], cache, device)
         folder = options.image_path or run_dir / "samples"

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from diffusion_ood.diffusion.denoiser import Denoiser
-from diffusion_ood.diffusion.samplers.base import NO_STEP, Sampler, State
+from diffusion_ood.diffusion.samplers.base import NO_STEP, BatchDenoiser, Sampler, State
 from diffusion_ood.diffusion.schedule import NoiseSchedule
 
 
@@ -120,7 +120,7 @@ class _Rows:
         past_t = self._times(*range(-1, -1 - sampler.memory, -1))
         known = [row.label for row in self._trajectories if row.label is not None]
         assert len(known) in (0, len(self)), "either all trajectories have labels or none"
-        asked = _Asked(denoiser, torch.tensor(known) if known else None)
+        asked = BatchDenoiser(denoiser, torch.tensor(known) if known else None)
         x_s, output = sampler.step(asked, State(schedule, self._x, t, s, self._past, past_t))
         assert asked.first is not None, "a sampler asks for ε̂ of the whole batch first"
         if sampler.memory:
@@ -144,27 +144,3 @@ class _Rows:
             [row.times[age + k] if age + k >= 0 else NO_STEP for row, age in passing] for k in ahead
         ]
         return torch.tensor(times, dtype=torch.long).reshape(len(ahead), len(self))
-
-
-@dataclass
-class _Asked:
-    """A denoiser as a sampler asks it: it knows the classes of the rows and keeps its first answer.
-
-    Attributes:
-        denoiser: gives ε̂.
-        labels: the class of each row, where they have one.
-        first: ε̂ of the whole batch at the step's start, which every sampler asks for first.
-    """
-
-    denoiser: Denoiser
-    labels: Tensor | None
-    first: Tensor | None = None
-
-    def __call__(self, x_t: Tensor, t: Tensor, rows: Tensor | None = None, /) -> Tensor:
-        labels = self.labels
-        if labels is not None and rows is not None:
-            labels = labels[rows]
-        eps = self.denoiser(x_t, t, labels)
-        if self.first is None:
-            self.first = eps
-        return eps

@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from diffusion_ood.diffusion.denoiser import Denoiser
+from diffusion_ood.diffusion.denoiser import Denoiser, Network
 from diffusion_ood.diffusion.samplers.base import Sampler
 from diffusion_ood.diffusion.schedule import CLEAN
 from diffusion_ood.model import Diffusion
@@ -85,13 +85,13 @@ class Evaluator:
             guidance: strength β of classifier-free guidance; above 0 each row is two.
             clip: whether predictions x̂_0 are clipped to the range of images.
         """
-        guided = self.diffusion.guided(self._call, guidance)
+        guided = self.diffusion.guided(partial(self._call, self._network), guidance)
         found = self.diffusion.clipped(guided) if clip else guided
         return lambda x_t, t, labels=None, /: found(x_t, t.clamp(min=0), labels)
 
     def differentiable(self) -> Denoiser:
         """ε̂ by the eager network in fp32, through which gradients flow."""
-        found = self.diffusion.denoiser(self._eager)
+        found = self.diffusion.denoiser(partial(self._call, self.diffusion.network))
         return lambda x_t, t, labels=None, /: found(x_t, t.clamp(min=0), labels)
 
     @torch.inference_mode()
@@ -177,14 +177,9 @@ class Evaluator:
                     denoiser(x, times)
         return {name: torch.cat(parts) for name, parts in found.items()}
 
-    def _eager(self, x: Tensor, t: Tensor, **labels: Tensor) -> Tensor:
+    def _call(self, network: Network, x: Tensor, t: Tensor, **labels: Tensor) -> Tensor:
         self.calls += len(x)
-        output: Tensor = self.diffusion.network(x, t, **labels)
-        return output
-
-    def _call(self, x: Tensor, t: Tensor, **labels: Tensor) -> Tensor:
-        self.calls += len(x)
-        return self._network(x, t, **labels)
+        return network(x, t, **labels)
 
     def _batches(self, x_t: Tensor, t: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
         """At most `max_batch` rows at a time, on the device, and where they begin."""

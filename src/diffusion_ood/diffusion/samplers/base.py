@@ -7,14 +7,26 @@ from typing import Protocol
 
 from torch import Tensor
 
+from diffusion_ood.diffusion.denoiser import Denoiser
 from diffusion_ood.diffusion.schedule import NoiseSchedule
 
 NO_STEP = -2
 """The time of a step that a trajectory has not made."""
 
 
-class BatchDenoiser(Protocol):
-    """ε̂ for a batch whose rows the caller knows more of, such as their classes."""
+@dataclass
+class BatchDenoiser:
+    """A denoiser as a sampler asks it: it knows the classes of the rows and keeps its first answer.
+
+    Attributes:
+        denoiser: gives ε̂.
+        labels: the class of each row, where they have one.
+        first: ε̂ of the whole batch at the step's start, which every sampler asks for first.
+    """
+
+    denoiser: Denoiser
+    labels: Tensor | None = None
+    first: Tensor | None = None
 
     def __call__(self, x_t: Tensor, t: Tensor, rows: Tensor | None = None, /) -> Tensor:
         """ε̂ of shape `(n, C, *S)`.
@@ -24,6 +36,11 @@ class BatchDenoiser(Protocol):
             t: times, shape (n,), on the CPU.
             rows: which rows of the batch these are, a boolean (B,) on the CPU; None is all of them.
         """
+        labels = self.labels if self.labels is None or rows is None else self.labels[rows]
+        eps = self.denoiser(x_t, t, labels)
+        if self.first is None:
+            self.first = eps
+        return eps
 
 
 @dataclass(frozen=True)
