@@ -10,12 +10,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from diffusion_ood.diffusion.codec import Codec, PixelCodec
-from diffusion_ood.diffusion.denoiser import (
-    ClippedDenoiser,
-    Denoiser,
-    GuidedDenoiser,
-    NetworkDenoiser,
-)
+from diffusion_ood.diffusion.denoiser import NetworkDenoiser
 from diffusion_ood.diffusion.schedule import NoiseSchedule, build_schedule
 from diffusion_ood.networks.backend import BACKEND
 from diffusion_ood.networks.unet import activation_values, build_unet, load_weights
@@ -111,16 +106,6 @@ class Diffusion:
             self.options.prediction_type,
             self.null_label,
         )
-
-    def guided(self, network: Callable[..., Tensor], beta: float) -> Denoiser:
-        """ε̂ under guidance of strength β, where there are classes to be guided to."""
-        if self.null_label is None:
-            return self.denoiser(network)
-        return GuidedDenoiser(self.denoiser(network), beta, self.null_label)
-
-    def clipped(self, denoiser: Denoiser) -> Denoiser:
-        """ε̂ of predictions x̂_0 that stay in the range of images."""
-        return ClippedDenoiser(denoiser, self.schedule, *self.codec.limits)
 
 
 def versions() -> dict[str, str]:

@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from diffusion_ood.diffusion.denoiser import Denoiser, Network
+from diffusion_ood.diffusion.denoiser import ClippedDenoiser, Denoiser, GuidedDenoiser, Network
 from diffusion_ood.diffusion.samplers.base import Sampler
 from diffusion_ood.diffusion.schedule import CLEAN
 from diffusion_ood.model import Diffusion
@@ -82,11 +82,16 @@ class Evaluator:
         """ε̂(x_t, t, labels) of at most `max_batch` rows; the clean image is asked about at t = 0.
 
         Args:
-            guidance: strength β of classifier-free guidance; above 0 each row is two.
+            guidance: strength β of classifier-free guidance, where there are classes to be guided
+                to; above 0 each row is two.
             clip: whether predictions x̂_0 are clipped to the range of images.
         """
-        guided = self.diffusion.guided(partial(self._call, self._network), guidance)
-        found = self.diffusion.clipped(guided) if clip else guided
+        model = self.diffusion
+        found: Denoiser = model.denoiser(partial(self._call, self._network))
+        if model.null_label is not None:
+            found = GuidedDenoiser(found, guidance, model.null_label)
+        if clip:
+            found = ClippedDenoiser(found, model.schedule, *model.codec.limits)
         return lambda x_t, t, labels=None, /: found(x_t, t.clamp(min=0), labels)
 
     def differentiable(self) -> Denoiser:
