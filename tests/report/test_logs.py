@@ -213,7 +213,7 @@ def test_mlflow_that_is_not_installed_is_a_mistake_of_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     find = importlib.util.find_spec
-    module = sys.modules["diffusion_ood.options.tracking"]
+    module = sys.modules["diffusion_ood.options.models"]
     monkeypatch.setattr(module, "find_spec", lambda name: None if name == "mlflow" else find(name))
     with pytest.raises(UserError, match=r"`tracker`.*MLflow"):
         ood_detection.main([f"--output_dir={tmp_path}", "--model_name=m", "--tracker=mlflow"])

@@ -1,16 +1,16 @@
-"""Options of the run, the images, the networks and where they compute."""
+"""Options of the run, the images, the networks, where they compute and where they log."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from importlib.util import find_spec
 from math import inf
 from pathlib import Path
 from typing import Any, Literal
 
 from diffusion_ood.errors import UserError
 from diffusion_ood.options.fields import MAX_BATCH, MAX_WORKERS, OptionGroup, option, refuse_outside
-from diffusion_ood.options.tracking import TrackOptions
 from diffusion_ood.registries import CLASSIFIERS, SIZES
 
 BetaSchedule = Literal[
@@ -182,6 +182,24 @@ class EvaluationOptions(ComputeOptions):
         least=1,
         most=MAX_BATCH,
     )
+
+
+@dataclass(frozen=True)
+class TrackOptions(OptionGroup):
+    """Logs: where losses, pictures, distributions and metrics are logged to compare runs."""
+
+    tracker: Literal["tensorboard", "mlflow"] = option(
+        "TensorBoard's files in the run directory, or MLflow's local store, output_dir/mlflow.db",
+        "tensorboard",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.tracker == "mlflow" and not all(map(find_spec, ("mlflow", "sqlalchemy"))):
+            raise UserError(
+                "`tracker` mlflow: MLflow is not installed, expected "
+                "pip install mlflow-skinny sqlalchemy alembic"
+            )
 
 
 def groups_of_a_run(
