@@ -14,6 +14,7 @@ import pytest
 from diffusion_ood import options
 from diffusion_ood.errors import UserError
 from diffusion_ood.options import DiffusionOptions, ImageOptions, RunOptions
+from diffusion_ood.options.fields import option, refuse_outside
 
 REQUIRED: dict[str, dict[str, Any]] = {
     "RunOptions": {"output_dir": Path("out"), "model_name": "m"},
@@ -125,3 +126,26 @@ def test_a_process_that_has_one_core_decodes_in_one_process() -> None:
     shown = "from diffusion_ood.options import LoadingOptions as L; print(L().num_workers)"
     done = subprocess.run([sys.executable, "-c", f"{one}; {shown}"], capture_output=True, text=True)
     assert done.stdout == "1\n"
+
+
+@pytest.mark.parametrize(
+    ("bounds", "inside", "outside"),
+    [
+        ({"least": 1}, (1, 10**400), (0, -1)),
+        ({"above": 0, "most": 2.5}, (1e-300, 2.5), (0, 2.6)),
+        ({"least": 0, "below": 1}, (0, 0.99), (-1e-9, 1)),
+    ],
+)
+def test_bounds_are_kept_and_what_is_not_finite_is_refused(
+    bounds: dict[str, float], inside: tuple[float, ...], outside: tuple[float, ...]
+) -> None:
+    for value in inside:
+        refuse_outside("x", value, **bounds)
+    for value in (*outside, float("nan"), float("inf"), float("-inf")):
+        with pytest.raises(UserError, match=rf"`x`: .*{value}.*{max(bounds.values())}"):
+            refuse_outside("x", value, **bounds)
+
+
+def test_a_bound_that_is_not_known_is_a_defect() -> None:
+    with pytest.raises(AssertionError):
+        option("a number", 1, leest=0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -121,7 +123,9 @@ def test_importing_the_package_takes_at_most_300_ms() -> None:
 
 @pytest.fixture(scope="module")
 def bash_script() -> str:
-    return console._completion("bash")
+    with contextlib.redirect_stdout(io.StringIO()) as written:
+        console.main(["completion", "bash"])
+    return written.getvalue()
 
 
 @pytest.mark.parametrize(
