@@ -29,9 +29,7 @@ class DatasetOptions(OptionGroup):
     image_folder: Path | None = option(
         "make splits of this folder of images instead; they stay where they are", None, exists=True
     )
-    name: str | None = option(
-        "name of the data set that `image_folder` makes", None, folder_name=True
-    )
+    name: str | None = option("name of the data set of `image_folder`", None, folder_name=True)
     group_by: str | None = option(
         "regular expression on a file's path below `image_folder` whose first group (or whole "
         "match) names the patient; a patient's images share one split",

@@ -32,9 +32,7 @@ class MainOptions(OptionGroup):
     sample_speed: int = option("steps of the whole time grid", 50, least=1)
     device: str = option("auto, cpu, cuda, …", "auto")
     train_path: Path = option("run folder of base_train", TEMP / "train")
-    image_path: Path = option(
-        "folder of the pictures of base_fid and interpolation", TEMP / "sample"
-    )
+    image_path: Path = option("folder of pictures of base_fid and interpolation", TEMP / "sample")
     model_path: Path | None = option(
         "checkpoint of the diffusion model; default: the best in `train_path`", None, exists=True
     )
@@ -62,6 +60,4 @@ class OodDetectOptions(OptionGroup):
 
     repeat_size: int = option("repeats that ood_itp was asked for (-r)", 1, least=1)
     id_name: str = option("name of the in-distribution data set (-n)", "cifar10", folder_name=True)
-    space: Literal["logit", "feature"] = option(
-        "outputs of the classifier that decide (-s)", "logit"
-    )
+    space: Literal["logit", "feature"] = option("classifier's outputs that decide (-s)", "logit")

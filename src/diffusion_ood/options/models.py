@@ -47,9 +47,7 @@ class ImageOptions(OptionGroup):
 
     is_grayscale: bool = option("one channel instead of three", False)
     spatial_dimension: int = option("2 for images, 3 for volumes", 2, least=2, most=3)
-    image_size: int | None = option(
-        "resize every side to this many pixels, after `image_roi`", None
-    )
+    image_size: int | None = option("resize every side to so many pixels, after `image_roi`", None)
     image_roi: tuple[int, ...] | None = option(
         "crop the centre to these sides, -1 keeps a side: 160,-1", None
     )
@@ -83,10 +81,7 @@ class LoadingOptions(OptionGroup):
     """Loading: how images get from the disk."""
 
     num_workers: int = option(
-        "processes that decode images; 0 decodes in the main one",
-        min(2, CPUS),
-        least=0,
-        most=MAX_WORKERS,
+        "decoding processes; 0 decodes in the main one", min(2, CPUS), least=0, most=MAX_WORKERS
     )
     cache_data: bool = option(
         "decode every image once into a packed file beside the split, and read that from then on",
@@ -114,9 +109,7 @@ class DiffusionOptions(OptionGroup):
     beta_start: float = option("first β; the cosine schedule has none", 1e-4)
     beta_end: float = option("last β; the cosine schedule has none", 2e-2)
     num_classes: int = option(
-        "classes of a class-conditional model, from the split's second column; 0 is unconditional",
-        0,
-        least=0,
+        "classes of a class-conditional model, the split's second column; 0 for none", 0, least=0
     )
     data_range: Literal["01", "pm1"] = option(
         "range that the model sees images in, before `b_scale`: 0 to 1, or -1 to 1", "01"

@@ -51,9 +51,7 @@ class ReconstructOptions(OptionGroup):
         least=1,
     )
     sampler: str | None = option(
-        "how a trajectory steps down (default: plms; dpmpp_2m with `budget`)",
-        None,
-        choices=SAMPLERS,
+        "how a trajectory steps down; default: plms, with `budget` dpmpp_2m", None, choices=SAMPLERS
     )
     levels: tuple[int, ...] = option(
         "start from these noise levels alone, with the same noise at all of them, and step to the "
@@ -76,28 +74,20 @@ class ReconstructOptions(OptionGroup):
         "none",
     )
     guidance: float = option(
-        "strength β of classifier-free guidance, (1+β)·conditional − β·unconditional; 0 is none",
-        0.0,
-        least=0,
+        "strength β of guidance, (1+β)·conditional − β·unconditional; 0 is none", 0.0, least=0
     )
-    batch_size: int = option(
-        "images that a process reads and saves at a time", 64, least=1, most=MAX_BATCH
-    )
+    batch_size: int = option("images that a process takes at a time", 64, least=1, most=MAX_BATCH)
     drop_last: bool = option("leave out the images of an incomplete last batch", False)
     eval_checkpoint: str = option("best, last, or the path of a checkpoint", "best")
     ddpm_checkpoint_epoch: int | None = option("score with checkpoint_<epoch>.pth", None)
-    save_images: int = option(
-        "keep the first N images of each set as a sheet of reconstructions", 0, least=0
-    )
+    save_images: int = option("sheet of reconstructions of each set's first N images", 0, least=0)
     report_images: int = option(
         "reconstruct again, for the report, at most N images of each set with the highest scores, "
         "N with the lowest and N mistakes, from at most five noise levels; 0 for none",
         4,
         least=0,
     )
-    lpips_weights: Path | None = option(
-        "file of AlexNet's convolution weights for LPIPS", None, exists=True
-    )
+    lpips_weights: Path | None = option("file of AlexNet's weights for LPIPS", None, exists=True)
     seed: int = option("seed of the noise", 2, **SEED)
 
     def __post_init__(self) -> None:

@@ -14,12 +14,8 @@ from diffusion_ood.registries import SAMPLERS
 class SampleOptions(OptionGroup):
     """Samples: how many, of which classes, by which steps, and where they go."""
 
-    num_samples: int = option(
-        "number of samples, over all processes together", 64, least=1, most=1_000_000
-    )
-    image_path: Path | None = option(
-        "folder of the samples; default: samples/ in the run's folder", None
-    )
+    num_samples: int = option("samples, over all processes together", 64, least=1, most=1_000_000)
+    image_path: Path | None = option("folder of the samples; default: samples/ of the run", None)
     format: Literal["png", "npy"] = option(
         "a PNG a sample, or all in samples.npy, float32 in 0 to 1 of shape (N, C, …)", "png"
     )

@@ -42,15 +42,10 @@ class TrainOptions(FitOptions):
         least=0,
     )
     ema_decay: float = option(
-        "decay of the averaged weights that are validated and scored with; 0 is off",
-        0.0,
-        least=0,
-        below=1,
+        "decay of the averaged weights that are evaluated; 0 is off", 0.0, least=0, below=1
     )
     res_dropout: float = option("dropout in the residual blocks", 0.0, least=0, below=1)
-    max_train_t: int | None = option(
-        "train on the noise levels t < max_train_t alone", None, least=1
-    )
+    max_train_t: int | None = option("train on noise levels t < max_train_t alone", None, least=1)
     antithetic_t: bool = option(
         "draw noise levels in pairs t, T-1-t, so that every batch has low and high ones", False
     )
