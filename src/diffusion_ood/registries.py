@@ -7,32 +7,21 @@ command line knows every name before anything heavy is imported, and its choices
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Mapping
+from collections import UserDict
 from typing import Any
 
 
-class Registry(Mapping[str, Any]):
-    """The members of one kind by their names.
+class Registry(UserDict[str, Any]):
+    """The members of one kind by their names; each is given by its place, `module:attribute`."""
 
-    Args:
-        places: of each member, `module:attribute`.
-    """
-
-    def __init__(self, **places: str) -> None:
-        self.places = places
+    @property
+    def places(self) -> dict[str, str]:
+        """The place of each member by its name."""
+        return self.data
 
     def __getitem__(self, name: str) -> Any:  # noqa: ANN401 - the kind says what its members are
         module, attribute = self.places[name].split(":")
         return getattr(importlib.import_module(module), attribute)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self.places  # without importing it
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.places)
-
-    def __len__(self) -> int:
-        return len(self.places)
 
 
 METHODS = Registry(

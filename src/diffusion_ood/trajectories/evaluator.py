@@ -62,13 +62,8 @@ class Evaluator:
         cls, diffusion: Diffusion, device: torch.device, options: EvaluationOptions
     ) -> Evaluator:
         """The evaluator that a command is asked for."""
-        return cls(
-            diffusion,
-            device,
-            precision=options.precision,
-            compile=options.compile,
-            max_batch=options.max_batch,
-        )
+        precision, compile, max_batch = options.precision, options.compile, options.max_batch
+        return cls(diffusion, device, precision=precision, compile=compile, max_batch=max_batch)
 
     def expect(self, rows: int) -> None:
         """Say how many rows are still to be evaluated, by which `auto` decides to compile."""

@@ -63,9 +63,8 @@ class TimeGrid:
         return (start, *range(first_multiple, -1, -self.stride))
 
 
+# ᾱ_t of the highest level that few calls are spent on: above it little depends on the image.
 LEAST_SIGNAL = 0.1
-"""ᾱ_t of the highest level that few network calls are spent on: above it a reconstruction hardly
-depends on the image."""
 
 
 @dataclass(frozen=True)
@@ -153,11 +152,9 @@ class SparseGrid:
     @property
     def starts(self) -> tuple[int, ...]:
         """The start points, rising."""
-        starts, last = self.grid.starts, len(self.grid.starts) - 1
-        if self.number >= len(starts):
-            return starts
-        parts = max(1, self.number - 1)
-        return tuple(starts[round(k * last / parts)] for k in range(self.number))
+        starts = self.grid.starts
+        number, last = min(self.number, len(starts)), len(starts) - 1
+        return tuple(starts[round(k * last / max(1, number - 1))] for k in range(number))
 
     def times(self, start: int) -> tuple[int, ...]:
         """As in the other grid."""

@@ -26,7 +26,6 @@ SCORES = "logit_l1,feature_l1,msp,maxlogit,energy"
 NUM_IMAGES = 1000  # of each set
 FILES = {"tin": "TinyImageNet", "texture": "Textures"}  # whose names are not their files'
 
-
 GROUPS = (MainOptions,)
 
 
