@@ -136,14 +136,9 @@ class Evaluator:
             sampler: makes the steps.
             guidance, clip: as in `denoiser`.
         """
-        yield from run_trajectories(
-            self.denoiser(guidance, clip=clip),
-            self.diffusion.schedule,
-            sampler,
-            trajectories,
-            self.device,
-            self.width(guidance),
-        )
+        denoiser, schedule = self.denoiser(guidance, clip=clip), self.diffusion.schedule
+        width = self.width(guidance)
+        yield from run_trajectories(denoiser, schedule, sampler, trajectories, self.device, width)
 
     def width(self, guidance: float = 0.0) -> int:
         """Trajectories that run at a time: half as many rows under guidance."""
