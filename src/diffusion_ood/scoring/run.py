@@ -34,10 +34,7 @@ from diffusion_ood.trajectories.evaluator import Evaluator
 class OpenSet:
     """A set whose images are open; its split is without those that cannot be read.
 
-    Attributes:
-        name, role: as the set has them.
-        images: the images.
-        classes: of each image, shape (N,), where the model has classes and the split has labels.
+    The `classes` are of each image, shape (N,), where the model has classes and the split labels.
     """
 
     name: str
@@ -57,30 +54,19 @@ class OpenSet:
         return ImageBatch(pixels.to(device), keys, classes)
 
 
+@dataclass
 class ScoringRun:
     """A model on its device, and what it takes to score sets into a run's folder.
 
-    Args:
-        evaluator: the model.
-        run: the run.
-        loading: how images get from the disk.
-        batch_size: images that a process reads and saves at a time.
-        command: the line that does this, for the history.
+    A process reads and saves `batch_size` images at a time; `command` is the line that does this,
+    for the history.
     """
 
-    def __init__(
-        self,
-        evaluator: Evaluator,
-        run: RunOptions,
-        loading: LoadingOptions,
-        batch_size: int,
-        command: str,
-    ) -> None:
-        self.evaluator = evaluator
-        self.run = run
-        self.loading = loading
-        self.batch_size = batch_size
-        self.command = command
+    evaluator: Evaluator
+    run: RunOptions
+    loading: LoadingOptions
+    batch_size: int
+    command: str
 
     def folder(self, method: Method) -> Path:
         """Where a method's tables lie."""
@@ -96,11 +82,7 @@ class ScoringRun:
         }
 
     def open(self, one: ScoringSet, *, needs_classes: bool) -> OpenSet:
-        """Open the images of a set; every process has to call this.
-
-        Args:
-            one: the set.
-            needs_classes: whether a method asks for the images' true classes.
+        """Open the images of a set, perhaps with their true classes; every process calls this.
 
         Raises:
             UserError: images that cannot be read or are not of the model's shape, or labels that
@@ -122,14 +104,11 @@ class ScoringRun:
     def score(self, method: Method, one: OpenSet, rows_after: int) -> None:
         """Make the table of one set, or what is missing of it; every process has to call this.
 
-        Args:
-            method: what is measured.
-            one: the set.
-            rows_after: network calls that come after it, by which compiling is decided.
+        By the network calls that come after it, `rows_after`, compiling is decided.
         """
         diffusion, split = self.evaluator.diffusion, one.images.split
         path = table_path(self.folder(method), one.name)
-        num_draws, title = len(method.draws(diffusion)), self._title(method, one)
+        num_draws, title = len(method.draws(diffusion)), _title(method, one)
         with TableWriter(
             path,
             fingerprint=self.fingerprint(method),
@@ -145,8 +124,7 @@ class ScoringRun:
         ) as writer:
             distributed.barrier()  # all see what was finished before any adds to it
             missing = [k for k, key in enumerate(one.keys) if key not in writer.finished]
-            done = len(one.images) - len(missing)
-            if done:
+            if done := len(one.images) - len(missing):
                 distributed.print_once(f"{title}: {done} of {len(one.images)} images were done")
             shard = distributed.shard(missing)
             calls = len(shard) * method.calls(diffusion)
@@ -172,44 +150,40 @@ class ScoringRun:
                     if sentence := self.evaluator.decision():
                         distributed.print_once(sentence)
         finally:  # what an interrupted run has done counts too
-            self._remember(method, one, done, time.perf_counter() - begin)
-
-    def _title(self, method: Method, one: OpenSet) -> str:
-        """A set in a sentence; its method is named where it is another than the main one."""
-        return one.name if method.name == MAIN else f"{one.name}, {method.name}"
+            if done:
+                self._remember(method, one, done, time.perf_counter() - begin)
 
     def _tables(
         self, method: Method, one: OpenSet, indices: list[int]
     ) -> Iterable[tuple[pd.DataFrame, int]]:
         """The rows of finished images, and how many images these are."""
-        size = self.batch_size
+        size, diffusion = self.batch_size, self.evaluator.diffusion
         batches = [indices[k : k + size] for k in range(0, len(indices), size)]
         loaded = image_batches(one.images, batches, self.loading.num_workers)
         for numbers, pixels in zip(batches, loaded, strict=True):
             batch = one.batch(numbers, pixels, self.evaluator.device)
             for found in finished(method.measure(batch, self.evaluator), len(batch)):
                 keys = [batch.keys[image] for image in found.images]
-                diffusion = self.evaluator.diffusion
                 yield table(method, diffusion, keys, found.measured, one.role), len(keys)
 
     def _remember(self, method: Method, one: OpenSet, done: int, seconds: float) -> None:
         """Say what was done, and add it to the history."""
-        if not done:
-            return
-        distributed.print_once(
-            f"{self._title(method, one)}: {done} images, {done / seconds:.2f} images/s"
-        )
+        speed = f"{done} images, {done / seconds:.2f} images/s"
+        distributed.print_once(f"{_title(method, one)}: {speed}")
         if distributed.is_main():
-            add_work(
-                self.folder(method),
-                {
-                    "set": one.name,
-                    "fingerprint": self.fingerprint(method),
-                    "images": done,
-                    "seconds": round(seconds, 3),
-                    "processes": distributed.world_size(),
-                    "device": describe(self.evaluator.device),
-                    "command": self.command,
-                    "versions": versions(),
-                },
-            )
+            entry = {
+                "set": one.name,
+                "fingerprint": self.fingerprint(method),
+                "images": done,
+                "seconds": round(seconds, 3),
+                "processes": distributed.world_size(),
+                "device": describe(self.evaluator.device),
+                "command": self.command,
+                "versions": versions(),
+            }
+            add_work(self.folder(method), entry)
+
+
+def _title(method: Method, one: OpenSet) -> str:
+    """A set in a sentence; its method is named where it is another than the main one."""
+    return one.name if method.name == MAIN else f"{one.name}, {method.name}"

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from diffusion_ood.data.splits import PATCHED, Split, read_split
 from diffusion_ood.errors import UserError
@@ -34,25 +33,24 @@ def read_sets(options: ReconstructOptions) -> list[ScoringSet]:
         UserError: a split that is missing or wrong, two sets of one name, or an image in two sets
             of which one is in distribution.
     """
-    sets = []
-    for role, path, wanted in (
-        ("val", options.validation_ids, options.run_val),
-        ("in", options.in_ids, options.run_in),
+    val, inside, out = options.validation_ids, options.in_ids, options.out_ids
+    for path, field, wanted in (
+        (val, "validation_ids", "run_val"),
+        (inside, "in_ids", "run_in"),
+        (val, "validation_ids", "run_patched"),
+        (out, "out_ids", "run_out"),
     ):
-        if wanted:
-            if path is None:
-                name = "validation_ids" if role == "val" else "in_ids"
-                raise UserError(f"`{name}`: missing; give it, or `run_{role}`=0")
-            sets.append(ScoringSet(role, role, read_split(path)))
-    if options.run_patched:
-        if options.validation_ids is None:
-            raise UserError("`validation_ids`: missing; give it, or `run_patched`=0")
-        patched = dataclasses.replace(read_split(options.validation_ids), edit="patched")
-        sets.append(ScoringSet(PATCHED, "val", patched))
+        if getattr(options, wanted) and not path:
+            raise UserError(f"`{field}`: missing; give it, or `{wanted}`=0")
+    sets = []
+    if options.run_val and val:
+        sets.append(ScoringSet("val", "val", read_split(val)))
+    if options.run_in and inside:
+        sets.append(ScoringSet("in", "in", read_split(inside)))
+    if options.run_patched and val:
+        sets.append(ScoringSet(PATCHED, "val", replace(read_split(val), edit="patched")))
     if options.run_out:
-        if not options.out_ids:
-            raise UserError("`out_ids`: missing; give it, or `run_out`=0")
-        sets += [ScoringSet(s.name, "out", s) for s in map(read_split, options.out_ids)]
+        sets += [ScoringSet(split.name, "out", split) for split in map(read_split, out)]
     _refuse_equal_names(sets)
     sets = [_shortened(one, options) for one in sets]
     _refuse_overlap(sets)
@@ -104,4 +102,4 @@ def _shortened(one: ScoringSet, options: ReconstructOptions) -> ScoringSet:
                 f"{split.path}: found fewer than `batch_size` {options.batch_size} images, "
                 "of which `drop_last` leaves none"
             )
-    return dataclasses.replace(one, split=split)
+    return replace(one, split=split)
