@@ -9,8 +9,7 @@ import pandas as pd
 import pytest
 
 from diffusion_ood.calibration.base import features
-from diffusion_ood.calibration.levels import TopLevels
-from diffusion_ood.calibration.zscore import Average, TwoSidedZScore, ZScore
+from diffusion_ood.calibration.zscore import Average, TopLevels, TwoSidedZScore, ZScore
 from diffusion_ood.errors import UserError
 
 # At t = 10: mean 2, std 1; at t = 20: mean 20, std 10 (ddof = 1).

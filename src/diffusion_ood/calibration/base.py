@@ -52,6 +52,18 @@ def score_columns(table: pd.DataFrame) -> list[str]:
     return [name for name in map(str, table.columns) if name not in (*KEY_COLUMNS, "type")]
 
 
+def check_finite(table: pd.DataFrame) -> None:
+    """Raise UserError at the first score of a table that is not finite."""
+    scores = table[score_columns(table)]
+    wrong = ~np.isfinite(scores.to_numpy(dtype=np.float64))
+    if wrong.any():
+        row, column = np.argwhere(wrong)[0]
+        raise UserError(
+            f"{table['filename'].iloc[row]}, t = {table['t'].iloc[row]}: {scores.columns[column]} "
+            f"is {scores.iloc[row, column]}, expected a finite number"
+        )
+
+
 def features(table: pd.DataFrame, columns: Sequence[str] | None = None) -> pd.DataFrame:
     """The measurements of each image as one row, averaged over repeats.
 
@@ -69,23 +81,15 @@ def features(table: pd.DataFrame, columns: Sequence[str] | None = None) -> pd.Da
     columns = score_columns(table) if columns is None else list(columns)
     if missing := [column for column in columns if column not in table]:
         raise UserError(f"the score table has no column {missing[0]}")
-    wrong = ~np.isfinite(table[columns].to_numpy(dtype=np.float64))
-    if wrong.any():
-        row, column = np.argwhere(wrong)[0]
-        raise UserError(
-            f"{table['filename'].iloc[row]}, t = {table['t'].iloc[row]}: {columns[column]} is "
-            f"{table[columns[column]].iloc[row]}, expected a finite number"
-        )
+    check_finite(table[["filename", "t", *columns]])
     wide = table.pivot_table(index="filename", columns="t", values=columns).reindex(
         index=table["filename"].unique(),
         columns=pd.MultiIndex.from_product([columns, np.unique(table["t"])]),
     )
-    image, level = np.nonzero(wide[columns[0]].isna())
-    if len(image):
-        raise UserError(
-            f"{wide.index[image[0]]} lacks the start point t = "
-            f"{wide[columns[0]].columns[level[0]]}, which other images have"
-        )
+    lacking = np.argwhere(wide[columns[0]].isna().to_numpy())
+    if len(lacking):
+        image, t = wide.index[lacking[0, 0]], wide.columns[lacking[0, 1]][1]
+        raise UserError(f"{image} lacks the start point t = {t}, which other images have")
     return wide
 
 
@@ -114,8 +118,7 @@ class StandardisedHead:
     constant: Literal["drop", "refuse", "keep"] = "drop"
     """What happens to a feature that is the same for all images; "drop" refuses only if all are."""
 
-    def __init__(self) -> None:
-        self.fitted: State = {}
+    fitted: State
 
     def fit(self, features: pd.DataFrame) -> Self:
         """See `Head`."""

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
-from scipy.special import logsumexp
+from scipy.stats import gaussian_kde
 
 from diffusion_ood.calibration.base import Matrix, StandardisedHead, State
-
-CHUNK_ELEMENTS = 1_000_000  # of the distances that are computed at a time
 
 
 class KernelDensity(StandardisedHead):
@@ -27,13 +23,8 @@ class KernelDensity(StandardisedHead):
         return {"points": z, "bandwidth": 0.9 * spread * len(z) ** -0.2}
 
     def _score(self, z: Matrix) -> Matrix:
-        points, bandwidth = self.fitted["points"], self.fitted["bandwidth"]
-        total = np.zeros(len(z))
-        step = max(1, CHUNK_ELEMENTS // len(points))
-        for j, h in enumerate(bandwidth):
-            constant = math.log(len(points) * h * math.sqrt(2 * math.pi))
-            for start in range(0, len(z), step):
-                rows = slice(start, start + step)
-                squared = ((z[rows, j, None] - points[None, :, j]) / h) ** 2
-                total[rows] += constant - logsumexp(-squared / 2, axis=1)
-        return total
+        points = self.fitted["points"]
+        relative = self.fitted["bandwidth"] / points.std(axis=0, ddof=1)
+        densities = map(gaussian_kde, points.T, relative)
+        logs = [density.logpdf(x) for density, x in zip(densities, z.T, strict=True)]
+        return -np.sum(logs, axis=0)

@@ -10,6 +10,8 @@ from sklearn.mixture import GaussianMixture
 
 from diffusion_ood.calibration.base import Matrix, StandardisedHead, State
 
+FITTED = ("weights", "means", "precisions_cholesky")
+
 
 class Mixture(StandardisedHead):
     """−log density of standardised features under Gaussians with full covariances.
@@ -22,7 +24,6 @@ class Mixture(StandardisedHead):
     """
 
     def __init__(self, max_components: int = 4) -> None:
-        super().__init__()
         self.max_components = max_components
 
     def _fit(self, z: Matrix) -> State:
@@ -32,21 +33,12 @@ class Mixture(StandardisedHead):
             for k in range(1, most + 1)
         ]
         best = min(fits, key=lambda fit: fit.bic(z))
-        return {
-            "weights": best.weights_,
-            "means": best.means_,
-            "precisions_cholesky": best.precisions_cholesky_,
-        }
+        return {name: getattr(best, f"{name}_") for name in FITTED}
 
     def _score(self, z: Matrix) -> Matrix:
         """−log Σ_k w_k N(z; m_k, (L_k L_kᵀ)⁻¹)."""
         terms = []
-        for weight, mean, root in zip(
-            self.fitted["weights"],
-            self.fitted["means"],
-            self.fitted["precisions_cholesky"],
-            strict=True,
-        ):
+        for weight, mean, root in zip(*(self.fitted[name] for name in FITTED), strict=True):
             log_det = np.log(np.diag(root)).sum() - z.shape[1] * math.log(2 * math.pi) / 2
             squared = (((z - mean) @ root) ** 2).sum(axis=1)
             terms.append(math.log(weight) + log_det - squared / 2)

@@ -15,7 +15,6 @@ class NearestNeighbours(StandardisedHead):
     """
 
     def __init__(self, k: int = 5) -> None:
-        super().__init__()
         self.k = k
 
     def _fit(self, z: Matrix) -> State:

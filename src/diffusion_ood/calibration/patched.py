@@ -29,7 +29,6 @@ class PatchWeights(StandardisedHead):
     constant = "refuse"
 
     def __init__(self, patched_features: pd.DataFrame | None = None) -> None:
-        super().__init__()
         self.patched_features = patched_features
 
     def _fit(self, z: Matrix) -> State:

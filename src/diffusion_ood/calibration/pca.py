@@ -17,7 +17,6 @@ class PCAResidual(StandardisedHead):
     """
 
     def __init__(self, explained: float = 0.95) -> None:
-        super().__init__()
         self.explained = explained
 
     def _fit(self, z: Matrix) -> State:

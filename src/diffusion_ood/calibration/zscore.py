@@ -8,10 +8,12 @@ with the mean and the standard deviation of level t over the validation images (
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pandas as pd
 
-from diffusion_ood.calibration.base import Matrix, StandardisedHead
+from diffusion_ood.calibration.base import Matrix, StandardisedHead, State
 
 
 class ZScore(StandardisedHead):
@@ -24,6 +26,27 @@ class ZScore(StandardisedHead):
 
     def _score(self, z: Matrix) -> Matrix:
         return self.by_level(z).mean(axis=1)
+
+
+class TopLevels(StandardisedHead):
+    """The mean of the highest z-scores of an image over levels, summed over columns at each level.
+
+    Args:
+        top_fraction: the share of the levels that count, rounded up.
+    """
+
+    constant = "refuse"
+
+    def __init__(self, top_fraction: float = 0.25) -> None:
+        self.top_fraction = top_fraction
+
+    def _fit(self, z: Matrix) -> State:
+        return {"top_fraction": self.top_fraction}
+
+    def _score(self, z: Matrix) -> Matrix:
+        by_level = np.sort(self.by_level(z), axis=1)
+        num_top = math.ceil(self.fitted["top_fraction"] * by_level.shape[1])
+        return by_level[:, -num_top:].mean(axis=1)
 
 
 class TwoSidedZScore(StandardisedHead):

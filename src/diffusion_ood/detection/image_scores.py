@@ -15,9 +15,8 @@ import pandas as pd
 
 from diffusion_ood.calibration.base import Head
 from diffusion_ood.calibration.conformal import held_out_scores
-from diffusion_ood.calibration.levels import TopLevels
 from diffusion_ood.calibration.patched import PatchWeights
-from diffusion_ood.calibration.zscore import Average, ZScore
+from diffusion_ood.calibration.zscore import Average, TopLevels, ZScore
 from diffusion_ood.errors import UserError
 from diffusion_ood.options import DetectOptions
 from diffusion_ood.registries import HEADS
@@ -66,27 +65,25 @@ def fit_targets(
 ) -> list[Target]:
     """The targets that `options` ask for, fitted on validation images; the primary score first.
 
-    Args:
-        val: the features of the validation images.
-        options: how levels are weighted, which further heads there are, which target is primary.
-        patched: the features of the patched validation images.
-        joint: whether there is a target `ALL` where it is defined.
+    `val` and `patched` are features of the validation images, as they are and with patches; with
+    `joint` there is a target `ALL` where it is defined.
 
     Raises:
         UserError: as `Head.fit`.
     """
     columns = [str(column) for column in val.columns.get_level_values(0).unique()]
+    by_level = [column for column in columns if column.endswith(LEVEL_BY_LEVEL)]
     groups: dict[str, Sequence[str]] = {column: [column] for column in columns}
     if options.z_score and set(SUMMED) <= set(columns):
         groups[BOTH] = SUMMED
-    elif options.z_score and joint and len(columns) > 1 and not any(map(_by_level, columns)):
+    elif options.z_score and joint and len(columns) > 1 and not by_level:
         groups[ALL] = columns
     found = []
     for name, members in groups.items():
         head = _head(options, members, patched).fit(features := _part(val, members))
         found.append(Target(name, members, None, head, head.score(features)))
-    for column in columns:
-        for t in val[column].columns if _by_level(column) else ():
+    for column in by_level:
+        for t in val[column].columns:
             average = Average().fit(features := _part(val, [column], t))
             found.append(Target(f"{column}@{t}", [column], t, average, average.score(features)))
     for name in dict.fromkeys(options.heads):
@@ -123,11 +120,6 @@ def select_t(table: pd.DataFrame, min_t: int, max_t: int, t_skip: int) -> pd.Dat
             f"expected some of {distinct[0]} to {distinct[-1]}"
         )
     return table[table["t"].isin(kept)]
-
-
-def _by_level(column: str) -> bool:
-    """Whether each level of a column is a target too."""
-    return column.endswith(LEVEL_BY_LEVEL)
 
 
 def _part(features: pd.DataFrame, columns: Sequence[str], t: int | None = None) -> pd.DataFrame:
