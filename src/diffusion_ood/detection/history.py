@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from diffusion_ood.runtime.files import write_through
 
 FILE = "history.jsonl"
 
@@ -14,14 +16,10 @@ FILE = "history.jsonl"
 def add_work(ood_dir: Path, entry: Mapping[str, Any]) -> None:
     """Append a piece of work to the history; on return it is on disk.
 
-    Args:
-        ood_dir: the run's folder of score tables.
-        entry: `set`, `fingerprint`, `images` and `seconds`, and anything else of interest.
+    It has `set`, `fingerprint`, `images` and `seconds`, and anything else of interest.
     """
-    with open(ood_dir / FILE, "ab") as file:
-        file.write(json.dumps(entry).encode() + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
+    with open(ood_dir / FILE, "ab", buffering=0) as file:
+        write_through(file, json.dumps(entry).encode() + b"\n")
 
 
 def read_work(ood_dir: Path, name: str, fingerprint: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -30,13 +28,9 @@ def read_work(ood_dir: Path, name: str, fingerprint: Mapping[str, Any]) -> list[
         lines = (ood_dir / FILE).read_bytes().splitlines()
     except FileNotFoundError:
         return []
-    entries = (_parsed(line) for line in lines)
-    return [e for e in entries if e.get("set") == name and e.get("fingerprint") == fingerprint]
-
-
-def _parsed(line: bytes) -> dict[str, Any]:
-    try:
-        entry = json.loads(line)
-    except ValueError:  # a line that a killed process did not finish
-        return {}
-    return entry if isinstance(entry, dict) else {}
+    found = []
+    for line in lines:
+        with contextlib.suppress(ValueError):  # a line that a killed process did not finish
+            found.append(json.loads(line))
+    entries = [entry for entry in found if isinstance(entry, dict) and entry.get("set") == name]
+    return [entry for entry in entries if entry.get("fingerprint") == fingerprint]

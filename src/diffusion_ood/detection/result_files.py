@@ -23,35 +23,32 @@ def write_results(
     `ood/metrics.json` holds the first method's results, and all methods' AUROCs under "methods".
     """
     for results in methods:
-        for name, decided in results.decisions.items():
-            path = results.folder / f"decisions_{name}.csv"
-            write_table(path, decided.assign(is_ood=decided["is_ood"].astype(int)))
-            yield path
-        path = results.folder / "metrics.csv"
-        write_table(path, _long_form(results))
-        yield path
+        tables = {
+            f"decisions_{name}.csv": decided.assign(is_ood=decided["is_ood"].astype(int))
+            for name, decided in results.decisions.items()
+        }
+        for name, table in {**tables, "metrics.csv": _long_form(results)}.items():
+            write_table(results.folder / name, table)
+            yield results.folder / name
         if results.folder != run.ood_dir:
-            path = results.folder / "metrics.json"
-            write_json(path, _as_json(run, options, results))
-            yield path
-    path = run.ood_dir / "metrics.json"
+            write_json(results.folder / "metrics.json", _as_json(run, options, results))
+            yield results.folder / "metrics.json"
     overview = {results.method: _overview(results) for results in methods}
+    path = run.ood_dir / "metrics.json"
     write_json(path, {**_as_json(run, options, methods[0]), "methods": overview})
     yield path
 
 
 def _long_form(results: Assessment) -> pd.DataFrame:
-    """A row for each target, data set and metric; cells without a value are empty."""
+    """A row for each target, data set and metric."""
     rows = [
         {
             "target": target,
             "dataset": name,
             "metric": metric,
-            "value": interval.value,
-            "low": "" if interval.low is None else interval.low,
-            "high": "" if interval.high is None else interval.high,
+            **dataclasses.asdict(interval),
             "n_in": results.num_images["in"],
-            "n_out": results.num_images.get(name, ""),
+            "n_out": results.num_images.get(name),
         }
         for target, sets in results.metrics.items()
         for name, found in sets.items()
@@ -73,11 +70,9 @@ def _overview(results: Assessment) -> Mapping[str, Any]:
 def _as_json(run: RunOptions, options: DetectOptions, results: Assessment) -> Mapping[str, Any]:
     """Everything but the single images."""
     called = {name: dataclasses.asdict(share) for name, share in results.called_ood.items()}
+    given = {**dataclasses.asdict(run), **dataclasses.asdict(options)}
     return {
-        "options": {
-            name: str(value) if isinstance(value, Path) else value
-            for name, value in {**dataclasses.asdict(run), **dataclasses.asdict(options)}.items()
-        },
+        "options": {k: str(v) if isinstance(v, Path) else v for k, v in given.items()},
         "headline": results.primary,
         "start_points": results.start_points,
         "num_images": results.num_images,

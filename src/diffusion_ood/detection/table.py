@@ -10,13 +10,12 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 
 from diffusion_ood.calibration.base import KEY_COLUMNS, score_columns
 from diffusion_ood.errors import UserError
@@ -60,34 +59,28 @@ def parse(path: Path, data: bytes) -> pd.DataFrame:
         raise UserError(f"{path}: not a CSV table: {str(error).strip()}") from None
     # Tables of older programs begin with pandas' row numbers.
     table = table.drop(columns="Unnamed: 0", errors="ignore")
-    missing = [column for column in ("filename", "type", "t") if column not in table]
-    if missing or not score_columns(table):
+    scores, keys = score_columns(table), [key for key in KEY_COLUMNS if key in table]
+    if not {"filename", "type", "t"} <= set(table) or not scores:
         raise UserError(
             f"{path}: found the columns {', '.join(table)}, expected filename, type, t and a score"
         )
     if not isinstance(table.index, pd.RangeIndex):
         raise UserError(f"{path}, row 2: found more values than the header has columns")
-    _refuse(path, table, "filename", table["filename"].fillna("") == "", "a path")
-    _refuse(path, table, "type", ~table["type"].isin(TYPES), "val, in or out")
-    for column in score_columns(table):
-        table[column] = _numbers(path, table, column)
-    keys = [column for column in KEY_COLUMNS if column in table]
-    for column in keys[1:]:
-        table[column] = _numbers(path, table, column, whole=True).astype("int64")
-    _refuse_duplicates(path, table, keys)
+    _refuse(path, table["filename"], table["filename"].fillna("") == "", "a path")
+    _refuse(path, table["type"], ~table["type"].isin(TYPES), "val, in or out")
+    for column in (*scores, *keys[1:]):
+        numbers = np.fromiter(map(_float, table[column]), np.float64, count=len(table))
+        whole, wrong = column in keys, ~np.isfinite(numbers)
+        if whole:
+            wrong |= numbers != np.floor(numbers)
+        _refuse(path, table[column], wrong, "a whole number" if whole else "a finite number")
+        table[column] = numbers.astype("int64") if whole else numbers
+    again = table.duplicated(keys)
+    if again.any():
+        row = int(np.argmax(again))
+        key = ", ".join(f"{column} {table[column].iloc[row]!s}" for column in keys)
+        raise UserError(f"{path}, row {row + 2}: found {key} a second time, expected it once")
     return table
-
-
-def _numbers(
-    path: Path, table: pd.DataFrame, column: str, *, whole: bool = False
-) -> NDArray[np.float64]:
-    """A column as float64; UserError at the first value that is not finite, or not `whole`."""
-    numbers = np.fromiter(map(_float, table[column]), np.float64, count=len(table))
-    wrong = ~np.isfinite(numbers)
-    if whole:
-        wrong |= numbers != np.floor(numbers)
-    _refuse(path, table, column, wrong, "a whole number" if whole else "a finite number")
-    return numbers
 
 
 def _float(text: str) -> float:
@@ -97,40 +90,29 @@ def _float(text: str) -> float:
         return math.nan
 
 
-def _refuse(
-    path: Path,
-    table: pd.DataFrame,
-    column: str,
-    wrong: pd.Series[bool] | NDArray[np.bool_],
-    expected: str,
-) -> None:
-    if wrong.any():
+def _refuse(path: Path, column: pd.Series[Any], wrong: ArrayLike, expected: str) -> None:
+    """Raise UserError at the first row where `wrong` is true."""
+    if np.any(wrong):
         row = int(np.argmax(wrong))
-        found = table[column].iloc[row]
-        raise UserError(f"{path}, row {row + 2}: {column} is '{found}', expected {expected}")
-
-
-def _refuse_duplicates(path: Path, table: pd.DataFrame, keys: list[str]) -> None:
-    again = table.duplicated(keys)
-    if again.any():
-        row = int(np.argmax(again))
-        key = ", ".join(f"{column} {table[column].iloc[row]!s}" for column in keys)
-        raise UserError(f"{path}, row {row + 2}: found {key} a second time, expected it once")
+        raise UserError(
+            f"{path}, row {row + 2}: {column.name} is '{column.iloc[row]}', expected {expected}"
+        )
 
 
 def encode(table: pd.DataFrame, *, header: bool = True) -> str:
-    """The table as CSV; floats are written as Python's `repr` and read back to the bit."""
-    columns = (_texts(table[column].tolist()) for column in table)
+    """The table as CSV; floats are written as Python's `repr` and read back to the bit.
+
+    Cells of None are empty.
+    """
+    columns = (map(_cell, table[column].tolist()) for column in table)
     names = [",".join(table.columns)] if header else []
     return "".join(f"{row}\n" for row in (*names, *map(",".join, zip(*columns, strict=True))))
 
 
-def _texts(values: list[Any]) -> Iterable[str]:
-    return (_quote(value) if isinstance(value, str) else repr(value) for value in values)
-
-
-def _quote(text: str) -> str:
-    return '"' + text.replace('"', '""') + '"' if _NEEDS_QUOTES.search(text) else text
+def _cell(value: Any) -> str:  # noqa: ANN401 - whatever a table holds
+    if not isinstance(value, str):
+        return "" if value is None else repr(value)
+    return '"' + value.replace('"', '""') + '"' if _NEEDS_QUOTES.search(value) else value
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:

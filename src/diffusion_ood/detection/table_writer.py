@@ -15,24 +15,26 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from diffusion_ood.calibration.base import KEY_COLUMNS, score_columns
+from diffusion_ood.calibration.base import KEY_COLUMNS, check_finite
+from diffusion_ood.detection.folders import PARTS
 from diffusion_ood.detection.table import encode, parse, write_table
 from diffusion_ood.errors import UserError
 from diffusion_ood.runtime.files import atomic_write, write_json, write_through
+
+Sidecar = dict[str, dict[str, Any]]
 
 LEFTOVER = "spare"
 """What the part of the finished images that were not asked for is called on disk."""
 
 
-def read_sidecar(path: Path) -> dict[str, dict[str, Any]] | None:
+def read_sidecar(path: Path) -> Sidecar | None:
     """The `fingerprint` and `facts` beside the table `path`; None when it has no sidecar."""
     sidecar = path.with_suffix(".json")
     try:
@@ -114,7 +116,7 @@ class TableWriter:
             raise ValueError(f"found the columns {columns}, expected {self._columns}")
         if (rows.groupby("filename").size() != self._rows_per_image).any():
             raise ValueError(f"expected {self._rows_per_image} rows for every image")
-        _check_finite(rows)
+        check_finite(rows)
         write_through(self._file, encode(rows, header=not self._columns).encode())
         self._columns = columns
 
@@ -125,12 +127,7 @@ class TableWriter:
     def __enter__(self) -> TableWriter:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
@@ -162,9 +159,15 @@ def merge_parts(path: Path, filenames: Sequence[str], rows_per_image: int) -> in
         )
     order = table["filename"].map(position)  # NaN for images that were not asked for
     wanted, leftover = table[order.notna()], table[order.isna()]
-    _check_levels(path, wanted, rows_per_image)
-    keys = [wanted[key] for key in ("repeat", "t") if key in wanted]
-    wanted = wanted.iloc[np.lexsort((*keys, order[order.notna()]))]
+    keys = [key for key in KEY_COLUMNS[1:] if key in wanted]
+    levels = len(wanted[keys].drop_duplicates())
+    if levels != rows_per_image:  # as each image has so many rows, all have the same (t, repeat)
+        raise UserError(
+            f"{path}: the images have {levels} different {' and '.join(keys)} altogether, "
+            f"expected {rows_per_image}"
+        )
+    by = [wanted[key] for key in reversed(keys)]
+    wanted = wanted.iloc[np.lexsort((*by, order[order.notna()]))]
     leftover_part = _part_path(path, LEFTOVER)
     # In this order: a row is written to its new file before its old file loses it.
     if not leftover.empty:
@@ -176,59 +179,32 @@ def merge_parts(path: Path, filenames: Sequence[str], rows_per_image: int) -> in
     return int(leftover["filename"].nunique())
 
 
-def _check_finite(rows: pd.DataFrame) -> None:
-    scores = score_columns(rows)
-    wrong = ~np.isfinite(rows[scores].to_numpy(dtype=np.float64))
-    if wrong.any():
-        row, column = np.argwhere(wrong)[0]
-        found = rows[scores].iloc[row, column]
-        raise UserError(
-            f"{rows['filename'].iloc[row]}, t = {rows['t'].iloc[row]}: the model's "
-            f"{scores[column]} is {found}, expected a finite number"
-        )
-
-
-def _check_levels(path: Path, table: pd.DataFrame, rows_per_image: int) -> None:
-    """All images have the same (t, repeat): as each has `rows_per_image`, so has the whole."""
-    keys = [column for column in KEY_COLUMNS[1:] if column in table]
-    found = len(table[keys].drop_duplicates())
-    if found != rows_per_image:
-        raise UserError(
-            f"{path}: the images have {found} different {' and '.join(keys)} altogether, "
-            f"expected {rows_per_image}"
-        )
-
-
 def _part_path(path: Path, name: str) -> Path:
-    return path.parent / "parts" / f"{path.stem}.{name}.csv"
+    return path.parent / PARTS / f"{path.stem}.{name}.csv"
 
 
 def _parts(path: Path) -> list[Path]:
-    """The parts that exist: leftovers, then by rank."""
+    """The parts that exist, in the order of their ranks."""
     pattern = re.compile(re.escape(path.stem) + rf"\.(\d+|{LEFTOVER})\.csv")
-    found = (pattern.fullmatch(file.name) for file in (path.parent / "parts").glob("*.csv"))
-    names = [match[1] for match in found if match]
-    return [_part_path(path, n) for n in sorted(names, key=lambda n: (n != LEFTOVER, len(n), n))]
+    found = [part for part in (path.parent / PARTS).glob("*.csv") if pattern.fullmatch(part.name)]
+    return sorted(found, key=lambda part: (len(part.name), part.name))
 
 
 def _check_or_write_sidecar(
     path: Path, fingerprint: Mapping[str, object], facts: Mapping[str, object]
 ) -> None:
     """Write the sidecar, or refuse when rows exist that were made with another fingerprint."""
+    file = path.with_suffix(".json")
     sidecar = json.loads(json.dumps({"fingerprint": fingerprint, "facts": facts}))
-    rows_exist = any(f.exists() and f.stat().st_size for f in (path, *_parts(path)))
     found = read_sidecar(path)
-    remedy = f"delete {path.stem}.* here and in parts/, or use another `model_name`"
-    if rows_exist and found is None:
-        raise UserError(f"{path.with_suffix('.json')}: missing beside its score table; {remedy}")
-    if rows_exist and found is not None:
-        difference = first_difference(found["fingerprint"], sidecar["fingerprint"])
-        if difference:
-            raise UserError(
-                f"{path.with_suffix('.json')}: the scores that exist have {difference}; {remedy}"
-            )
+    if any(part.exists() and part.stat().st_size for part in (path, *_parts(path))):
+        remedy = f"delete {path.stem}.* here and in parts/, or use another `model_name`"
+        if found is None:
+            raise UserError(f"{file}: missing beside its score table; {remedy}")
+        if difference := first_difference(found["fingerprint"], sidecar["fingerprint"]):
+            raise UserError(f"{file}: the scores that exist have {difference}; {remedy}")
     if found != sidecar:
-        write_json(path.with_suffix(".json"), sidecar)
+        write_json(file, sidecar)
 
 
 def _whole_records(data: bytes) -> bytes:
@@ -244,7 +220,7 @@ def _read_source(path: Path, rows_per_image: int) -> pd.DataFrame:
     """The rows of the images that are complete in a part, or in the table, that may be absent."""
     data = _whole_records(path.read_bytes()) if path.exists() else b""
     if not data:
-        return pd.DataFrame(columns=["filename", "type", "t"])
+        return _stacked([])
     table = parse(path, data)
     sizes = table.groupby("filename")["t"].transform("size")
     return table[sizes == rows_per_image]
@@ -264,31 +240,28 @@ def _repair(part: Path, rows_per_image: int) -> list[str]:
 
 def _join(path: Path, rows_per_image: int) -> pd.DataFrame:
     """Every finished image once, from the first of: the table, the leftovers, the parts."""
-    rank_parts = [part for part in _parts(path) if part != _part_path(path, LEFTOVER)]
-    sources = [
-        [_read_source(part, rows_per_image) for part in rank_parts],
-        [_read_source(_part_path(path, LEFTOVER), rows_per_image)],
-        [_read_source(path, rows_per_image)],
-    ]
-    columns = {tuple(table.columns) for group in sources for table in group if not table.empty}
+    leftover_part = _part_path(path, LEFTOVER)
+    ranks = [part for part in _parts(path) if part != leftover_part]
+    tables = {s: _read_source(s, rows_per_image) for s in (path, leftover_part, *ranks)}
+    columns = {tuple(table.columns) for table in tables.values() if not table.empty}
     if len(columns) > 1:
         raise UserError(f"{path}: its parts have different columns: {sorted(columns)}")
-    joined = pd.DataFrame(columns=["filename", "type", "t"])
-    for group in sources:
-        tables = [table for table in group if not table.empty]
-        if not tables:
-            continue
-        first = pd.concat(tables, ignore_index=True)
-        _check_scored_once(path, first)
-        rest = joined[~joined["filename"].isin(first["filename"])]
-        joined = first if rest.empty else pd.concat([first, rest], ignore_index=True)
+    joined = _stacked(tables[rank] for rank in ranks)
+    again = joined.duplicated([column for column in KEY_COLUMNS if column in joined])
+    if again.any():
+        raise UserError(
+            f"{path}: {joined['filename'][again].iloc[0]!r} was scored by two processes; if two "
+            "jobs ran at once, stop one and delete its part"
+        )
+    for source in (leftover_part, path):
+        rest = joined[~joined["filename"].isin(tables[source]["filename"])]
+        joined = _stacked([tables[source], rest])
     return joined
 
 
-def _check_scored_once(path: Path, table: pd.DataFrame) -> None:
-    again = table.duplicated([column for column in KEY_COLUMNS if column in table])
-    if again.any():
-        raise UserError(
-            f"{path}: {table['filename'][again].iloc[0]!r} was scored by two processes; if two "
-            "jobs ran at once, stop one and delete its part"
-        )
+def _stacked(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """The rows of all tables; empty ones may have other columns and types, and are left out."""
+    found = [table for table in tables if not table.empty]
+    if not found:
+        return pd.DataFrame(columns=["filename", "type", "t"])
+    return pd.concat(found, ignore_index=True)
