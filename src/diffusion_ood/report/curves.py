@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from diffusion_ood.detection.assessment import Assessment
-from diffusion_ood.detection.image_scores import BOTH
+from diffusion_ood.detection.image_scores import BOTH, SUMMED
 
 Vector = NDArray[np.float64]
 
+NUM_THRESHOLDS = 201
 MAX_ROC_POINTS = 200
 MAX_SCATTER_POINTS = 400  # of each set
 MAX_BINS = 40
 TAIL = 0.005  # of the images beyond each end of the bins' range, counted in the last bins
-
-
-@dataclass(frozen=True)
-class Levels:
-    """Quartiles and mean of the z-scores of a set's images at each t, each `(levels,)`."""
-
-    t: Vector
-    low: Vector
-    mean: Vector
-    high: Vector
 
 
 def roc(in_scores: Vector, out_scores: Vector) -> tuple[Vector, Vector]:
@@ -45,10 +34,20 @@ def roc(in_scores: Vector, out_scores: Vector) -> tuple[Vector, Vector]:
     return fpr, tpr
 
 
+def pr_table(truth: ArrayLike, scores: ArrayLike) -> Vector:
+    """TP, FP, TN, FN, precision and recall at 201 quantiles of the scores, rising: `(6, 201)`."""
+    positive, values = np.asarray(truth, dtype=bool), np.asarray(scores, dtype=np.float64)
+    thresholds = np.quantile(values, np.linspace(0, 1, NUM_THRESHOLDS), method="higher")
+    fn, tn = (
+        np.searchsorted(np.sort(part), thresholds) for part in (values[positive], values[~positive])
+    )
+    tp, fp = positive.sum() - fn, (~positive).sum() - tn
+    return np.stack([tp, fp, tn, fn, tp / np.maximum(tp + fp, 1), tp / max(1, positive.sum())])
+
+
 def histograms(in_scores: Vector, out_scores: Vector) -> tuple[Vector, Vector, Vector]:
     """Edges of common bins, and the share of each set in each; what lies beyond is in the last."""
-    both = np.r_[in_scores, out_scores]
-    low, high = np.quantile(both, [TAIL, 1 - TAIL])
+    low, high = np.quantile(np.r_[in_scores, out_scores], [TAIL, 1 - TAIL])
     low, high = (low, high) if high > low else (low - 0.5, low + 0.5)
     bins = int(np.clip(2 * min(in_scores.size, out_scores.size) ** (1 / 3), 6, MAX_BINS))  # Rice
     edges = np.linspace(low, high, bins + 1)
@@ -59,14 +58,12 @@ def histograms(in_scores: Vector, out_scores: Vector) -> tuple[Vector, Vector, V
     return edges, of_in, of_out
 
 
-def levels(results: Assessment, name: str) -> Levels | None:
-    """How the z-scores of a set depend on t; None where one is not finite."""
+def levels(results: Assessment, name: str) -> pd.DataFrame | None:
+    """Quartiles `low`, `high` and `mean` of a set's z-scores at each t, if all are finite."""
     z = results.z_by_level(name)
     if not np.isfinite(z).all(axis=None):
         return None
-    low, high = z.quantile(0.25), z.quantile(0.75)
-    t = np.asarray(z.columns, dtype=np.float64)
-    return Levels(t, low.to_numpy(), z.mean().to_numpy(), high.to_numpy())
+    return pd.DataFrame({"low": z.quantile(0.25), "mean": z.mean(), "high": z.quantile(0.75)})
 
 
 def scatter(results: Assessment, name: str) -> tuple[Vector, Vector] | None:
@@ -74,18 +71,8 @@ def scatter(results: Assessment, name: str) -> tuple[Vector, Vector] | None:
     scores = results.scores[name]
     if BOTH not in scores:
         return None
-    pairs = scores[["mse", "perceptual_difference"]]
-    if len(pairs) > MAX_SCATTER_POINTS:
-        pairs = pairs.iloc[_spread(len(pairs))]
-    return pairs["mse"].to_numpy(), pairs["perceptual_difference"].to_numpy()
-
-
-def primary_scores(results: Assessment, name: str) -> Vector:
-    """The scores of a set that decisions are made by."""
-    scores: pd.Series[float] = results.scores[name].iloc[:, 0]
-    return scores.to_numpy(dtype=np.float64)
-
-
-def _spread(n: int) -> NDArray[np.intp]:
-    """A sample of n images that is the same each time."""
-    return np.sort(np.random.default_rng(0).choice(n, MAX_SCATTER_POINTS, replace=False))
+    points = scores[list(SUMMED)].to_numpy()
+    if len(points) > MAX_SCATTER_POINTS:  # a sample that is the same each time
+        chosen = np.random.default_rng(0).choice(len(points), MAX_SCATTER_POINTS, replace=False)
+        points = points[np.sort(chosen)]
+    return points[:, 0], points[:, 1]
