@@ -23,11 +23,11 @@ from diffusion_ood.commands import ood_detection
 from diffusion_ood.detection.folders import table_path
 from diffusion_ood.detection.table import read_table
 from diffusion_ood.errors import UserError
+from diffusion_ood.report.curves import NUM_THRESHOLDS, pr_table
 from diffusion_ood.report.logs import log_set, sheet
 from diffusion_ood.report.mlflow_log import MLflow
 from diffusion_ood.report.pictures import load_pictures, pictures_path
 from diffusion_ood.report.tensorboard_log import TensorBoard
-from diffusion_ood.report.tracker import NUM_THRESHOLDS, pr_table
 from diffusion_ood.runtime.checkpoint import load_checkpoint
 
 NewRun = Callable[..., Path]

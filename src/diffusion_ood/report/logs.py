@@ -19,45 +19,40 @@ from diffusion_ood.report.mlflow_log import MLflow
 from diffusion_ood.report.pictures import load_pictures, pictures_path
 from diffusion_ood.report.provenance import Provenance
 from diffusion_ood.report.tensorboard_log import TensorBoard
-from diffusion_ood.report.tracker import Tracker, Value
+
+Tracker = TensorBoard | MLflow
+"""A log that shows runs beside each other.
+
+Its `group` tells sets of images of one run apart, "" is the run itself; its `step` is an epoch or a
+noise level.
+"""
 
 SHEET_CELL = 64  # pixels that a cell of a sheet has at least on its longer side
 
 
-def open_tracker(run: RunOptions, options: TrackOptions, command: str) -> Tracker:
-    """The tracker that the options ask for, for a command that scores or detects."""
+def open_tracker(
+    run: RunOptions, options: TrackOptions, command: str, *, goes_on: bool = False
+) -> Tracker:
+    """The tracker that the options ask for; a training may go on from an earlier one.
+
+    A training has a row of its own in TensorBoard's table, all other commands share one.
+    """
     if options.tracker == "mlflow":
-        return MLflow(run.output_dir, f"{run.model_name} {command}")
-    return TensorBoard(run.ood_dir / "tensorboard", command, _trial(run))
-
-
-def open_training_tracker(run: RunOptions, options: TrackOptions, *, goes_on: bool) -> Tracker:
-    """The tracker that the options ask for, for a training that may continue an earlier one."""
-    if options.tracker == "mlflow":
-        return MLflow(run.output_dir, f"{run.model_name} train", goes_on=goes_on)
-    return TensorBoard(run.run_dir, "train", f"{_trial(run)} train", goes_on=goes_on)
-
-
-def _trial(run: RunOptions) -> str:
-    return "/".join(run.run_dir.absolute().parts[-2:])
+        return MLflow(run.output_dir, f"{run.model_name} {command}", goes_on=goes_on)
+    trial = "/".join(run.run_dir.absolute().parts[-2:])
+    if command == "train":
+        return TensorBoard(run.run_dir, command, f"{trial} train", goes_on=goes_on)
+    return TensorBoard(run.ood_dir / "tensorboard", command, trial)
 
 
 def log_set(tracker: Tracker, ood_dir: Path, name: str, fingerprint: Mapping[str, Any]) -> None:
-    """Log a finished set: scores at each noise level, reconstructions, throughput.
-
-    Args:
-        tracker: where to.
-        ood_dir: the run's folder of score tables.
-        name: of the set.
-        fingerprint: of its table.
-    """
+    """Log a finished set: scores at each noise level, reconstructions, throughput."""
     table = read_table(table_path(ood_dir, name))
     for column in score_columns(table):
         for t in sorted(table["t"].unique()):
             values = table.loc[table["t"] == t, column]
             tracker.histogram(name, f"levels/{column}", values, step=int(t))
-    pictures = load_pictures(pictures_path(ood_dir, name), fingerprint)
-    if pictures:
+    if pictures := load_pictures(pictures_path(ood_dir, name), fingerprint):
         levels = ", ".join(map(str, pictures.starts))
         tracker.image(name, f"images and reconstructions from t = {levels}", sheet(pictures.cells))
     work = read_work(ood_dir, name, fingerprint)
@@ -84,8 +79,7 @@ def log_results(tracker: Tracker, results: Assessment, provenance: Provenance) -
         for name, found in sets.items()
     }
     training = {f"train {name}": value for name, value in provenance.training.items()}
-    parameters: dict[str, Value] = {"headline": primary, **provenance.settings, **training}
-    tracker.compare(parameters, aurocs)
+    tracker.compare({"headline": primary, **provenance.settings, **training}, aurocs)
 
 
 def sheet(cells: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import os
 import re
@@ -11,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image
 
-from diffusion_ood.report.pictures import png
-from diffusion_ood.report.tracker import Value, pr_table
+from diffusion_ood.report.curves import pr_table
+
+EXPERIMENT = "diffusion-ood"
 
 
 class MLflow:
@@ -35,14 +34,10 @@ class MLflow:
         store = output_dir.expanduser().resolve()
         store.mkdir(parents=True, exist_ok=True)
         self._client = MlflowClient(f"sqlite:///{store / 'mlflow.db'}")
-        experiment = self._client.get_experiment_by_name("diffusion-ood")
-        number = (
-            experiment.experiment_id
-            if experiment
-            else self._client.create_experiment(
-                "diffusion-ood", artifact_location=(store / "mlartifacts").as_uri()
-            )
-        )
+        if experiment := self._client.get_experiment_by_name(EXPERIMENT):
+            number = experiment.experiment_id
+        else:
+            number = self._client.create_experiment(EXPERIMENT, (store / "mlartifacts").as_uri())
         earlier = self._client.search_runs([number]) if goes_on else []  # the last one first
         found = next((run for run in earlier if run.info.run_name == name), None)
         self._run = (found or self._client.create_run(number, run_name=name)).info.run_id
@@ -53,33 +48,30 @@ class MLflow:
         self._client.log_metric(self._run, _name(group, tag), value, step=step)
 
     def image(self, group: str, tag: str, pixels: NDArray[np.uint8], step: int = 0) -> None:
-        """A PNG among the artifacts."""
-        image = Image.open(io.BytesIO(png(pixels)))
-        self._client.log_image(self._run, image, f"{_name(group, tag)}/{step}.png")
+        """A picture `(H, W, 1 or 3)`, a PNG among the artifacts."""
+        self._client.log_image(self._run, pixels, f"{_name(group, tag)}/{step}.png")
 
     def histogram(self, group: str, tag: str, values: ArrayLike, step: int = 0) -> None:
-        """Counts and edges, as JSON."""
+        """Counts and edges of 30 bins, as JSON."""
         counts, edges = np.histogram(np.asarray(values, np.float64), bins=30)
         content = {"counts": counts.tolist(), "edges": edges.tolist()}
         self._client.log_dict(self._run, content, f"{_name(group, tag)}/{step}.json")
 
     def pr_curve(self, group: str, tag: str, truth: ArrayLike, scores: ArrayLike) -> None:
-        """Precision and recall, as JSON."""
+        """Precision and recall of finding what is true by high scores, as JSON."""
         *_, precision, recall = pr_table(truth, scores)
         content = {"precision": precision.tolist(), "recall": recall.tolist()}
         self._client.log_dict(self._run, content, f"{_name(group, tag)}.json")
 
-    def compare(self, parameters: Mapping[str, Value], metrics: Mapping[str, float]) -> None:
+    def compare(self, parameters: Mapping[str, str], metrics: Mapping[str, float]) -> None:
         """Parameters and metrics; MLflow fixes parameters, so a changed one becomes a tag."""
         fixed = self._client.get_run(self._run).data.params
-        for name, parameter in parameters.items():
-            key, text = _name("", name), str(parameter)
-            if fixed.get(key, text) == text:
-                self._client.log_param(self._run, key, text)
-            else:
-                self._client.set_tag(self._run, key, text)
-        for tag, value in metrics.items():
-            self.scalar("", tag, value)
+        for name, value in parameters.items():
+            changed = fixed.get(_name("", name), value) != value
+            log = self._client.set_tag if changed else self._client.log_param
+            log(self._run, _name("", name), value)
+        for tag, number in metrics.items():
+            self.scalar("", tag, number)
 
     def flush(self) -> None:
         """Nothing: all is written at once."""

@@ -17,8 +17,8 @@ from tensorboard.plugins.pr_curve import metadata
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 from tensorboard.util.tensor_util import make_tensor_proto
 
+from diffusion_ood.report.curves import NUM_THRESHOLDS, pr_table
 from diffusion_ood.report.pictures import png
-from diffusion_ood.report.tracker import NUM_THRESHOLDS, Value, pr_table
 
 
 class TensorBoard:
@@ -56,15 +56,15 @@ class TensorBoard:
         self._add_summary(group, step, histogram_pb(tag, np.asarray(values, np.float64)))
 
     def pr_curve(self, group: str, tag: str, truth: ArrayLike, scores: ArrayLike) -> None:
-        """Precision against recall, at thresholds that are quantiles of the scores."""
+        """Precision against recall of finding what is true by high scores, at their quantiles."""
         about = metadata.create_summary_metadata(
             display_name=tag, description="", num_thresholds=NUM_THRESHOLDS
         )
         table = make_tensor_proto(pr_table(truth, scores).astype(np.float32))
         self._add(group, 0, tag=tag, metadata=about, tensor=table)
 
-    def compare(self, parameters: Mapping[str, Value], metrics: Mapping[str, float]) -> None:
-        """A row of TensorBoard's table of hyperparameters."""
+    def compare(self, parameters: Mapping[str, str], metrics: Mapping[str, float]) -> None:
+        """A row of TensorBoard's table of hyperparameters, to compare runs by."""
         # Without a list of all parameters and metrics TensorBoard makes it itself, of all runs.
         self._add_summary("", 0, hparams.hparams_pb(dict(parameters), self._trial))
         for tag, value in metrics.items():

@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor
 from torchvision.utils import make_grid
 
+from diffusion_ood.report.logs import Tracker
 from diffusion_ood.report.provenance import training_options
-from diffusion_ood.report.tracker import Tracker
 
 
 class TrainingLogs:

@@ -16,7 +16,7 @@ from diffusion_ood.data.splits import Split
 from diffusion_ood.errors import UserError
 from diffusion_ood.model import versions
 from diffusion_ood.options import FitOptions
-from diffusion_ood.report.logs import open_training_tracker
+from diffusion_ood.report.logs import open_tracker
 from diffusion_ood.runtime import distributed
 from diffusion_ood.runtime.compiling import CompileDecision
 from diffusion_ood.runtime.device import autocast, describe
@@ -124,7 +124,7 @@ class TrainingRun:
 
     def _open_logs(self, *, resumed: bool) -> TrainingLogs:
         run, track = self.settings.run, self.settings.track
-        logs = TrainingLogs(open_training_tracker(run, track, goes_on=resumed))
+        logs = TrainingLogs(open_tracker(run, track, "train", goes_on=resumed))
         logs.begin(self.settings.config())
         return logs
 
