@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from diffusion_ood.detection.examples import chosen_images
 from diffusion_ood.detection.history import add_work
 from diffusion_ood.detection.table import write_table
 from diffusion_ood.options import DetectOptions
 from diffusion_ood.report.pictures import Pictures, pictures_path
-from diffusion_ood.report.selection import chosen_images
 from diffusion_ood.runtime.files import write_json
 
 T = (10, 20, 30)

@@ -12,7 +12,7 @@ remembers single images, such as nearest neighbours, needs `held_out_scores`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pandas as pd
@@ -98,50 +98,41 @@ def _beyond(num_val: int, target_fpr: float) -> int:
     return int(((1 + np.arange(num_val)) / (num_val + 1) <= target_fpr).sum())
 
 
-def too_few_validation_images(num_val: int, target_fpr: float) -> str | None:
-    """A sentence when no image can reach p <= `target_fpr`, as 1/(n + 1) is the least p-value."""
-    if 1 / (num_val + 1) <= target_fpr:
-        return None
-    return (
-        f"{num_val} validation images cannot support `target_fpr` {target_fpr:g}: the smallest "
-        f"possible p-value is {1 / (num_val + 1):.2g}, so no image is ever called OOD; at least "
-        f"{math.ceil(1 / target_fpr) - 1} are needed"
-    )
-
-
-def uncertain_threshold(num_val: int, target_fpr: float) -> str | None:
-    """A sentence when fewer than five validation images are expected beyond the threshold.
+def doubts(num_val: int, target_fpr: float, alarms: ArrayLike) -> Iterator[str]:
+    """What is doubtful about decisions at the p-value α, in sentences.
 
     With k = ⌊α (n + 1)⌋ the false-positive rate of the threshold that n validation images set is
     distributed as Beta(k, n + 1 − k) over such sets (Vovk, "Conditional validity of inductive
-    conformal predictors", 2012).
-    """
-    k = _beyond(num_val, target_fpr)
-    if k == 0 or k >= 5:
-        return None
-    low, high = stats.beta.ppf([0.025, 0.975], k, num_val + 1 - k)
-    return (
-        f"only {num_val} validation images set the threshold: its false-positive rate lies between "
-        f"{100 * low:.1f} and {100 * high:.1f} % with 95 % confidence"
-    )
+    conformal predictors", 2012). Of m test images that are exchangeable with them, scores without
+    ties, BetaBinomial(m, k, n + 1 − k) are called OOD. Doubtful is k = 0, which calls nothing OOD,
+    k below 5, and a number of alarms that is unlikely at the 5 % level.
 
-
-def unexpected_rate(num_alarms: int, num_in: int, num_val: int, target_fpr: float) -> str | None:
-    """A sentence when the number of false alarms is unlikely at the 5 % level.
-
-    For test images exchangeable with the validation images and scores without ties, their number
-    is distributed as BetaBinomial(m, k, n + 1 − k), k = ⌊α (n + 1)⌋.
+    Args:
+        num_val: n, the number of validation images.
+        target_fpr: α, the share of in-distribution images that may be called OOD.
+        alarms: `(m,)` whether each in-distribution test image is called OOD.
     """
     k = _beyond(num_val, target_fpr)
     if k == 0:
-        return None
-    law = stats.betabinom(num_in, k, num_val + 1 - k)
-    tail = min(1.0, 2 * min(law.cdf(num_alarms), law.sf(num_alarms - 1)))
-    if tail >= 0.05:
-        return None
-    return (
-        f"{num_alarms} of {num_in} in-distribution images are called OOD, "
-        f"{100 * num_alarms / num_in:.1f} % where {100 * target_fpr:g} % was the target: "
-        f"this has a probability of {tail:.2g} if they come from the same distribution as the "
-        "validation images, so they may come from another"
-    )
+        yield (
+            f"{num_val} validation images cannot support `target_fpr` {target_fpr:g}: the smallest "
+            f"possible p-value is {1 / (num_val + 1):.2g}, so no image is ever called OOD; at "
+            f"least {math.ceil(1 / target_fpr) - 1} are needed"
+        )
+        return
+    if k < 5:
+        low, high = stats.beta.ppf([0.025, 0.975], k, num_val + 1 - k)
+        yield (
+            f"only {num_val} validation images set the threshold: its false-positive rate lies "
+            f"between {100 * low:.1f} and {100 * high:.1f} % with 95 % confidence"
+        )
+    found = np.asarray(alarms, dtype=bool)
+    law = stats.betabinom(found.size, k, num_val + 1 - k)
+    tail = min(1.0, 2 * min(law.cdf(found.sum()), law.sf(found.sum() - 1)))
+    if tail < 0.05:
+        yield (
+            f"{found.sum()} of {found.size} in-distribution images are called OOD, "
+            f"{100 * found.sum() / found.size:.1f} % where {100 * target_fpr:g} % was the target: "
+            f"this has a probability of {tail:.2g} if they come from the same distribution as the "
+            "validation images, so they may come from another"
+        )

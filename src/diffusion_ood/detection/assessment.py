@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -13,13 +14,13 @@ from diffusion_ood.calibration import conformal
 from diffusion_ood.calibration.base import check_features, features, score_columns
 from diffusion_ood.data.splits import PATCHED
 from diffusion_ood.detection import metrics
-from diffusion_ood.detection.consistency import comparison_warnings, skipped_images
+from diffusion_ood.detection.consistency import comparison_warnings
 from diffusion_ood.detection.folders import MAIN, find_tables, method_folders, table_path
 from diffusion_ood.detection.groups import means, read_groups
 from diffusion_ood.detection.image_scores import Target, fit_targets, select_t, z_by_level
 from diffusion_ood.detection.metrics import Interval
 from diffusion_ood.detection.table import read_table
-from diffusion_ood.detection.table_writer import read_sidecar
+from diffusion_ood.detection.table_writer import Sidecar, read_sidecar
 from diffusion_ood.errors import UserError
 from diffusion_ood.options import DetectOptions
 
@@ -34,29 +35,24 @@ class Assessment:
     Attributes:
         method: its name.
         folder: where its tables lie.
+        sidecars: of those tables that have one.
         features: of each set, see `calibration.base.features`.
         targets: what is reported of an image, the primary score first.
         scores: of each set, `(images, targets)`.
         metrics: target → OOD set, or `(mean)` → metric.
         decisions: of each set but val, by the primary score.
-        called_ood: share of the images of a set that is called OOD: for "in" the realised
-            false-positive rate.
         warnings: in sentences.
-        num_skipped: images of each set that could not be read and were left out.
-        calls_per_image: network calls, if the sidecars say so.
     """
 
     method: str
     folder: Path
+    sidecars: dict[str, Sidecar]
     features: Frames
     targets: list[Target]
     scores: Frames
     metrics: dict[str, dict[str, dict[str, Interval]]]
     decisions: Frames
-    called_ood: dict[str, Interval]
     warnings: list[str]
-    num_skipped: dict[str, int]
-    calls_per_image: int | None
 
     @property
     def primary(self) -> str:
@@ -72,6 +68,30 @@ class Assessment:
     def num_images(self) -> dict[str, int]:
         """Of each set."""
         return {name: len(frame) for name, frame in self.scores.items()}
+
+    @property
+    def num_skipped(self) -> dict[str, int]:
+        """Images of each set that could not be read and were left out, as far as it is known."""
+        return {name: int(self.facts(name).get("skipped", 0)) for name in self.scores}
+
+    @property
+    def calls_per_image(self) -> int | None:
+        """Network calls, if the sidecars say so."""
+        return self.facts("in").get("calls_per_image")
+
+    @property
+    def called_ood(self) -> dict[str, Interval]:
+        """The share of a set that is called OOD: for "in" the realised false-positive rate."""
+        return {name: metrics.rate(frame["is_ood"]) for name, frame in self.decisions.items()}
+
+    def facts(self, name: str) -> dict[str, Any]:
+        """What the sidecar says of the images of a set; empty without one."""
+        return self.sidecars[name]["facts"] if name in self.sidecars else {}
+
+    def fingerprint(self, name: str) -> dict[str, Any]:
+        """What the scores of a set depend on; empty where it is unknown."""
+        known = self.sidecars[name]["fingerprint"] if name in self.sidecars else {}
+        return {key: value for key, value in known.items() if key != "rows_per_image"}
 
     def z_by_level(self, name: str) -> pd.DataFrame:
         """The z-scores of a set by level, summed over the columns of the primary score."""
@@ -100,9 +120,8 @@ def assess_methods(ood_dir: Path, options: DetectOptions) -> list[Assessment]:
 
 def _doubts(results: Assessment, first: Assessment) -> Iterator[str]:
     """What makes a method doubtful to compare with the first, in sentences."""
-    sidecars = [read_sidecar(table_path(found.folder, "val")) for found in (results, first)]
-    checkpoints = {found["fingerprint"].get("checkpoint") for found in sidecars if found}
-    if len(checkpoints) > 1:
+    known = [found for found in (results, first) if "val" in found.sidecars]
+    if len({found.fingerprint("val").get("checkpoint") for found in known}) > 1:
         yield f"its tables are of another checkpoint than those of {first.method}"
     for name, scores in results.scores.items():
         if name in first.scores and set(scores.index) != set(first.scores[name].index):
@@ -112,37 +131,33 @@ def _doubts(results: Assessment, first: Assessment) -> Iterator[str]:
 def assess(folder: Path, options: DetectOptions, method: str = MAIN) -> Assessment:
     """Read one method's tables and assess every score.
 
-    Args:
-        folder: of the tables.
-        options: what to assess, and how.
-        method: its name.
-
     Raises:
         UserError: a table that is missing or wrong, or tables that do not compare.
     """
-    tables = _read_tables(folder, options)
-    warnings = list(comparison_warnings(folder, tables))
+    paths = find_tables(folder, options)
+    tables = {name: read_table(path) for name, path in paths.items()}
+    expected = score_columns(tables["val"])
+    for name, table in tables.items():
+        if set(score_columns(table)) != set(expected):
+            raise UserError(
+                f"{paths[name]}: found the scores {', '.join(score_columns(table))}, "
+                f"expected {', '.join(expected)} as in {paths['val'].name}"
+            )
+    sidecars = {name: known for name, path in paths.items() if (known := read_sidecar(path))}
+    warnings = list(comparison_warnings(folder, tables, sidecars))
     found, targets, scores = measure(folder, tables, options, joint=method != MAIN)
     decided = decide(scores, options.target_fpr)
-    n, num_in, alpha = len(scores["val"]), len(scores["in"]), options.target_fpr
-    doubts = (
-        conformal.too_few_validation_images(n, alpha),
-        conformal.uncertain_threshold(n, alpha),
-        conformal.unexpected_rate(int(decided["in"]["is_ood"].sum()), num_in, n, alpha),
-    )
-    sidecar = read_sidecar(table_path(folder, "in"))
+    warnings += conformal.doubts(len(scores["val"]), options.target_fpr, decided["in"]["is_ood"])
     return Assessment(
         method=method,
         folder=folder,
+        sidecars=sidecars,
         features=found,
         targets=targets,
         scores=scores,
         metrics={target.name: _metrics(target.name, scores, options) for target in targets},
         decisions=decided,
-        called_ood={name: metrics.rate(frame["is_ood"]) for name, frame in decided.items()},
-        warnings=[*warnings, *(doubt for doubt in doubts if doubt)],
-        num_skipped=skipped_images(folder, found),
-        calls_per_image=sidecar["facts"].get("calls_per_image") if sidecar else None,
+        warnings=warnings,
     )
 
 
@@ -151,11 +166,7 @@ def measure(
 ) -> tuple[Frames, list[Target], Frames]:
     """The features of the rows that are asked for, their targets, and the scores of every image.
 
-    Args:
-        folder: where the tables lie, for error messages.
-        tables: "val" among them.
-        options: which start points, and which targets.
-        joint: see `fit_targets`.
+    The tables may be of any sets, "val" among them; `joint` is as in `fit_targets`.
 
     Raises:
         UserError: no start points are left, images or sets have different ones, or no target can
@@ -171,15 +182,11 @@ def measure(
     patched = found.pop(PATCHED, None)
     with _naming(table_path(folder, "val")):
         targets = fit_targets(found["val"], options, patched, joint=joint)
-    scores = {
-        name: pd.DataFrame(
-            {
-                target.name: target.val_scores if name == "val" else target.score(of_set)
-                for target in targets
-            }
+    scores = {}
+    for name, of_set in found.items():
+        scores[name] = pd.DataFrame(
+            {t.name: t.val_scores if name == "val" else t.score(of_set) for t in targets}
         )
-        for name, of_set in found.items()
-    }
     return found, targets, scores
 
 
@@ -200,20 +207,6 @@ def _naming(path: Path) -> Iterator[None]:
         yield
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-
-
-def _read_tables(folder: Path, options: DetectOptions) -> Frames:
-    """The tables, all with the same scores."""
-    paths = find_tables(folder, options)
-    tables = {name: read_table(path) for name, path in paths.items()}
-    expected = score_columns(tables["val"])
-    for name, table in tables.items():
-        if set(score_columns(table)) != set(expected):
-            raise UserError(
-                f"{paths[name]}: found the scores {', '.join(score_columns(table))}, "
-                f"expected {', '.join(expected)} as in {paths['val'].name}"
-            )
-    return tables
 
 
 def _metrics(target: str, scores: Frames, options: DetectOptions) -> dict[str, dict[str, Interval]]:

@@ -6,7 +6,6 @@ import base64
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib import resources
 from pathlib import Path
@@ -17,35 +16,17 @@ from markupsafe import Markup
 
 from diffusion_ood.calibration import conformal
 from diffusion_ood.detection.assessment import Assessment
-from diffusion_ood.detection.metrics import TITLES, Interval
+from diffusion_ood.detection.metrics import TITLES
 from diffusion_ood.report.figures import Plotter
-from diffusion_ood.report.gallery import Gallery, galleries
+from diffusion_ood.report.gallery import galleries
 from diffusion_ood.report.provenance import Provenance
+from diffusion_ood.report.text import bounds, percent
 from diffusion_ood.runtime.files import atomic_write
 
 MAX_DRAWN = 16  # OOD sets with figures and images, the hardest to tell from "in"
 
-
-@dataclass(frozen=True)
-class Figure:
-    """A drawing, its title, what it means, and its numbers in words."""
-
-    title: str
-    caption: str
-    description: str
-    svg: Markup
-
-
-@dataclass(frozen=True)
-class Section:
-    """What the report says of one OOD set."""
-
-    name: str
-    anchor: str
-    auroc: Interval
-    called: Interval
-    figures: Sequence[Figure]
-    gallery: Gallery
+Figure = tuple[str, str, str, Markup]
+"""Title, what it means, its numbers in words, and the drawing."""
 
 
 def write_report(
@@ -53,44 +34,40 @@ def write_report(
 ) -> None:
     """Write the report, atomically; it has at most 5 MB, whatever the number of images and sets.
 
-    Args:
-        path: in the run's folder of score tables.
-        model_name: of the run.
-        results: what the tables say.
-        target_fpr: share of in-distribution images that may be called OOD.
-        provenance: how they were made.
+    `path` lies in the folder of the score tables, `target_fpr` is the share of in-distribution
+    images that may be called OOD.
     """
     limit = conformal.threshold(results.scores["val"].iloc[:, 0], target_fpr)
     plotter = Plotter(results, limit)
     primary = results.metrics[results.primary]
     names = [name for name in primary if name in results.num_images]
-    hardest = sorted(names, key=lambda name: primary[name]["auroc"].value)[:MAX_DRAWN]
-    drawn = [name for name in names if name in hardest]
-    shown = galleries(path.parent, {name: results.decisions[name] for name in ("in", *drawn)})
+    hardest_first = sorted(names, key=lambda name: primary[name]["auroc"].value)
+    drawn = [name for name in names if name in hardest_first[:MAX_DRAWN]]
     page = _template().render(
         model_name=model_name,
         written=_now(),
         results=results,
         names=names,
-        drawn=drawn,
-        hardest=hardest[0],
+        anchors={name: f"set-{number}" for number, name in enumerate(drawn, start=1)},
+        hardest=hardest_first[0],
         easiest=max(names, key=lambda name: primary[name]["auroc"].value),
         titles=TITLES,
         target_fpr=target_fpr,
         threshold=limit,
         alarms=int(results.decisions["in"]["is_ood"].sum()),
-        overview=_overview(plotter, results),
-        sections=[_section(results, plotter, name, shown[name]) for name in drawn],
-        in_gallery=shown["in"],
+        overview=_overview(plotter, names[: 2 * MAX_DRAWN]) if len(names) > 1 else None,
+        figures={name: _figures(plotter, name) for name in drawn},
+        galleries=galleries(results, ["in", *drawn]),
         provenance=provenance,
     )
     with atomic_write(path) as file:
         file.write(page)
 
 
-def _section(results: Assessment, plotter: Plotter, name: str, gallery: Gallery) -> Section:
-    found, called = results.metrics[results.primary][name], results.called_ood
-    figures = plotter.figures(name)
+def _figures(plotter: Plotter, name: str) -> list[Figure]:
+    """The figures of one OOD set."""
+    called = plotter.results.called_ood
+    auroc = plotter.results.metrics[plotter.results.primary][name]["auroc"]
     shares = (
         f"{percent(called['in'].value)} % of the in-distribution images and "
         f"{percent(called[name].value)} % of {name} are called OOD"
@@ -100,7 +77,7 @@ def _section(results: Assessment, plotter: Plotter, name: str, gallery: Gallery)
             "ROC curve",
             "How many images of the set are found (up) for how many false alarms (right). The "
             "dotted diagonal is guessing.",
-            f"AUROC {percent(found['auroc'].value)} %. At the threshold {shares}.",
+            f"AUROC {percent(auroc.value)} %. At the threshold {shares}.",
         ),
         "histogram": (
             "Scores",
@@ -121,23 +98,13 @@ def _section(results: Assessment, plotter: Plotter, name: str, gallery: Gallery)
             "Z-scores of MSE against those of LPIPS; a sample where there are many images.",
         ),
     }
-    return Section(
-        name=name,
-        anchor=f"set-{list(results.num_images).index(name)}",
-        auroc=found["auroc"],
-        called=called[name],
-        figures=[Figure(*texts[kind], Markup(svg)) for kind, svg in figures.items()],
-        gallery=gallery,
-    )
+    return [(*texts[kind], Markup(svg)) for kind, svg in plotter.figures(name).items()]
 
 
-def _overview(plotter: Plotter, results: Assessment) -> Figure | None:
-    primary = results.metrics[results.primary]
-    names = [name for name in primary if name in results.num_images][: 2 * MAX_DRAWN]
-    if len(names) < 2:
-        return None
+def _overview(plotter: Plotter, names: Sequence[str]) -> Figure:
+    primary = plotter.results.metrics[plotter.results.primary]
     words = ", ".join(f"{name} {percent(primary[name]['auroc'].value)}" for name in names)
-    return Figure(
+    return (
         "AUROC of each set",
         "How well the primary score tells each set from the in-distribution images, with 95 % "
         "intervals; 50 is guessing, 100 is perfect.",
@@ -154,30 +121,17 @@ def _template() -> Any:  # noqa: ANN401 - a Jinja template, whose types are loos
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "interval": interval, "count": "{:,}".format}
+    environment.filters |= {"percent": percent, "interval": bounds, "count": "{:,}".format}
     environment.filters |= {"breakable": breakable, "number": "{:g}".format}
     environment.filters |= {"score": "{:.2f}".format, "p_value": "{:.3g}".format}
     page = resources.files("diffusion_ood.report") / "page"
     script = (page / "report.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     environment.globals |= {
         "style": Markup((page / "report.css").read_text(encoding="utf-8")),
         "script": Markup(script),
-        "script_digest": digest,
+        "script_digest": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     }
     return environment.get_template("report.html.j2")
-
-
-def percent(value: float) -> str:
-    """Show 0.979 as "97.9"."""
-    return f"{100 * value:.1f}"
-
-
-def interval(found: Interval) -> str:
-    """Show the bounds behind their value, as " [96.8, 98.8]"; empty without any."""
-    if found.low is None or found.high is None:
-        return ""
-    return f" [{percent(found.low)}, {percent(found.high)}]"
 
 
 def breakable(path: str) -> Markup:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 from collections.abc import Mapping
@@ -43,19 +42,13 @@ class Pictures:
 
     def save(self, path: Path) -> None:
         """Write the file, atomically."""
-        about = {
-            "filenames": self.filenames,
-            "starts": self.starts,
-            "per_kind": self.per_kind,
-            "fingerprint": self.fingerprint,
-        }
+        about = {name: value for name, value in vars(self).items() if name != "cells"}
         with atomic_write(path, "wb") as file:
             np.savez_compressed(file, about=np.array(json.dumps(about)), cells=self.cells)
 
     def row(self, filename: str) -> NDArray[np.uint8] | None:
         """The picture of an image and those of its reconstructions, if they are there."""
-        found = self.filenames.index(filename) if filename in self.filenames else None
-        return None if found is None else self.cells[found]
+        return self.cells[self.filenames.index(filename)] if filename in self.filenames else None
 
 
 def load_pictures(path: Path, fingerprint: Mapping[str, Any] | None) -> Pictures | None:
@@ -65,7 +58,7 @@ def load_pictures(path: Path, fingerprint: Mapping[str, Any] | None) -> Pictures
             about, cells = json.loads(str(file["about"])), file["cells"]
         filenames, starts = tuple(about["filenames"]), tuple(about["starts"])
         found = Pictures(filenames, starts, cells, about["per_kind"], about["fingerprint"])
-    except (FileNotFoundError, ValueError, KeyError, OSError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError):
         return None
     return found if found.fingerprint == json.loads(json.dumps(fingerprint)) else None
 
@@ -78,8 +71,3 @@ def png(pixels: NDArray[np.uint8], max_side: int | None = None) -> bytes:
     file = io.BytesIO()
     image.save(file, format="PNG", optimize=True)
     return file.getvalue()
-
-
-def data_url(content: bytes) -> str:
-    """A PNG as the address of a picture that is part of the page."""
-    return "data:image/png;base64," + base64.b64encode(content).decode()

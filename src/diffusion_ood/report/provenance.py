@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import platform
 from collections.abc import Mapping
@@ -11,35 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from diffusion_ood.detection.assessment import Assessment
-from diffusion_ood.detection.folders import table_path
 from diffusion_ood.detection.history import read_work
-from diffusion_ood.detection.table_writer import read_sidecar
 from diffusion_ood.version import __version__
 
 NAMES = {"checkpoint": "checkpoint (SHA-256)", "classifier": "classifier (SHA-256)"}
 PACKAGES = ("numpy", "pandas", "scipy", "scikit-learn", "matplotlib")
-
-
-@dataclass(frozen=True)
-class Cost:
-    """How a set was scored; None where it is unknown.
-
-    Attributes:
-        images: in the table.
-        skipped: images of the split that could not be read.
-        calls: network calls for all images together.
-        seconds: spent on scoring them, as far as it was timed.
-        timed: images that the seconds were spent on.
-    """
-
-    name: str
-    split: str | None
-    images: int
-    native_sizes: str | None
-    skipped: int | None
-    calls: int | None
-    seconds: float | None
-    timed: int
 
 
 @dataclass(frozen=True)
@@ -50,39 +27,30 @@ class Provenance:
         settings: what the scores depend on, by name.
         commands: the lines that made them, the oldest first.
         versions: of the packages that scored and that assessed.
-        costs: of each set.
+        costs: of each set, None where unknown: its `name` and `split`, the `images` in its table,
+            their `native_sizes`, the `skipped` ones, the network `calls` for all together, the
+            `seconds` spent as far as they were timed, and the images `timed`.
         training: the options of the training, by their names; empty where unknown.
     """
 
     settings: dict[str, str]
     commands: list[str]
     versions: dict[str, str]
-    costs: list[Cost]
+    costs: list[dict[str, Any]]
     training: dict[str, str]
-
-    @property
-    def sizes_known(self) -> bool:
-        """Whether the stored sizes of all sets are known, and so were compared."""
-        return all(cost.native_sizes for cost in self.costs)
 
 
 def trace(run_dir: Path, results: Assessment, command: str) -> Provenance:
-    """How the results in a run directory were made, as far as its files say.
+    """How the results in a run directory were made, the last of it by `command`.
 
-    Args:
-        run_dir: with the model's `config.json`, if it was trained here.
-        results: of all sets; beside their tables lie sidecars and the history.
-        command: the line that assessed the tables.
+    Beside the tables lies the history; a model that was trained here has its `config.json`.
     """
     settings: dict[str, str] = {}
     versions: dict[str, str] = {}
     commands: list[str] = []
     costs = []
-    for name, images in results.num_images.items():
-        sidecar = read_sidecar(table_path(results.folder, name))
-        fingerprint = dict(sidecar["fingerprint"]) if sidecar else {}
-        facts = sidecar["facts"] if sidecar else {}
-        fingerprint.pop("rows_per_image", None)
+    for name in results.num_images:
+        fingerprint = results.fingerprint(name)
         settings = settings or {
             NAMES.get(key, key): _shown(value) for key, value in fingerprint.items()
         }
@@ -91,41 +59,40 @@ def trace(run_dir: Path, results: Assessment, command: str) -> Provenance:
             commands.append(str(entry.get("command", "")))
             versions |= {str(k): str(v) for k, v in entry.get("versions", {}).items()}
             settings |= {"device": f"{entry.get('processes', 1)} × {entry.get('device', '?')}"}
-        costs.append(_cost(name, images, facts, work))
+        costs.append(_cost(name, results, work))
+    training: dict[str, str] = {}
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # the report can do without it
+        config = (run_dir / "config.json").read_text(encoding="utf-8")
+        training = training_options(json.loads(config))
     own = {"diffusion_ood": __version__, "python": platform.python_version()}
     return Provenance(
         settings=settings,
         commands=[*dict.fromkeys(commands), command],
         versions={**versions, **own, **{package: version(package) for package in PACKAGES}},
         costs=costs,
-        training=_training(run_dir / "config.json"),
+        training=training,
     )
 
 
-def _cost(name: str, images: int, facts: dict[str, Any], work: list[dict[str, Any]]) -> Cost:
-    calls, sizes = facts.get("calls_per_image"), facts.get("native_size")
+def _cost(name: str, results: Assessment, work: list[dict[str, Any]]) -> dict[str, Any]:
+    images, facts = results.num_images[name], results.facts(name)
+    calls, sizes = facts.get("calls_per_image"), facts.get("native_size") or []
+    shown = ", ".join(" × ".join(map(str, size)) for size in sizes[:3])
     timed = sum(entry.get("images", 0) * entry.get("processes", 1) for entry in work)
-    return Cost(
-        name=name,
-        split=facts.get("split"),
-        images=images,
-        native_sizes=", ".join(" × ".join(map(str, size)) for size in sizes[:3])
-        + (" …" if len(sizes) > 3 else "")
-        if sizes
-        else None,
-        skipped=facts.get("skipped"),
-        calls=None if calls is None else calls * images,
-        seconds=sum(entry.get("seconds", 0.0) for entry in work) if work else None,
-        timed=min(timed, images),
-    )
+    return {
+        "name": name,
+        "split": facts.get("split"),
+        "images": images,
+        "native_sizes": shown + " …" * (len(sizes) > 3),
+        "skipped": facts.get("skipped"),
+        "calls": None if calls is None else calls * images,
+        "seconds": sum(entry.get("seconds", 0.0) for entry in work) if work else None,
+        "timed": min(timed, images),
+    }
 
 
 def training_options(config: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """The options of a training by their names, without where it ran.
-
-    Args:
-        config: the content of its `config.json`.
-    """
+    """The options in a training's `config.json` by their names, without where it ran."""
     return {
         name: _shown(value)
         for group, options in config.items()
@@ -133,13 +100,6 @@ def training_options(config: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
         for name, value in options.items()
         if value is not None
     }
-
-
-def _training(path: Path) -> dict[str, str]:
-    try:
-        return training_options(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, AttributeError):  # the report can do without it
-        return {}
 
 
 def _shown(value: object) -> str:

@@ -12,15 +12,12 @@ from diffusion_ood.options import DetectOptions
 def paragraphs(
     model_name: str, methods: Sequence[Assessment], options: DetectOptions
 ) -> Iterator[str]:
-    """The results of the first method, a table of all methods and heads, and the warnings.
-
-    Args:
-        model_name: of the run.
-        methods: what each method's tables say.
-        options: how they were assessed.
-    """
+    """The results of the first method, a table of all methods and heads, and the warnings."""
     results = methods[0]
-    t, images, weights = results.start_points, _counts(results), options.level_weights
+    t, weights = results.start_points, options.level_weights
+    images = {name: str(count) for name, count in results.num_images.items()}
+    for name, count in results.num_skipped.items():
+        images[name] += f" ({count} skipped)" if count else ""
     yield (
         f"{model_name}: {images['val']} validation and {images['in']} in-distribution test "
         f"images; {len(t)} start points from t = {t[0]} to {t[-1]}"
@@ -31,13 +28,11 @@ def paragraphs(
         title = f"{target} (headline)" if target == results.primary else target
         rows = [[title, "images", *TITLES.values()]]
         for name, found in sets.items():
-            rows.append(
-                [name, images.get(name, ""), *(_percent(found[metric]) for metric in TITLES)]
-            )
+            rows.append([name, images.get(name, ""), *(_shown(found[key]) for key in TITLES)])
         yield _columns(rows) + "\n"
     aim = f"the false-positive rate, expected {100 * options.target_fpr:g}"
     rows = [
-        [name, _percent(share), aim if name == "in" else ""]
+        [name, _shown(share), aim if name == "in" else ""]
         for name, share in results.called_ood.items()
     ]
     yield f"Called OOD by {results.primary}\n{_columns(rows)}\n"
@@ -48,6 +43,22 @@ def paragraphs(
         yield from (f"warning: {of_method}{warning}" for warning in results.warnings)
 
 
+def percent(value: float) -> str:
+    """Show 0.979 as "97.9"."""
+    return f"{100 * value:.1f}"
+
+
+def bounds(found: Interval) -> str:
+    """Show the bounds behind their value, as " [96.8, 98.8]"; empty without any."""
+    if found.low is None or found.high is None:
+        return ""
+    return f" [{percent(found.low)}, {percent(found.high)}]"
+
+
+def _shown(found: Interval) -> str:
+    return percent(found.value) + bounds(found)
+
+
 def _methods(methods: Sequence[Assessment], heads: Sequence[str]) -> list[list[str]]:
     """A row for each method's primary score and each further head, under a row of titles."""
     sets = list(dict.fromkeys(n for found in methods for n in found.num_images))[2:]
@@ -55,20 +66,12 @@ def _methods(methods: Sequence[Assessment], heads: Sequence[str]) -> list[list[s
     for results in methods:
         calls = "" if results.calls_per_image is None else str(results.calls_per_image)
         for target in dict.fromkeys([results.primary, *heads]):
-            found = {name: results.metrics[target].get(name) for name in sets}
-            values = [of_set["auroc"].value for of_set in found.values() if of_set]
-            aurocs = [_percent(of_set["auroc"]) if of_set else "" for of_set in found.values()]
-            mean = f"{100 * sum(values) / len(values):.1f}"
-            rows.append([results.method, target, calls, *aurocs, mean])
+            aurocs = {n: found["auroc"] for n, found in results.metrics[target].items()}
+            values = [aurocs[name].value for name in sets if name in aurocs]
+            cells = [_shown(aurocs[name]) if name in aurocs else "" for name in sets]
+            mean = percent(sum(values) / len(values))
+            rows.append([results.method, target, calls, *cells, mean])
     return rows
-
-
-def _percent(interval: Interval) -> str:
-    """Show 0.979 as "97.9 [96.8, 98.8]", or "97.9" without bounds."""
-    value = f"{100 * interval.value:.1f}"
-    if interval.low is None or interval.high is None:
-        return value
-    return f"{value} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
 
 
 def _columns(rows: Sequence[Sequence[str]]) -> str:
@@ -78,9 +81,3 @@ def _columns(rows: Sequence[Sequence[str]]) -> str:
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     )
-
-
-def _counts(results: Assessment) -> dict[str, str]:
-    """The images of each set, as "98" or "98 (2 skipped)"."""
-    skipped = {name: f" ({count} skipped)" for name, count in results.num_skipped.items() if count}
-    return {name: f"{count}{skipped.get(name, '')}" for name, count in results.num_images.items()}

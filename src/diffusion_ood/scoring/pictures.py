@@ -16,13 +16,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from diffusion_ood.data.pictures import middle_slices, save_sheet
+from diffusion_ood.detection.examples import chosen_images
 from diffusion_ood.errors import UserError
+from diffusion_ood.methods.base import ImageBatch
 from diffusion_ood.methods.reconstruction import Reconstruction
 from diffusion_ood.options import DetectOptions
 from diffusion_ood.report.pictures import Pictures, load_pictures, pictures_path
-from diffusion_ood.report.selection import chosen_images
 from diffusion_ood.scoring.run import OpenSet, ScoringRun
-from diffusion_ood.trajectories.grid import Grid, SparseGrid
+from diffusion_ood.trajectories.grid import SparseGrid
 
 SHOWN_LEVELS = 5
 MAX_SIDE = 128  # of a picture, in pixels
@@ -31,23 +32,17 @@ MAX_SIDE = 128  # of a picture, in pixels
 def save_first(run: ScoringRun, method: Reconstruction, one: OpenSet, number: int) -> Path:
     """A picture with a row for each of the first images: the image, then its reconstructions."""
     path = run.folder(method) / f"reconstructions_{one.name}.png"
-    indices = list(range(min(number, len(one.images))))
+    batch = _batch(run, one, list(range(min(number, len(one.images)))))
     grid = method.grid(run.evaluator.diffusion)
-    save_sheet(path, _panels(run, method, one, indices, grid, method.repeats))
+    save_sheet(path, method.panels(batch, run.evaluator, grid, method.repeats))
     return path
 
 
 def keep_shown(run: ScoringRun, method: Reconstruction, one: OpenSet, per_kind: int) -> str:
-    """Make the pictures of a set that a report by detection's defaults shows.
+    """Make the pictures of a set that a report by detection's defaults shows; say what was done.
 
-    Args:
-        run: its tables are complete.
-        method: makes the reconstructions.
-        one: the set.
-        per_kind: at most so many extremes on each side, and so many mistakes.
-
-    Returns:
-        What was done, in a sentence.
+    All tables of the run are complete. There are at most `per_kind` extremes on each side, and as
+    many mistakes.
     """
     folder, fingerprint = run.folder(method), run.fingerprint(method)
     path = pictures_path(folder, one.name)
@@ -60,14 +55,12 @@ def keep_shown(run: ScoringRun, method: Reconstruction, one: OpenSet, per_kind: 
     if kept and kept.filenames == chosen and kept.starts == tuple(grid.starts):
         return f"{path} was done"
     begin = time.perf_counter()
-    number = {filename: k for k, filename in enumerate(one.keys)}
-    indices, size = [number[filename] for filename in chosen], run.batch_size
-    pictures = [
-        small_pictures(_panels(run, method, one, indices[k : k + size], grid))
-        for k in range(0, len(indices), size)
-    ]
-    found = Pictures(chosen, tuple(grid.starts), np.concatenate(pictures), per_kind, fingerprint)
-    found.save(path)
+    indices, size, cells = list(map(one.keys.index, chosen)), run.batch_size, []
+    for k in range(0, len(indices), size):
+        batch = _batch(run, one, indices[k : k + size])
+        cells.append(small_pictures(method.panels(batch, run.evaluator, grid)))
+    starts = tuple(grid.starts)
+    Pictures(chosen, starts, np.concatenate(cells), per_kind, fingerprint).save(path)
     seconds = time.perf_counter() - begin
     return f"{path}: {len(chosen)} images for the report, {seconds:.1f} s"
 
@@ -88,13 +81,5 @@ def small_pictures(panels: Tensor) -> NDArray[np.uint8]:
     return bytes_.unflatten(0, panels.shape[:2]).movedim(2, -1).numpy()
 
 
-def _panels(
-    run: ScoringRun,
-    method: Reconstruction,
-    one: OpenSet,
-    indices: list[int],
-    grid: Grid,
-    repeats: int = 1,
-) -> Tensor:
-    batch = one.batch(indices, one.images.batch(indices), run.evaluator.device)
-    return method.panels(batch, run.evaluator, grid, repeats)
+def _batch(run: ScoringRun, one: OpenSet, indices: list[int]) -> ImageBatch:
+    return one.batch(indices, one.images.batch(indices), run.evaluator.device)
