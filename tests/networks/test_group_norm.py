@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from diffusion_ood.networks.group_norm import ChannelwiseGroupNorm
+from diffusion_ood.networks.layers import ChannelwiseGroupNorm
 from diffusion_ood.networks.unet import build_unet
 
 GROUPS = 4

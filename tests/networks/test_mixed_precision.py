@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from diffusion_ood.networks.mixed_precision import keep_last_layer_in_full_precision
+from diffusion_ood.networks.layers import replace_layers
 from diffusion_ood.networks.unet import build_unet
 
 
@@ -31,7 +31,7 @@ def test_it_is_that_of_fp32_and_draws_no_random_numbers(
     torch.manual_seed(0)
     network = End(kind)
     original, state = network.out[0].conv, torch.get_rng_state()
-    keep_last_layer_in_full_precision(network)
+    replace_layers(network)
     assert torch.equal(torch.get_rng_state(), state)
     own, h = network.out[0].conv, noisy(2, 64, *[4] * sides).to(dtype)
     assert isinstance(own, kind)

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from diffusion_ood.networks.backend import UPSAMPLINGS, diffusion_unet
+from diffusion_ood.networks.layers import Upsampling, enlarged
 from diffusion_ood.networks.unet import TINY, build_unet
-from diffusion_ood.networks.upsampling import Upsampling, enlarged
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 4, 6), (1, 2, 3, 4, 5)])

@@ -19,6 +19,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         UserError: a wrong flag, or weights that cannot be had.
     """
     cli.parse(__doc__, GROUPS, argv)
-    from diffusion_ood.networks.alexnet_download import fetch_alexnet_features
+    from diffusion_ood.networks.alexnet import fetch_alexnet_features
 
     print(f"AlexNet's weights are in {fetch_alexnet_features()}")

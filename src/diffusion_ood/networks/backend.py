@@ -59,10 +59,7 @@ def diffusion_unet(
 ) -> nn.Module:
     """MONAI's `DiffusionModelUNet` of these channels a level, from whichever package is there.
 
-    Args:
-        channels: of each level.
-        attention_projection: whether attention ends in a linear layer, which MONAI core alone has.
-        arguments: MONAI's further ones.
+    With a projection its attention ends in a linear layer, which MONAI core alone has.
     """
     if attention_projection or BACKEND == "monai":
         return CoreUNet(channels=channels, include_fc=attention_projection, **arguments)
@@ -75,17 +72,13 @@ def diffusion_unet(
 
 def own_names(state_dict: dict[str, Any]) -> dict[str, Any]:
     """The same weights under the names that this process's package gives them."""
-    return {
-        _own_name(name): weight
-        for name, weight in state_dict.items()
-        if not any(part in name for part in _UNUSED)
-    }
-
-
-def _own_name(name: str) -> str:
-    for generative, core in _RENAMED:
-        if BACKEND == "monai-generative":
-            name = name.replace(core, generative)
-        elif core not in name:
-            name = name.replace(generative, core)
-    return name
+    own = {}
+    for name, weight in state_dict.items():
+        for generative, core in _RENAMED:
+            if BACKEND == "monai-generative":
+                name = name.replace(core, generative)
+            elif core not in name:
+                name = name.replace(generative, core)
+        if not any(part in name for part in _UNUSED):
+            own[name] = weight
+    return own

@@ -13,6 +13,7 @@ from torchvision.models import alexnet
 from torchvision.transforms.functional import normalize
 
 from diffusion_ood.errors import UserError
+from diffusion_ood.networks.alexnet import cached
 from diffusion_ood.runtime.files import sha256
 
 INCEPTION_FILE = "pt_inception-2015-12-05-6726825d.pth"  # its SHA-256 begins as its name ends
@@ -23,8 +24,7 @@ MIN_SIDE = 64  # smaller images are enlarged, so that AlexNet's last layer has s
 class InceptionFeatures(nn.Module):
     """2048 features: the last pooling of pytorch-fid's Inception v3 (Heusel et al. 2017).
 
-    Args:
-        path: the file of its weights; by default the one in torch's cache.
+    Its weights are in the file, by default the one in torch's cache.
 
     Raises:
         UserError: no file of these weights is there.
@@ -32,7 +32,7 @@ class InceptionFeatures(nn.Module):
 
     def __init__(self, path: Path | None = None) -> None:
         super().__init__()
-        path = path or Path(torch.hub.get_dir(), "checkpoints", INCEPTION_FILE)
+        path = path or cached(INCEPTION_FILE)
         try:
             weights = torch.load(path, map_location="cpu", weights_only=True)
             # pytorch-fid's constructor knows no file: it asks this function, which would download.
@@ -53,8 +53,7 @@ class InceptionFeatures(nn.Module):
 class AlexNetFeatures(nn.Module):
     """256 features: the last convolution of torchvision's AlexNet, averaged over the image.
 
-    Args:
-        weights: AlexNet's `features.<layer>.{weight,bias}`, see `networks.alexnet`.
+    Its weights are those of `networks.alexnet`.
     """
 
     def __init__(self, weights: dict[str, Tensor]) -> None:

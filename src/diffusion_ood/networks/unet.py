@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -11,9 +12,7 @@ from torch.nn import functional
 
 from diffusion_ood.errors import UserError
 from diffusion_ood.networks.backend import diffusion_unet, own_names
-from diffusion_ood.networks.group_norm import normalise_by_channel
-from diffusion_ood.networks.mixed_precision import keep_last_layer_in_full_precision
-from diffusion_ood.networks.upsampling import upsample_by_view
+from diffusion_ood.networks.layers import replace_layers
 from diffusion_ood.registries import SIZES
 
 
@@ -81,36 +80,24 @@ def build_unet(
         attention_projection=size.attention_projection,
         num_class_embeds=num_labels,
     )
-    normalise_by_channel(network)
-    upsample_by_view(network)
-    keep_last_layer_in_full_precision(network)
+    replace_layers(network)
     return network
 
 
 def add_dropout(network: nn.Module, share: float) -> None:
-    """Dropout before the second convolution of every residual block, in training alone.
+    """Dropout of 0 ≤ share < 1 before the second convolution of a U-Net's residual blocks.
 
-    That is where Ho et al. (2020) have it and MONAI has none. It is a hook on the convolution, so
-    that the names of the weights stay as they are.
-
-    Args:
-        network: a U-Net, changed in place.
-        share: of the activations that are set to zero, 0 ≤ share < 1.
+    It acts in training alone. That is where Ho et al. (2020) have it and MONAI has none. It is a
+    hook on the convolution, so that the names of the weights stay as they are.
     """
     for module in network.modules():
         if hasattr(module, "time_emb_proj") and share > 0:  # what residual blocks alone have
             convolution: Any = module.conv2
-            convolution.register_forward_pre_hook(_Dropout(share))
+            convolution.register_forward_pre_hook(partial(_drop, share))
 
 
-class _Dropout:
-    """A forward-pre-hook that can be copied along with its module."""
-
-    def __init__(self, share: float) -> None:
-        self._share = share
-
-    def __call__(self, module: nn.Module, inputs: tuple[Tensor]) -> Tensor:
-        return functional.dropout(inputs[0], self._share, module.training)
+def _drop(share: float, module: nn.Module, inputs: tuple[Tensor]) -> Tensor:
+    return functional.dropout(inputs[0], share, module.training)
 
 
 def load_weights(network: nn.Module, state_dict: dict[str, Any]) -> None:
