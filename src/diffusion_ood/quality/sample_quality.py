@@ -27,15 +27,9 @@ BATCH = 256
 
 
 class SampleQuality:
-    """The moments of samples' features beside those of real images.
+    """The moments of samples' features beside those of real images, which are kept in `cache`.
 
-    Args:
-        options: which features, which real images.
-        image_options: how the diffusion model sees images.
-        image_shape: `(C, *S)` that it sees.
-        loading: how the real images get from the disk.
-        cache: folder in which the real images' moments are kept.
-        device: where to compute.
+    The diffusion model sees images of `image_shape`, `(C, *S)`.
 
     Raises:
         UserError: features that cannot be had, or real images of another size.
@@ -90,9 +84,8 @@ class SampleQuality:
 
     def _moments_of_set(self, images: ImageSet, num_workers: int) -> Matrix:
         """Those of all images, of which each process takes its share."""
-        starts = range(0, len(images), BATCH)
-        order = [list(range(k, min(k + BATCH, len(images)))) for k in starts]
-        batches = image_batches(images, distributed.share_of(order), num_workers)
+        order = [part.tolist() for part in torch.arange(len(images)).split(BATCH)]
+        batches = image_batches(images, distributed.shard(order), num_workers)
         own = sum(map(self._moments, batches), start=np.zeros_like(self._samples))
         total: Matrix = sum(distributed.gather(own))
         return total

@@ -11,7 +11,7 @@ import pickle
 import shutil
 import zipfile
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 import torch
 
@@ -25,19 +25,15 @@ FORMAT = 1
 def save_checkpoint(path: Path, content: dict[str, Any], previous: Path | None = None) -> None:
     """Write tensors and plain values, atomically.
 
-    Args:
-        path: where to.
-        content: what.
-        previous: the name that a checkpoint at `path` gets, which would be lost otherwise.
+    A checkpoint at `path`, which would be lost otherwise, gets the name `previous`.
     """
     with atomic_write(path, "wb") as file:
-        kept = _KeptError(file)
         try:
-            torch.save({"format": FORMAT, **content}, cast("IO[bytes]", kept))
-        except RuntimeError:  # torch's own, about the file that it could not write
-            if kept.error is None:
-                raise
-            raise kept.error from None
+            torch.save({"format": FORMAT, **content}, file)
+        except RuntimeError as error:  # torch's own, which hides that of a full disk
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
         file.flush()
         os.fsync(file.fileno())
         if previous is not None and path.exists():
@@ -79,21 +75,3 @@ def restore_previous(path: Path, previous: Path) -> None:
     """
     with atomic_write(path, "wb") as file, open(previous, "rb") as source:
         shutil.copyfileobj(source, file)
-
-
-class _KeptError:
-    """A file whose error of writing is kept, which torch makes a `RuntimeError` of."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self.error: OSError | None = None
-
-    def write(self, data: bytes) -> int:
-        try:
-            return self._file.write(data)
-        except OSError as error:
-            self.error = error
-            raise
-
-    def flush(self) -> None:
-        self._file.flush()

@@ -24,8 +24,7 @@ network calls were fastest, for their rows, from about half to twice of it; see 
 def pick_device(name: str = "auto", local_rank: int = 0) -> torch.device:
     """The device of that name; `auto` prefers CUDA, then MPS, then the CPU.
 
-    On CUDA it also turns off, for the process, what would make fp32 less than that: see
-    `_as_exact_as_elsewhere`.
+    On CUDA it also lets cuDNN, for the process, compute fp32 in fp32, always by the same kernels.
 
     Args:
         name: `auto`, or torch's name of a device.
@@ -48,19 +47,12 @@ def pick_device(name: str = "auto", local_rank: int = 0) -> torch.device:
             f"`device`: found {name!r}, which this machine cannot use; {reason}"
         ) from error
     if device.type == "cuda":
-        _as_exact_as_elsewhere()
+        # By default cuDNN rounds the operands of convolutions to 10 bits, which moved LPIPS by 1e-3
+        # of its value on an H100, and may choose kernels that add up in any order, so that a
+        # resumed training would not be the one never interrupted. Speed is to be had by bf16.
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cudnn.deterministic = True
     return device
-
-
-def _as_exact_as_elsewhere() -> None:
-    """Let cuDNN compute fp32 in fp32, and the same numbers every time.
-
-    By default it rounds the operands of convolutions to 10 bits (TF32), which moved LPIPS by 1e-3
-    of its value on an H100, and may choose kernels that add up in any order, so that a resumed
-    training would not be the one that was never interrupted. Speed is to be had by bf16.
-    """
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cudnn.deterministic = True
 
 
 def describe(device: torch.device) -> str:
@@ -88,12 +80,8 @@ def prepare(network: nn.Module, device: torch.device) -> nn.Module:
 def best_rows(values: int, device: torch.device, precision: str) -> int:
     """Rows that a network call is fastest with, for each row.
 
-    On a CPU these are few enough for activations to stay in its caches.
-
-    Args:
-        values: numbers in one row's activation at the full size.
-        device: where the network runs.
-        precision: that of its autocast.
+    On a CPU these are few enough for activations, of so many `values` in a row at the full size, to
+    stay in its caches.
     """
     if device.type != "cpu":
         return MOST_ROWS

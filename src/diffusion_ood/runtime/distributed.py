@@ -108,12 +108,14 @@ def barrier() -> None:
         distributed.barrier()
 
 
+def share() -> slice:
+    """What selects this process's items; every item belongs to exactly one process."""
+    return slice(rank(), None, world_size())
+
+
 def shard(items: Sequence[Item]) -> list[Item]:
-    """This process's items; every item belongs to exactly one process."""
-    return list(items[rank() :: world_size()])
-
-
-share_of = shard
+    """This process's items."""
+    return list(items[share()])
 
 
 def print_once(*values: object) -> None:

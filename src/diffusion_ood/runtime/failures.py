@@ -54,12 +54,12 @@ def leave(sentences: Sequence[str], code: int) -> NoReturn:
 
     In a group there is no cleanup, since it could wait for another process for ever.
     """
-    if not in_a_group():
-        print(*(f"error: {sentence}" for sentence in sentences), sep="\n", file=sys.stderr)
-        sys.exit(code)
-    if _first_to_fail():
-        name = f"error (rank {os.environ['RANK']})"
+    group = in_a_group()
+    name = f"error (rank {os.environ['RANK']})" if group else "error"
+    if not group or _first_to_fail():
         print(*(f"{name}: {sentence}" for sentence in sentences), sep="\n", file=sys.stderr)
+    if not group:
+        sys.exit(code)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
-from types import FrameType, TracebackType
-from typing import Any
+from types import FrameType
 
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 
@@ -20,7 +20,7 @@ class GracefulStop:
 
     def __init__(self) -> None:
         self._signal: int | None = None
-        self._handlers: dict[int, Any] = {}
+        self._restore = contextlib.ExitStack()
 
     @property
     def requested(self) -> bool:
@@ -29,7 +29,7 @@ class GracefulStop:
 
     def reraise(self) -> None:
         """Raise the signal again; SIGTERM if another process received it."""
-        self._restore()
+        self._restore.close()
         number, self._signal = self._signal, None
         signal.raise_signal(number or signal.SIGTERM)
 
@@ -37,17 +37,13 @@ class GracefulStop:
         if threading.current_thread() is threading.main_thread():
             for number in STOPPING:
                 if signal.getsignal(number) is not signal.SIG_IGN:
-                    self._handlers[number] = signal.signal(number, self._note)
+                    before = signal.signal(number, self._note)
+                    self._restore.callback(signal.signal, number, before)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._restore()
-        if self.requested and error is None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        self._restore.close()
+        if self.requested and kind is None:
             self.reraise()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
@@ -55,8 +51,3 @@ class GracefulStop:
         self._signal = self._signal or number
         if again:
             self.reraise()
-
-    def _restore(self) -> None:
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-        self._handlers.clear()
