@@ -40,7 +40,7 @@ SCORES = Registry(
     maxlogit="diffusion_ood.methods.scores.output_shift:OutputShift",
     energy="diffusion_ood.methods.scores.output_shift:OutputShift",
 )
-"""How far a reconstruction is from its image: classes of `methods.scores.base.Score`."""
+"""How far a reconstruction is from its image: classes of `methods.scores.base.PairScore`."""
 
 HEADS = Registry(
     zscore="diffusion_ood.calibration.zscore:ZScore",

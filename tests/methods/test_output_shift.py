@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from diffusion_ood.methods.scores.base import Scorer
 from diffusion_ood.methods.scores.output_shift import (
     BASELINES,
     NAMES,
@@ -28,7 +29,7 @@ def images(n, seed=0):
 def shown(names, originals, reconstructions, repeats=1):
     """The columns for reconstructions `(B, draws, C, *S)`, shown in a mixed order."""
     score = OutputShift(classifier, names, repeats)
-    scorer = score.begin(originals, reconstructions.shape[1])
+    scorer = Scorer(score, originals, reconstructions.shape[1])
     pairs = [(i, k) for i in range(len(originals)) for k in range(reconstructions.shape[1])]
     for part in (pairs[::-1][::2], pairs[::-1][1::2]):
         image, draw = torch.tensor(part).T
@@ -107,13 +108,8 @@ def test_a_less_certain_image_scores_higher(name):
     assert BASELINES[name](uncertain) > BASELINES[name](certain)
 
 
-def test_the_predicted_class_is_that_of_the_image():
-    originals = torch.tensor([[1.0, 5, 3, 0, 0, 0], [9, 5, 3, 0, 0, 0]]).reshape(2, 1, 2, 3)
-    assert OutputShift(classifier, (), 1).begin(originals, 0).predicted.tolist() == [1, 0]
-
-
 def test_what_was_not_shown_is_no_number():
-    scorer = OutputShift(classifier, NAMES, 1).begin(images(2), 2)
+    scorer = Scorer(OutputShift(classifier, NAMES, 1), images(2), 2)
     scorer.update(torch.tensor([0]), torch.tensor([1]), images(1))
     values = scorer.compute(torch.arange(2))
     assert values[0, 1, 0].isfinite()

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
 from diffusion_ood.model import Diffusion
 from diffusion_ood.options import ReconstructOptions
 from diffusion_ood.trajectories.evaluator import Evaluator
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 
 @dataclass(frozen=True)
@@ -68,7 +65,7 @@ class Method(Protocol):
         """Of its table."""
 
     @classmethod
-    def from_options(cls, options: ReconstructOptions) -> Self:
+    def from_options(cls, options: ReconstructOptions) -> Method:
         """The method as `reconstruct.py` is asked for it; here without any options.
 
         Raises:

@@ -47,11 +47,10 @@ def measure(
     """
     pixels = torch.as_tensor(images, dtype=torch.float32)
     diffusion = evaluator.diffusion
-    _refuse_wrong_images(pixels, diffusion.image_shape)
+    known = None if classes is None else torch.as_tensor(classes)
+    _refuse_wrong(pixels, diffusion.image_shape, keys, known, batch_size)
     method.check(diffusion)
     names = list(keys) if keys is not None else [content_key(image) for image in pixels]
-    known = None if classes is None else torch.as_tensor(classes)
-    _refuse_wrong_numbers(len(pixels), keys, known, batch_size)
     again = pd.Series(names).groupby(names).cumcount()
     rows_of = [f"{key}-{k + 1}" if k else key for key, k in zip(names, again, strict=True)]
     evaluator.expect(len(names) * method.calls(diffusion))
@@ -61,12 +60,12 @@ def measure(
         batch = ImageBatch(
             pixels[part].to(evaluator.device), names[part], None if known is None else known[part]
         )
-        found = list(_each_once(method.measure(batch, evaluator), len(batch)))
-        tables.append(table(method, diffusion, rows_of[part], _in_order(found)))
-    if not tables:
-        none = torch.empty(0, len(method.draws(diffusion)), len(method.columns))
-        tables = [table(method, diffusion, [], none)]
-    return pd.concat(tables, ignore_index=True)
+        found = list(finished(method.measure(batch, evaluator), len(batch)))
+        order = torch.tensor([image for rows in found for image in rows.images]).argsort()
+        values = torch.cat([rows.measured for rows in found])[order]
+        tables.append(table(method, diffusion, rows_of[part], values))
+    none = torch.empty(0, len(method.draws(diffusion)), len(method.columns))
+    return pd.concat(tables or [table(method, diffusion, [], none)], ignore_index=True)
 
 
 def content_key(image: Tensor) -> str:
@@ -77,16 +76,18 @@ def content_key(image: Tensor) -> str:
     return digest.hexdigest()
 
 
-def _refuse_wrong_images(pixels: Tensor, shape: tuple[int, ...]) -> None:
+def _refuse_wrong(
+    pixels: Tensor,
+    shape: tuple[int, ...],
+    keys: Sequence[str] | None,
+    classes: Tensor | None,
+    batch_size: int,
+) -> None:
     if tuple(pixels.shape[1:]) != shape:
         raise ValueError(f"found images of {tuple(pixels.shape[1:])}, expected {shape}")
-    if len(pixels) and not (pixels.amin() >= 0 and pixels.amax() <= 1):
+    num = len(pixels)
+    if num and not (pixels.amin() >= 0 and pixels.amax() <= 1):
         raise ValueError("found images with values outside [0, 1]")
-
-
-def _refuse_wrong_numbers(
-    num: int, keys: Sequence[str] | None, classes: Tensor | None, batch_size: int
-) -> None:
     if keys is not None and not len(keys) == len(set(keys)) == num:
         raise ValueError(f"found {len(keys)} keys for {num} images, expected as many and different")
     if classes is not None and len(classes) != num:
@@ -95,32 +96,24 @@ def _refuse_wrong_numbers(
         raise ValueError(f"found a batch_size of {batch_size}, expected at least 1")
 
 
-def _in_order(rows: Sequence[Rows]) -> Tensor:
-    order = torch.tensor([image for found in rows for image in found.images]).argsort()
-    return torch.cat([found.measured for found in rows])[order]
-
-
-def _each_once(rows: Iterator[Rows], num_images: int) -> Iterator[Rows]:
-    """The rows of a batch; ValueError at the end unless each image was in them once."""
-    seen: list[int] = []
-    for found in rows:
-        seen += found.images
-        yield found
-    if sorted(seen) != list(range(num_images)):
-        raise ValueError(f"the images {seen} of {num_images} were measured, expected each once")
-
-
 def finished(rows: Iterator[Rows], num_images: int) -> Iterator[Rows]:
-    """The rows of a batch, those of several images together, at most every `GATHER_S` seconds."""
+    """The rows of a batch, those of several images together, at most every `GATHER_S` seconds.
+
+    Raises:
+        ValueError: at the end, unless each image was in them once.
+    """
     kept: list[Rows] = []
-    last, left = time.monotonic(), num_images
-    for found in _each_once(rows, num_images):
+    seen: list[int] = []
+    last = time.monotonic()
+    for found in rows:
         kept.append(found)
-        left -= len(found.images)
-        if not left or time.monotonic() - last >= GATHER_S:
+        seen += found.images
+        if len(seen) == num_images or time.monotonic() - last >= GATHER_S:
             images = [image for part in kept for image in part.images]
             yield Rows(images, torch.cat([part.measured for part in kept]))
             kept, last = [], time.monotonic()
+    if sorted(seen) != list(range(num_images)):
+        raise ValueError(f"the images {seen} of {num_images} were measured, expected each once")
 
 
 def table(

@@ -8,9 +8,10 @@ out-of-distribution detection", CVPR Workshops 2023).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,15 +20,16 @@ from diffusion_ood.diffusion.samplers.base import Sampler
 from diffusion_ood.diffusion.schedule import CLEAN
 from diffusion_ood.errors import UserError
 from diffusion_ood.methods.base import ImageBatch, Method, Rows
-from diffusion_ood.methods.scores.base import Score
-from diffusion_ood.methods.scores.output_shift import OutputShift, OutputShiftScorer
+from diffusion_ood.methods.scores.base import PairScore, Scorer
+from diffusion_ood.methods.scores.output_shift import OutputShift
 from diffusion_ood.methods.scores.perceptual import PerceptualDifference
 from diffusion_ood.model import Diffusion
 from diffusion_ood.networks.alexnet import MISSING, find_alexnet_features
-from diffusion_ood.networks.resnet import load_classifier
+from diffusion_ood.networks.resnet import Classifier, load_classifier
 from diffusion_ood.options import ReconstructOptions
 from diffusion_ood.registries import SAMPLERS, SCORES
 from diffusion_ood.runtime import distributed
+from diffusion_ood.runtime.device import prepare
 from diffusion_ood.runtime.files import sha256
 from diffusion_ood.trajectories.engine import Trajectory
 from diffusion_ood.trajectories.evaluator import Evaluator
@@ -35,10 +37,8 @@ from diffusion_ood.trajectories.grid import BudgetGrid, Grid, LevelGrid, TimeGri
 from diffusion_ood.trajectories.noise import image_noise
 from diffusion_ood.trajectories.order import in_order
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
-
+@dataclass(kw_only=True, eq=False)
 class Reconstruction(Method):
     """The distance of reconstructions to their image, a row for each start point and repeat.
 
@@ -66,42 +66,39 @@ class Reconstruction(Method):
 
     name = "reconstruction"
 
-    def __init__(
-        self,
-        *,
-        budget: int | None = None,
-        budget_steps: int = 1,
-        num_inference_steps: int = 100,
-        inference_skip_factor: int = 1,
-        levels: Sequence[int] = (),
-        repeats: int = 1,
-        sampler: str | None = None,
-        scores: Sequence[str | Score] = ("mse", "perceptual"),
-        classifier: str | Path | None = None,
-        labels: str = "none",
-        guidance: float = 0.0,
-        lpips_weights: str | Path | None = None,
-        seed: int = 2,
-    ) -> None:
-        self.budget, self.budget_steps = budget, budget_steps
-        self.num_inference_steps, self.skip = num_inference_steps, inference_skip_factor
-        self.levels, self.repeats = tuple(levels), repeats
-        self.sampler_name = sampler or ("plms" if budget is None else "dpmpp_2m")
-        self.sampler: Sampler = SAMPLERS[self.sampler_name]
-        self.labels, self.guidance, self.seed = labels, guidance, seed
-        self.needs_classes = labels == "true"
-        if labels not in ("none", "pred", "true"):
-            raise UserError(f"`labels`: found {labels!r}, expected none, pred or true")
-        if guidance and labels == "none":
+    budget: int | None = None
+    budget_steps: int = 1
+    num_inference_steps: int = 100
+    inference_skip_factor: int = 1
+    levels: Sequence[int] = ()
+    repeats: int = 1
+    sampler: str | None = None
+    scores: Sequence[str | PairScore] = ("mse", "perceptual")
+    classifier: str | Path | None = None
+    labels: str = "none"
+    guidance: float = 0.0
+    lpips_weights: str | Path | None = None
+    seed: int = 2
+
+    def __post_init__(self) -> None:
+        self.levels = tuple(self.levels)
+        self.sampler = self.sampler or ("plms" if self.budget is None else "dpmpp_2m")
+        self._sampler: Sampler = SAMPLERS[self.sampler]
+        self.needs_classes = self.labels == "true"
+        if self.labels not in ("none", "pred", "true"):
+            raise UserError(f"`labels`: found {self.labels!r}, expected none, pred or true")
+        if self.guidance and self.labels == "none":
             raise UserError("`guidance`: has no effect with `labels` none, expected pred or true")
-        self.classifier = None if classifier is None else Path(classifier)
+        self._network: Classifier | None = None
         self._of_classifier: dict[str, Any] = {}
-        self.scores = self._build(scores, None if lpips_weights is None else Path(lpips_weights))
+        if self.classifier is not None:
+            self._network, self._of_classifier = load_classifier(Path(self.classifier))
+        self._scores = self._built()
         if not self.columns:
             raise UserError("`scores`: none of them can be computed, expected at least mse")
 
     @classmethod
-    def from_options(cls, options: ReconstructOptions) -> Self:
+    def from_options(cls, options: ReconstructOptions) -> Reconstruction:
         """The reconstructions that `reconstruct.py` is asked for; without its weights, no LPIPS."""
         return cls(
             budget=options.budget,
@@ -121,20 +118,20 @@ class Reconstruction(Method):
 
     def __str__(self) -> str:
         straight = self.budget is not None and self.budget_steps == 1
-        return f"{self.name}, {'x_0 predicted straight' if straight else f'by {self.sampler_name}'}"
+        return f"{self.name}, {'x_0 predicted straight' if straight else f'by {self.sampler}'}"
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Of the table, those of all scores."""
-        return tuple(column for score in self.scores for column in score.columns)
+        return tuple(column for score in self._scores for column in score.columns)
 
     def grid(self, diffusion: Diffusion) -> Grid:
         """The start points, and the way down from them."""
         schedule, steps = diffusion.schedule, self.num_inference_steps
         if self.levels:
-            return LevelGrid(schedule.num_timesteps, steps, self.levels)
+            return LevelGrid(schedule.num_timesteps, steps, tuple(self.levels))
         if self.budget is None:
-            return TimeGrid(schedule.num_timesteps, steps, self.skip)
+            return TimeGrid(schedule.num_timesteps, steps, self.inference_skip_factor)
         calls_a_level = self.budget_steps * self._calls_a_step
         return BudgetGrid(schedule, self.budget // calls_a_level, self.budget_steps)
 
@@ -144,12 +141,12 @@ class Reconstruction(Method):
 
     def calls(self, diffusion: Diffusion) -> int:
         """Network calls an image; two for each of a guided step."""
-        return network_calls(self.grid(diffusion), self.sampler) * self._calls_a_step
+        return network_calls(self.grid(diffusion), self._sampler) * self._calls_a_step
 
     def settings(self, diffusion: Diffusion) -> dict[str, Any]:
         """What the numbers depend on."""
         found: dict[str, Any] = {
-            "sampler": self.sampler_name,
+            "sampler": self.sampler,
             "num_inference_steps": self.num_inference_steps,
             "starts": list(self.grid(diffusion).starts),
             "budget": self.budget,
@@ -164,7 +161,7 @@ class Reconstruction(Method):
         if self.labels != "none":
             found |= {"labels": self.labels, "guidance": self.guidance}
         if self.classifier is not None:
-            found["classifier"] = sha256(self.classifier)
+            found["classifier"] = sha256(Path(self.classifier))
         return found
 
     def check(self, diffusion: Diffusion) -> None:
@@ -193,11 +190,9 @@ class Reconstruction(Method):
         """The images whose reconstructions are all there, as soon as they are."""
         grid = self.grid(evaluator.diffusion)
         num_draws = len(grid.starts) * self.repeats
-        scorers = [score.begin(batch.images, num_draws) for score in self.scores]
-        shown = [scorer for scorer in scorers if isinstance(scorer, OutputShiftScorer)]
-        labels = self._labels(batch, shown[0].predicted if shown else None)
+        scorers = [Scorer(score, batch.images, num_draws) for score in self._scores]
         left = torch.full((len(batch),), num_draws)
-        for image, draw, found in self._reconstruct(batch, evaluator, grid, self.repeats, labels):
+        for image, draw, found in self._reconstruct(batch, evaluator, grid, self.repeats):
             for scorer in scorers:
                 scorer.update(image, draw, found)
             left -= torch.bincount(image, minlength=len(left))
@@ -211,22 +206,15 @@ class Reconstruction(Method):
         self, batch: ImageBatch, evaluator: Evaluator, grid: Grid, repeats: int = 1
     ) -> Tensor:
         """Images beside their reconstructions, t rising: `(B, 1 + draws, C, *S)` in [0, 1]."""
-        images = batch.images
-        panels = torch.empty(len(batch), 1 + len(grid.starts) * repeats, *images.shape[1:])
-        panels[:, 0] = images.cpu()
-        shift = next((score for score in self.scores if isinstance(score, OutputShift)), None)
-        labels = self._labels(batch, shift.begin(images, 0).predicted if shift else None)
-        for image, draw, found in self._reconstruct(batch, evaluator, grid, repeats, labels):
+        shape = evaluator.diffusion.image_shape
+        panels = torch.empty(len(batch), 1 + len(grid.starts) * repeats, *shape)
+        panels[:, 0] = batch.images.cpu()
+        for image, draw, found in self._reconstruct(batch, evaluator, grid, repeats):
             panels[image, 1 + draw] = found.cpu()
         return panels
 
     def _reconstruct(
-        self,
-        batch: ImageBatch,
-        evaluator: Evaluator,
-        grid: Grid,
-        repeats: int,
-        labels: Tensor | None,
+        self, batch: ImageBatch, evaluator: Evaluator, grid: Grid, repeats: int
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Numbers of images (n,) and draws (n,), and reconstructions `(n, C, *S)` in [0, 1].
 
@@ -235,7 +223,7 @@ class Reconstruction(Method):
         diffusion, num_draws = evaluator.diffusion, len(grid.starts) * repeats
         x_0 = diffusion.codec.encode(batch.images).cpu()
         times = [grid.times(start) for start in grid.starts]  # once, not for every image
-        classes = [None] * len(batch) if labels is None else labels.tolist()
+        classes = self._classes(batch)
         steps, width = [len(passed) - 1 for passed in times], evaluator.width(self.guidance)
         trajectories = (
             Trajectory(
@@ -247,7 +235,7 @@ class Reconstruction(Method):
             for image, k in in_order(len(batch), steps, width)
             for repeat in range(repeats)
         )
-        for step in evaluator.run(trajectories, self.sampler, guidance=self.guidance):
+        for step in evaluator.run(trajectories, self._sampler, guidance=self.guidance):
             rows, x = step.ends()
             if rows:
                 number = torch.tensor(rows)
@@ -259,35 +247,38 @@ class Reconstruction(Method):
         eps = image_noise(x_0.shape, self.seed, key, CLEAN if self.levels else t, repeat)
         return diffusion.schedule.add_noise(x_0[None], eps[None], torch.tensor([t]))[0]
 
-    def _labels(self, batch: ImageBatch, predicted: Tensor | None) -> Tensor | None:
-        """The class (B,) that each image is taken for, on the CPU, if any."""
-        if self.labels == "true":
-            if batch.classes is None:
-                raise UserError("`labels` true: the classes of the images are not known")
-            return batch.classes
-        return predicted if self.labels == "pred" else None
+    def _classes(self, batch: ImageBatch) -> Sequence[int | None]:
+        """The class that each image is taken for, if any."""
+        if self.labels == "none":
+            return [None] * len(batch)
+        if self.labels == "pred":
+            assert self._network is not None, "the constructor asks for a classifier"
+            prepare(self._network, batch.images.device)
+            return self._network(batch.images)[0].argmax(1).tolist()
+        if batch.classes is None:
+            raise UserError("`labels` true: the classes of the images are not known")
+        return batch.classes.tolist()
 
     @property
     def _calls_a_step(self) -> int:
         return self.repeats * (2 if self.guidance else 1)
 
-    def _build(self, scores: Sequence[str | Score], weights: Path | None) -> list[Score]:
+    def _built(self) -> list[PairScore]:
         """The scores asked for, those of the classifier as one at the end."""
-        names = [name for name in scores if isinstance(name, str)]
+        names = [score for score in self.scores if isinstance(score, str)]
+        built = [score for score in self.scores if not isinstance(score, str)]
         of_classifier = [name for name in names if SCORES[name] is OutputShift]
-        built: list[Score] = [score for score in scores if not isinstance(score, str)]
-        kinds = dict.fromkeys(SCORES[name] for name in SCORES if name in names)  # two names, one
-        for kind in kinds:
+        if self._network is None and (of_classifier or self.labels == "pred"):
+            asked = f"`scores` {of_classifier[0]}" if of_classifier else "`labels` pred"
+            raise UserError(f"{asked}: found no `classifier_checkpoint`, expected one")
+        for kind in dict.fromkeys(SCORES[name] for name in SCORES if name in names):
             if kind is PerceptualDifference:
+                weights = None if self.lpips_weights is None else Path(self.lpips_weights)
                 built.append(PerceptualDifference(find_alexnet_features(weights)))
             elif kind is not OutputShift:
                 built.append(kind())
-        if self.classifier is not None:
-            network, self._of_classifier = load_classifier(self.classifier)
-            built.append(OutputShift(network, of_classifier, self.repeats))
-        elif of_classifier or self.labels == "pred":
-            asked = f"`scores` {of_classifier[0]}" if of_classifier else "`labels` pred"
-            raise UserError(f"{asked}: found no `classifier_checkpoint`, expected one")
+        if self._network is not None and of_classifier:
+            built.append(OutputShift(self._network, of_classifier, self.repeats))
         return built
 
 

@@ -2,37 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
+import torch
 from torch import Tensor
 
 
-class Scorer(Protocol):
-    """A score at work on one batch of images."""
-
-    def update(self, image: Tensor, draw: Tensor, reconstructions: Tensor) -> None:
-        """Take in reconstructions `(n, C, *S)` in [0, 1] of these images (n,) and draws (n,)."""
-
-    def compute(self, images: Tensor) -> Tensor:
-        """Every column of these images (n,), whose draws were all taken in: `(n, draws, columns)`.
-
-        float32, on the CPU.
-        """
-
-
-class Score(Protocol):
-    """How far reconstructions are from their images; higher means more out of distribution."""
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Its columns in the table."""
-
-    def begin(self, images: Tensor, draws: int) -> Scorer:
-        """Begin with images `(B, C, *S)` in [0, 1], of each of which so many draws will come."""
-
-
 class PairScore:
-    """A score of each reconstruction by itself.
+    """How far a reconstruction is from its image; higher means more out of distribution.
 
     A subclass has a `name`, which is its column's, `reference` and `__call__`. What it needs of the
     images themselves is computed once, whatever the number of their reconstructions.
@@ -42,7 +17,7 @@ class PairScore:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The one column."""
+        """Its columns in the table; one where `finish` is not overridden."""
         return (self.name,)
 
     def reference(self, images: Tensor) -> tuple[Tensor, ...]:
@@ -50,26 +25,46 @@ class PairScore:
         return (images,)
 
     def __call__(self, reference: tuple[Tensor, ...], reconstructions: Tensor) -> Tensor:
-        """Scores (B,) of `(B, C, *S)` in [0, 1] against the same rows of a reference."""
+        """Scores (B,) of `(B, C, *S)` in [0, 1] against the same rows of a reference.
+
+        Or a number of values of each, `(B, values)`, of which `finish` makes the scores.
+        """
         raise NotImplementedError(f"{type(self).__name__} does not say how it scores")
 
-    def begin(self, images: Tensor, draws: int) -> Scorer:
-        """Begin with images `(B, C, *S)` in [0, 1]."""
-        return _PairScorer(self, images, draws)
+    def finish(self, reference: tuple[Tensor, ...], values: Tensor) -> Tensor:
+        """Every column, `(B, draws, columns)`, of the values of all draws, `(B, draws, values)`."""
+        return values
 
 
-class _PairScorer:
+class Scorer:
+    """A score at work on one batch of images.
+
+    Args:
+        score: the score.
+        images: shape `(B, C, *S)` in [0, 1].
+        draws: the number of reconstructions of each image that will come.
+    """
+
     def __init__(self, score: PairScore, images: Tensor, draws: int) -> None:
         self._score = score
+        self._draws = draws
         self._reference = score.reference(images)
-        self._device = images.device
-        self._values = images.new_full((len(images), draws, 1), float("nan"), device="cpu")
+        self._values = torch.empty(len(images), draws, 0)
 
     def update(self, image: Tensor, draw: Tensor, reconstructions: Tensor) -> None:
-        """As `Scorer` says."""
-        rows = tuple(part[image.to(self._device)] for part in self._reference)
-        self._values[image, draw, 0] = self._score(rows, reconstructions).float().cpu()
+        """Take in reconstructions `(n, C, *S)` in [0, 1] of these images (n,) and draws (n,)."""
+        values = self._score(self._rows(image), reconstructions).float().cpu()
+        found = values[:, None].flatten(1)  # also of one value each
+        if self._values.shape[2] != found.shape[1]:
+            self._values = found.new_full((*self._values.shape[:2], found.shape[1]), torch.nan)
+        self._values[image, draw] = found
 
     def compute(self, images: Tensor) -> Tensor:
-        """As `Scorer` says."""
-        return self._values[images]
+        """Every column of these images (n,), whose draws were all taken in: `(n, draws, columns)`.
+
+        float32, on the CPU.
+        """
+        return self._score.finish(self._rows(images), self._values[images])
+
+    def _rows(self, images: Tensor) -> tuple[Tensor, ...]:
+        return tuple(part[images.to(part.device)] for part in self._reference)

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from diffusion_ood.methods.scores.base import PairScore
 from diffusion_ood.runtime.device import prepare
 
 Classifier = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -51,12 +52,12 @@ def movements(reference: Tensor, outputs: Tensor) -> tuple[Tensor, Tensor]:
     return (start - outputs).abs().sum(-1), (before - outputs).abs().sum(-1)
 
 
-class OutputShift:
+class OutputShift(PairScore):
     """Which of the scores to take, by which classifier.
 
     Args:
         classifier: in evaluation mode.
-        names: some of `NAMES`; none, where the predicted classes alone are wanted.
+        names: some of `NAMES`.
         repeats: draws of noise at each level.
     """
 
@@ -72,52 +73,31 @@ class OutputShift:
         moving = (f"{name}_{kind}" for name in self.moving for kind in ("global", "local"))
         return (*moving, *self.baselines)
 
-    def begin(self, images: Tensor, draws: int) -> OutputShiftScorer:
-        """Begin with images `(B, C, *S)` in [0, 1], of each of which so many draws will come."""
+    def reference(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Logits `(B, K)` and features `(B, F)` of images `(B, C, *S)` in [0, 1], on the CPU."""
         if isinstance(self.classifier, nn.Module):
             prepare(self.classifier, images.device)
-        return OutputShiftScorer(self, images, draws)
-
-
-class OutputShiftScorer:
-    """The classifier's outputs on one batch of images and on their reconstructions."""
-
-    def __init__(self, score: OutputShift, images: Tensor, draws: int) -> None:
-        self._score = score
-        self._draws = draws
-        self._reference = self._outputs(images)
-        self._moved = {
-            name: outputs.new_full((len(images), draws, outputs.shape[1]), torch.nan)
-            for name, outputs in zip(MOVEMENTS, self._reference, strict=True)
-            if name in score.moving
-        }
-
-    @property
-    def predicted(self) -> Tensor:
-        """The class of each image, (B,), on the CPU."""
-        return self._reference[0].argmax(1)
-
-    def update(self, image: Tensor, draw: Tensor, reconstructions: Tensor) -> None:
-        """Take in reconstructions `(n, C, *S)` of these images (n,) and draws (n,)."""
-        if self._moved:
-            found = dict(zip(MOVEMENTS, self._outputs(reconstructions), strict=True))
-            for name, outputs in self._moved.items():
-                outputs[image, draw] = unit(found[name])
-
-    def compute(self, images: Tensor) -> Tensor:
-        """Every column of these images (n,), `(n, draws, columns)`."""
-        logits, references = self._reference[0], dict(zip(MOVEMENTS, self._reference, strict=True))
-        columns: list[Tensor] = []
-        for name, outputs in self._moved.items():
-            by_repeat = outputs[images].unflatten(1, (-1, self._score.repeats))
-            pair = movements(unit(references[name][images]), by_repeat)
-            columns += [part.flatten(1) for part in pair]
-        columns += [
-            BASELINES[name](logits[images])[:, None].expand(-1, self._draws)
-            for name in self._score.baselines
-        ]
-        return torch.stack(columns, 2) if columns else logits.new_empty(len(images), self._draws, 0)
-
-    def _outputs(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        logits, features = self._score.classifier(images)
+        logits, features = self.classifier(images)
         return logits.float().cpu(), features.float().cpu()
+
+    def __call__(self, reference: tuple[Tensor, ...], reconstructions: Tensor) -> Tensor:
+        """The outputs that move, as unit vectors side by side, `(B, values)`."""
+        if not self.moving:
+            return reconstructions.new_empty(len(reconstructions), 0)
+        return torch.cat([unit(part) for part in self._moving(self.reference(reconstructions))], 1)
+
+    def finish(self, reference: tuple[Tensor, ...], values: Tensor) -> Tensor:
+        """Every column, `(B, draws, columns)`."""
+        columns: list[Tensor] = []
+        start = self._moving(reference)
+        sizes = [part.shape[1] for part in start]
+        for part, outputs in zip(start, values.split(sizes, 2) if sizes else (), strict=True):
+            pair = movements(unit(part), outputs.unflatten(1, (-1, self.repeats)))
+            columns += [part.flatten(1) for part in pair]
+        of_image = [BASELINES[name](reference[0])[:, None] for name in self.baselines]
+        columns += [score.expand(-1, values.shape[1]) for score in of_image]
+        return torch.stack(columns, 2)
+
+    def _moving(self, outputs: tuple[Tensor, ...]) -> list[Tensor]:
+        named = zip(MOVEMENTS, outputs, strict=True)
+        return [part for name, part in named if name in self.moving]
