@@ -13,7 +13,7 @@ from diffusion_ood.methods.reconstruction import Reconstruction
 from diffusion_ood.model import Diffusion
 from diffusion_ood.runtime.device import prepare
 from diffusion_ood.training.objective import DiffusionObjective
-from diffusion_ood.training.trainer import Plan, Trainer
+from diffusion_ood.training.trainer import Batch, Plan, Trainer
 from diffusion_ood.trajectories.evaluator import Evaluator
 from diffusion_ood.trajectories.grid import TimeGrid
 
@@ -83,9 +83,7 @@ class BesideCalls(Evaluator):
 def our_training_step(model: Diffusion, images: Tensor) -> Callable[[], object]:
     """A function that takes one training step in bf16, compiled."""
     prepare(model.network, CPU)
-    plan = Plan(
-        lr=1e-4, lr_schedule="constant", total_steps=1, ema_decay=0.0, precision="bf16", seed=SEED
-    )
-    trainer = Trainer(model.network, DiffusionObjective(model, 1000), plan)
+    plan = Plan(lr=1e-4, total_steps=1, seed=SEED, precision="bf16")
+    trainer = Trainer(model.network, DiffusionObjective(model, 1000).loss, plan)
     trainer.compile()
-    return lambda: [loss.item() for loss in trainer.epoch([(len(images), images)])]
+    return lambda: [loss.item() for loss in trainer.epoch([Batch(images, len(images))])]

@@ -14,6 +14,7 @@ flag for. MEMORY=N lets the process have so many MiB more than it has.
 from __future__ import annotations
 
 import importlib
+import itertools
 import os
 import resource
 import signal
@@ -31,10 +32,10 @@ from diffusion_ood.data.loaders import ImageSet
 from diffusion_ood.detection.table_writer import TableWriter
 from diffusion_ood.errors import UserError
 from diffusion_ood.methods import measure, reconstruction
+from diffusion_ood.runtime import distributed
 from diffusion_ood.sampling import samples
 from diffusion_ood.training import diffusion_task, run
-from diffusion_ood.training.logs import TrainingLogs
-from diffusion_ood.training.trainer import Trainer
+from diffusion_ood.training.trainer import Batch, Trainer
 
 TRAINING = ("train_ddpm", "train_classifier")
 ERRORS = {"raise": ZeroDivisionError, "mistake": UserError}
@@ -84,19 +85,19 @@ def striker(fault: str) -> Callable[[], None]:
 
 def strike_in_training(strike: Callable[[], None]) -> None:
     """Let training call `strike` after each step, or with FAULT_AT=log after each logged epoch."""
-    learn, log = Trainer._learn, TrainingLogs.training
+    learn, log = Trainer._learn, run.log_values
 
-    def learning(self: Trainer, n: int, *tensors: Tensor) -> Tensor:
-        loss = learn(self, n, *tensors)
+    def learning(self: Trainer, batch: Batch) -> Tensor:
+        loss = learn(self, batch)
         strike()
         return loss
 
-    def logging(self: TrainingLogs, *values: Any) -> None:
-        log(self, *values)
+    def logging(*given: Any, **values: float) -> None:
+        log(*given, **values)
         strike()
 
     if os.environ.get("FAULT_AT") == "log":
-        TrainingLogs.training = logging  # type: ignore[method-assign] # in a process of its own
+        run.log_values = logging  # in a process of its own
     else:
         Trainer._learn = learning  # type: ignore[method-assign]
 
@@ -121,24 +122,17 @@ def strike_in_scoring(strike: Callable[[], None]) -> None:
 
 
 def save_every(steps: int) -> None:
-    """Let training's timer count steps in place of seconds."""
-
-    class Counter(run.Timer):
-        count = 0
-
-        def due(self) -> bool:
-            self.count += 1
-            return self.count % steps == 0
-
-    run.Timer = Counter  # type: ignore[misc]
+    """Let training count steps in place of seconds."""
+    any_rank, count = distributed.any_rank, itertools.count(1)
+    distributed.any_rank = lambda stop, _: any_rank(stop, next(count) % steps == 0)
 
 
 def compute_in_float64() -> None:
     """Let networks have weights, and see images and noise, in double precision."""
     torch.set_default_dtype(torch.float64)
-    batch, noise = ImageSet.batch, diffusion_task.image_noise
+    batch, noise = ImageSet.batch, samples.image_noise
     ImageSet.batch = lambda *given: batch(*given).double()  # type: ignore[method-assign]
-    diffusion_task.image_noise = lambda *given: noise(*given).double()
+    samples.image_noise = lambda *given: noise(*given).double()
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from torch import nn
 
 from diffusion_ood.networks.resnet import Classifier
 from diffusion_ood.networks.unet import add_dropout, build_unet, load_weights
+from diffusion_ood.options import ClassifierOptions
 
 
 def parameters(network):
@@ -91,11 +92,13 @@ def test_dropout_sets_its_share_of_every_blocks_activations_to_zero():
 )
 def test_the_classifier_has_the_parameters_of_its_kind(kind, channels, classes, expected):
     with torch.device("meta"):
-        assert parameters(Classifier(kind, (channels, 32, 32), classes)) == expected
+        assert (
+            parameters(Classifier(ClassifierOptions(kind, classes), (channels, 32, 32))) == expected
+        )
 
 
 def test_logits_are_those_of_monais_resnet_on_normalised_images():
-    network = Classifier("narrow", (2, 16, 16), 5).eval()
+    network = Classifier(ClassifierOptions("narrow", 5), (2, 16, 16)).eval()
     network.mean, network.std = torch.tensor([0.2, 0.4]), torch.tensor([0.5, 0.1])
     images = torch.rand(3, 2, 16, 16)
     with torch.inference_mode():

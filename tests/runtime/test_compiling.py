@@ -9,7 +9,7 @@ import torch
 
 from diffusion_ood.errors import UserError
 from diffusion_ood.runtime import compiling
-from diffusion_ood.runtime.compiling import CompileDecision, CompilePolicy
+from diffusion_ood.runtime.compiling import CompileDecision
 
 CPU = torch.device("cpu")
 
@@ -52,7 +52,7 @@ def tick(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
 def test_compiling_has_to_save_more_than_it_costs(
     seconds_left: float, precision: str, device: str, expected: bool
 ) -> None:
-    policy = CompilePolicy("auto", torch.device(device), precision)
+    policy = CompileDecision("auto", torch.device(device), precision)
     assert (policy.is_open, policy.compile_now, policy.reason) == (True, False, "")
     assert policy.observe(seconds_left) is expected
     assert (policy.is_open, policy.compile_now) == (False, expected)
@@ -73,16 +73,16 @@ def test_auto_decides_once_by_the_time_of_a_step_and_the_steps_left(
 
 
 @pytest.mark.usefixtures("compiler")
-@pytest.mark.parametrize(("mode", "at_once"), [("on", True), ("off", False)])
-def test_on_and_off_need_no_clock(mode: str, at_once: bool) -> None:
+@pytest.mark.parametrize(("mode", "compile_now"), [("on", True), ("off", False)])
+def test_on_and_off_need_no_clock(mode: str, compile_now: bool) -> None:
     decision = CompileDecision(mode, CPU, "bf16")
-    assert decision.at_once is at_once
+    assert decision.compile_now is compile_now
     assert sentences(decision, 20, 10**9) == [None] * 20
 
 
 @pytest.mark.usefixtures("no_compiler")
 def test_without_a_compiler_auto_is_off_and_on_is_a_mistake() -> None:
     assert sentences(CompileDecision("auto", CPU, "bf16"), 20, 10**9) == [None] * 20
-    assert CompileDecision("auto", CPU, "bf16").at_once is False
+    assert CompileDecision("auto", CPU, "bf16").compile_now is False
     with pytest.raises(UserError, match=r"`compile`.*cpu"):
         CompileDecision("on", CPU, "bf16")

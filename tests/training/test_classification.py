@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from diffusion_ood.training.classification import ClassificationObjective, shifted
-from diffusion_ood.training.trainer import Plan
+from diffusion_ood.training.classifier_task import classification_loss, shifted
+from diffusion_ood.training.trainer import Batch, Plan
 
 IMAGES = torch.rand(6, 2, 5, 4, generator=torch.Generator().manual_seed(0)) + 0.1
 LABELS = torch.tensor([0, 1, 2, 0, 1, 2])
@@ -23,9 +23,10 @@ class Recorder:
         return mean * torch.tensor([1.0, 2.0, 3.0]), mean
 
 
-def seen(objective, seed=0, shard=ALL):
+def seen(seed=0, shard=ALL, **settings):
     recorder = Recorder()
-    losses = objective.loss(recorder, IMAGES[shard], 6, shard, seed, LABELS[shard])
+    batch = Batch(IMAGES[shard], 6, LABELS[shard], shard)
+    losses = classification_loss(recorder, batch, seed, **settings)
     return recorder.images, losses
 
 
@@ -39,7 +40,7 @@ def test_a_shift_moves_and_fills_with_black():
 
 
 def test_without_flips_and_padding_an_image_is_itself():
-    images, losses = seen(ClassificationObjective(flip=False, padding=0))
+    images, losses = seen(flip=False, padding=0)
     assert torch.equal(images, IMAGES)
     mean = IMAGES.flatten(1).mean(1).tolist()
     expected = [
@@ -50,10 +51,9 @@ def test_without_flips_and_padding_an_image_is_itself():
 
 
 def test_about_half_of_the_images_are_mirrored():
-    objective = ClassificationObjective(flip=True, padding=0)
     mirrored = 0
     for seed in range(50):
-        images, _ = seen(objective, seed)
+        images, _ = seen(seed, flip=True, padding=0)
         for image, original in zip(images, IMAGES, strict=True):
             is_mirrored = torch.equal(image, original.flip(-1))
             assert is_mirrored or torch.equal(image, original)
@@ -62,10 +62,9 @@ def test_about_half_of_the_images_are_mirrored():
 
 
 def test_every_shift_within_the_padding_occurs():
-    objective = ClassificationObjective(flip=False, padding=1)
     found = set()
     for seed in range(40):
-        images, _ = seen(objective, seed)
+        images, _ = seen(seed, flip=False, padding=1)
         for image, original in zip(images, IMAGES, strict=True):
             for down in range(3):
                 for right in range(3):
@@ -77,25 +76,16 @@ def test_every_shift_within_the_padding_occurs():
 
 @pytest.mark.parametrize("processes", [2, 3])
 def test_flips_and_shifts_belong_to_the_global_batch(processes):
-    objective = ClassificationObjective(flip=True, padding=2)
-    whole, _ = seen(objective, 4)
+    settings = {"flip": True, "padding": 2}
+    whole, _ = seen(4, **settings)
     for rank in range(processes):
         shard = slice(rank, None, processes)
-        assert torch.equal(seen(objective, 4, shard)[0], whole[shard])
-    assert not torch.equal(seen(objective, 5)[0], whole)
+        assert torch.equal(seen(4, shard, **settings)[0], whole[shard])
+    assert not torch.equal(seen(5, **settings)[0], whole)
 
 
 def test_the_learning_rate_warms_up_and_falls_to_its_end():
-    plan = Plan(
-        lr=1.0,
-        lr_schedule="cosine",
-        total_steps=100,
-        ema_decay=0,
-        precision="fp32",
-        seed=0,
-        lr_end=0.2,
-        warmup_steps=4,
-    )
+    plan = Plan(lr=1.0, total_steps=100, seed=0, lr_schedule="cosine", lr_end=0.2, warmup_steps=4)
     found = [plan.lr_at(step) for step in (0, 3, 50, 100)]
     fall = [0.2 + 0.4 * (1 + math.cos(math.pi * step / 100)) for step in (0, 3, 50, 100)]
     assert found == pytest.approx([fall[0] / 4, *fall[1:]], rel=1e-12)

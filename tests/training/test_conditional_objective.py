@@ -7,7 +7,7 @@ from torch import nn
 from diffusion_ood.model import Diffusion
 from diffusion_ood.options import DiffusionOptions
 from diffusion_ood.training.objective import DiffusionObjective
-from diffusion_ood.training.trainer import Plan, Trainer
+from diffusion_ood.training.trainer import Batch, Plan, Trainer
 
 ALL = slice(None)
 
@@ -33,8 +33,8 @@ def objective(num_classes=3, **settings):
 def asked(objective_, n, labels=None, seed=0, shard=ALL):
     recorder = Recorder()
     images = torch.zeros(n, 1, 2, 2)[shard]
-    known = () if labels is None else (labels[shard],)
-    objective_.loss(recorder, images, n, shard, seed, *known)
+    known = None if labels is None else labels[shard]
+    objective_.loss(recorder, Batch(images, n, known, shard), seed)
     return recorder
 
 
@@ -90,7 +90,7 @@ def test_about_half_of_the_images_are_mirrored_and_nothing_else_is_drawn_otherwi
             noisy.append((x_t, class_labels))
             return torch.zeros_like(x_t)
 
-        objective_.loss(network, images[shard], 200, shard, 0, labels[shard])
+        objective_.loss(network, Batch(images[shard], 200, labels[shard], shard), 0)
         return noisy[0]
 
     for flip in (False, True):
@@ -119,15 +119,15 @@ class Slope(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(1))
 
-    def loss(self, network, images, n, shard, seed):
+    def loss(self, network, batch, seed):
         """Objective and network in one."""
-        return -100 * self.weight.expand(len(images))
+        return -100 * self.weight.expand(len(batch.images))
 
 
 @pytest.mark.parametrize(("clip", "moved"), [(0.0, 100.0), (1.0, 1.0), (500.0, 100.0)])
 def test_the_gradients_norm_is_clipped(clip, moved):
     network = Slope()
-    plan = Plan(1.0, "constant", 1, 0.0, "fp32", 0, grad_clip=clip)
-    trainer = Trainer(network, network, plan, torch.optim.SGD(network.parameters(), lr=1.0))
-    list(trainer.epoch([(2, torch.zeros(2, 1))]))
+    plan = Plan(lr=1.0, total_steps=1, seed=0, grad_clip=clip)
+    trainer = Trainer(network, network.loss, plan, torch.optim.SGD(network.parameters(), lr=1.0))
+    list(trainer.epoch([Batch(torch.zeros(2, 1), 2)]))
     assert network.weight.item() == pytest.approx(moved, rel=1e-4)

@@ -15,10 +15,10 @@ from diffusion_ood.model import Diffusion
 from diffusion_ood.options import DiffusionOptions, ImageOptions, LoadingOptions
 from diffusion_ood.runtime import distributed
 from diffusion_ood.training.objective import DiffusionObjective
+from diffusion_ood.training.trainer import Batch
 from diffusion_ood.trajectories.noise import image_noise
 
 PREDICTIONS = ["epsilon", "sample", "v_prediction"]
-ALL = slice(None)
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_the_loss_is_zero_for_the_own_target_alone(
 ) -> None:
     objective_ = objective(prediction_type=asked)
     network = oracle(answered, objective_.model, images)
-    losses = objective_.loss(network, images, 12, ALL, seed=1)
+    losses = objective_.loss(network, Batch(images, 12), seed=1)
     assert losses.shape == (12,)
     assert (losses.max() < 1e-8) if asked == answered else (losses.mean() > 0.05)
 
@@ -85,30 +85,32 @@ def test_the_loss_is_zero_for_the_own_target_alone(
 def test_the_loss_is_on_the_models_own_range(images: Tensor) -> None:
     scaled = objective(prediction_type="sample", b_scale=0.5)
     network = oracle("sample", scaled.model, 0.5 * images)
-    assert scaled.loss(network, images, 12, ALL, seed=1).max() < 1e-12
+    assert scaled.loss(network, Batch(images, 12), seed=1).max() < 1e-12
 
 
 def test_each_loss_is_the_mean_over_an_images_pixels(images: Tensor) -> None:
     """Against x̂_0 = 0 it is the mean square of the image, whatever the noise."""
-    losses = objective(prediction_type="sample").loss(zero, images, 12, ALL, seed=1)
+    losses = objective(prediction_type="sample").loss(zero, Batch(images, 12), seed=1)
     torch.testing.assert_close(losses, images.square().mean((1, 2, 3)))
 
 
 @pytest.mark.parametrize("processes", [2, 5])
 def test_the_draws_belong_to_the_global_batch(processes: int, images: Tensor) -> None:
     objective_ = objective()
-    whole = objective_.loss(zero, images, 12, ALL, seed=1)
+    whole = objective_.loss(zero, Batch(images, 12), seed=1)
     for rank in range(processes):
         mine = slice(rank, None, processes)
-        assert torch.equal(objective_.loss(zero, images[mine], 12, mine, seed=1), whole[mine])
-    assert not torch.isclose(objective_.loss(zero, images, 12, ALL, seed=2), whole).any()
+        assert torch.equal(
+            objective_.loss(zero, Batch(images[mine], 12, shard=mine), seed=1), whole[mine]
+        )
+    assert not torch.isclose(objective_.loss(zero, Batch(images, 12), seed=2), whole).any()
 
 
 @pytest.mark.parametrize("max_t", [1, 3, 1000])
 def test_times_are_drawn_evenly_below_max_t(max_t: int) -> None:
     recorder = Recorder()
     images = torch.zeros(3000, 1, 1, 1)
-    objective(max_t).loss(recorder, images, 3000, ALL, seed=0)
+    objective(max_t).loss(recorder, Batch(images, 3000), seed=0)
     times = torch.tensor(recorder.times)
     assert (times.min() >= 0) & (times.max() < max_t)
     assert times.double().mean() == pytest.approx((max_t - 1) / 2, rel=0.05)

@@ -16,7 +16,7 @@ from diffusion_ood.options import DiffusionOptions
 from diffusion_ood.runtime import distributed
 from diffusion_ood.runtime.checkpoint import load_checkpoint, save_checkpoint
 from diffusion_ood.training.objective import DiffusionObjective
-from diffusion_ood.training.trainer import Plan, Trainer
+from diffusion_ood.training.trainer import Batch, Plan, Trainer
 
 SHAPE = (1, 8, 8)
 STEPS = 12
@@ -44,7 +44,6 @@ def trainer(weights_seed: int = 0, **changes: Any) -> Trainer:
             "lr_schedule": "cosine",
             "total_steps": STEPS,
             "ema_decay": 0.99,
-            "precision": "fp32",
             "seed": 2,
             **changes,
         }
@@ -52,14 +51,14 @@ def trainer(weights_seed: int = 0, **changes: Any) -> Trainer:
     torch.manual_seed(weights_seed)
     objective = DiffusionObjective(Diffusion(DiffusionOptions(model_type="tiny"), SHAPE), 1000)
     torch.manual_seed(weights_seed)
-    return Trainer(Net(), objective, plan)
+    return Trainer(Net(), objective.loss, plan)
 
 
-def batches(sizes: list[int], first: int = 0) -> Iterator[tuple[int, Tensor]]:
+def batches(sizes: list[int], first: int = 0) -> Iterator[Batch]:
     """This process's images of every global batch, which depend on the step alone."""
     for step, n in enumerate(sizes, start=first):
         images = torch.rand(n, *SHAPE, generator=torch.Generator().manual_seed(step))
-        yield n, images[distributed.rank() :: distributed.world_size()]
+        yield Batch(images[distributed.share()], n)
 
 
 def train(trainer_: Trainer, sizes: list[int]) -> Trainer:
@@ -153,22 +152,22 @@ def test_the_seed_of_a_step_depends_on_seed_and_step_alone() -> None:
 def test_every_step_draws_by_its_own_seed(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[int] = []
     fresh = trainer()
-    loss = fresh.objective.loss
+    loss = fresh.loss
 
     def recording(*given: Any) -> Tensor:
         drawn.append(given[-1])
         return loss(*given)
 
-    monkeypatch.setattr(fresh.objective, "loss", recording)
+    monkeypatch.setattr(fresh, "loss", recording)
     train(fresh, [4] * 3)
     assert drawn == [fresh.plan.seed_at(step) for step in range(3)]
 
 
 def test_the_loss_of_a_step_is_the_mean_over_its_images() -> None:
     fresh = trainer()
-    (n, images), *_ = batches([5])
-    losses = fresh.objective.loss(fresh.network, images, n, slice(None), fresh.plan.seed_at(0))
-    (found,) = fresh.epoch([(n, images)])
+    (batch,) = batches([5])
+    losses = fresh.loss(fresh.network, batch, fresh.plan.seed_at(0))
+    (found,) = fresh.epoch([batch])
     assert found.item() == pytest.approx(losses.mean().item(), rel=1e-6)
     assert not found.requires_grad
 

@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from diffusion_ood.runtime import distributed
     from diffusion_ood.training.classifier_task import ClassifierTask
     from diffusion_ood.training.run import TrainingRun, open_data
-    from diffusion_ood.training.settings import TrainingSettings
+    from diffusion_ood.training.task import TrainingSettings
 
     settings: TrainingSettings[ClassifierTrainOptions, ClassifierOptions]
     settings = TrainingSettings(*line.groups)
@@ -36,6 +36,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         training, *others = open_data(splits, settings)
         evaluated = dict(zip(("validation", "test"), others, strict=False))
         task = ClassifierTask(settings, device, training, evaluated)
-        TrainingRun(settings, training, task).train()
+        TrainingRun(task).train()
         for name, value in task.accuracies.items():
             distributed.print_once(f"{name} accuracy: {100 * value:.2f} %")

@@ -33,10 +33,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     from diffusion_ood.runtime import distributed
     from diffusion_ood.training.diffusion_task import DiffusionTask
     from diffusion_ood.training.run import TrainingRun, open_data
-    from diffusion_ood.training.settings import TrainingSettings
+    from diffusion_ood.training.task import TrainingSettings
 
     settings: TrainingSettings[TrainOptions, DiffusionOptions] = TrainingSettings(*line.groups)
     with distributed.process_group(settings.compute.device) as device:
         training, validation = open_data(splits, settings)
         task = DiffusionTask(settings, device, training, validation)
-        TrainingRun(settings, training, task).train(fit.ddpm_checkpoint_epoch)
+        TrainingRun(task).train(fit.ddpm_checkpoint_epoch)

@@ -26,32 +26,22 @@ def load_classifier(path: Path) -> tuple[Classifier, dict[str, Any]]:
     """
     content = load_checkpoint(path)
     options = stored_options(ClassifierOptions, content, path)
-    network = Classifier(
-        options.classifier_type, tuple(content["image_shape"]), options.num_classes
-    )
+    network = Classifier(options, tuple(content["image_shape"]))
     network.load_state_dict(content["weights"])
     network.eval()
     return network, content
 
 
 class Classifier(nn.Module):
-    """A ResNet-18 (He et al. 2016) with a 3 × 3 stem of stride 1, on images in [0, 1].
-
-    Args:
-        classifier_type: a key of `registries.CLASSIFIERS`.
-        image_shape: `(C, *S)` of one image.
-        num_classes: K.
-    """
+    """A ResNet-18 (He et al. 2016) with a 3 × 3 stem of stride 1, on images `(C, *S)` in [0, 1]."""
 
     mean: Tensor
     std: Tensor
 
-    def __init__(
-        self, classifier_type: str, image_shape: tuple[int, ...], num_classes: int
-    ) -> None:
+    def __init__(self, options: ClassifierOptions, image_shape: tuple[int, ...]) -> None:
         super().__init__()
         channels, *sides = image_shape
-        widths: tuple[int, ...] = CLASSIFIERS[classifier_type]
+        widths: tuple[int, ...] = CLASSIFIERS[options.classifier_type]
         self.resnet: Any = ResNet(
             block="basic",
             layers=[2, 2, 2, 2],
@@ -62,7 +52,7 @@ class Classifier(nn.Module):
             conv1_t_stride=1,
             no_max_pool=True,
             bias_downsample=False,
-            num_classes=num_classes,
+            num_classes=options.num_classes,
         )
         # As buffers they are saved with the weights, and every user normalises alike.
         self.register_buffer("mean", torch.zeros(channels))

@@ -23,7 +23,7 @@ TIMED_CALL = 3  # the first ones warm up
 FIRST_TIMED_STEP, LAST_TIMED_STEP = 2, 8
 
 
-class CompilePolicy:
+class CompileDecision:
     """Whether to compile: at once, never, or as soon as the time that is left is known.
 
     Args:
@@ -49,6 +49,7 @@ class CompilePolicy:
         self.compile_now = mode == "on"
         self.is_open = mode == "auto" and possible
         self.reason = ""
+        self._steps, self._begin = 0, 0.0
 
     def observe(self, seconds_left: float) -> bool:
         """Decide, where the rest of the work would take so long without compiling."""
@@ -62,19 +63,8 @@ class CompilePolicy:
         )
         return self.compile_now
 
-
-class CompileDecision(CompilePolicy):
-    """The policy of a training, whose first steps are timed."""
-
-    _steps, _begin = 0, 0.0
-
-    @property
-    def at_once(self) -> bool:
-        """Whether to compile before the first step."""
-        return self.compile_now
-
     def after_step(self, remaining_steps: int) -> str | None:
-        """Count one eager step, with so many still to be made; the reason when it decided."""
+        """Count a training's eager step, with so many still to be made; the reason when decided."""
         if not self.is_open:
             return None
         self._steps += 1
@@ -118,18 +108,12 @@ class CompiledForFullBatches:
 
 
 class MaybeCompiled:
-    """A network at a precision, compiled by the policy; on `auto` one of the first calls is timed.
-
-    Args:
-        network: as for `CompiledForFullBatches`.
-        batch: the size of a full batch.
-        mode, device, precision: as for `CompilePolicy`.
-    """
+    """A network at a precision, perhaps compiled; on `auto` one of the first calls is timed."""
 
     def __init__(
         self, network: Network, batch: int, mode: str, device: torch.device, precision: str
     ) -> None:
-        self._policy = CompilePolicy(mode, device, precision)
+        self._policy = CompileDecision(mode, device, precision)
         self._network = network
         self._batch = batch
         self._rows_left = 0

@@ -15,24 +15,19 @@ from torch import Tensor
 from tqdm import tqdm
 
 from diffusion_ood.data.pictures import save_sheet, write_png
+from diffusion_ood.diffusion.schedule import CLEAN
 from diffusion_ood.errors import UserError
 from diffusion_ood.registries import SAMPLERS
 from diffusion_ood.runtime import distributed
 from diffusion_ood.trajectories.engine import Trajectory
 from diffusion_ood.trajectories.evaluator import Evaluator
-from diffusion_ood.trajectories.interpolation import encoding_times, slerp
 
 PARTS = 10  # of the way; the levels lie between them
 SHEET_PAIRS = 4
 
 
 class Interpolation:
-    """What lies between pairs of images.
-
-    Args:
-        evaluator: the model.
-        sampler: a key of `SAMPLERS`.
-        steps: of the whole time grid.
+    """What lies between pairs of images, by a key of `SAMPLERS` and steps of the whole time grid.
 
     Raises:
         UserError: steps that the levels do not divide, a sampler that cannot go up, or volumes.
@@ -41,7 +36,6 @@ class Interpolation:
     def __init__(self, evaluator: Evaluator, sampler: str, steps: int) -> None:
         self.evaluator = evaluator
         self.sampler = SAMPLERS[sampler]
-        self.steps = steps
         diffusion = evaluator.diffusion
         if steps % PARTS or steps > diffusion.schedule.num_timesteps:
             raise UserError(
@@ -57,18 +51,16 @@ class Interpolation:
         if len(diffusion.image_shape) != 3:
             raise UserError("`checkpoint`: found a model of volumes, expected images")
         self.up = encoding_times(diffusion.schedule.num_timesteps, steps)
+        self.levels = [part * steps // PARTS for part in range(1, PARTS)]  # places in `up`
 
     def save(self, images: Tensor, folder: Path) -> None:
-        """Draw this process's pairs; the first process makes the sheet, of pairs of its own.
+        """Draw this process's pairs of images `(2 · pairs, C, H, W)` in [0, 1] into a folder.
 
-        Args:
-            images: shape `(2 · pairs, C, H, W)` in [0, 1].
-            folder: of the pictures.
+        The first process makes the sheet, of pairs of its own.
         """
         sheet: list[Tensor] = []
-        num_pairs = len(images) // 2
-        shard = distributed.shard(list(range(num_pairs)))
-        is_main = distributed.is_main()
+        num_pairs, is_main = len(images) // 2, distributed.is_main()
+        shard = distributed.shard(range(num_pairs))
         self.evaluator.expect(len(shard) * 3 * PARTS * len(self.up))
         for pair in tqdm(shard, unit="pair", disable=None if is_main else True):
             first, second = images[2 * pair], images[2 * pair + 1]
@@ -76,9 +68,8 @@ class Interpolation:
             write_png(folder / f"img200-{pair}.png", second)
             between = self.between(first, second)
             for row, pictures in enumerate(between, start=1):
-                for part, picture in enumerate(pictures, start=1):
-                    number = part * self.steps // PARTS
-                    write_png(folder / f"img{row}-{pair}-{number}.png", picture)
+                for level, picture in zip(self.levels, pictures, strict=True):
+                    write_png(folder / f"img{row}-{pair}-{level}.png", picture)
             if is_main and len(sheet) < 3 * SHEET_PAIRS:
                 ends = (first, second), (second, first), (first, second)
                 sheet += [
@@ -97,18 +88,16 @@ class Interpolation:
         diffusion = self.evaluator.diffusion
         clean = diffusion.codec.encode(torch.stack([first, second]))
         noises = self._lead([(x, self.up) for x in clean])
-        levels = [part * self.steps // PARTS for part in range(1, PARTS)]
         starts = []
-        for image, noise in ((clean[0], noises[1]), (clean[1], noises[0])):
-            for level in levels:
-                down = self.up[level::-1]
-                t = torch.tensor([down[0]])
+        for image, noise in zip(clean, noises.flip(0), strict=True):  # the other one's
+            for level in self.levels:
+                t = torch.tensor([self.up[level]])
                 x_t = diffusion.schedule.add_noise(image[None], noise[None], t)[0]
-                starts.append((x_t, down))
-        top = self.up[::-1]
-        starts += [(slerp(noises[0], noises[1], level / self.steps), top) for level in levels]
+                starts.append((x_t, self.up[level::-1]))
+        shares = [level / len(self.up) for level in self.levels]
+        starts += [(slerp(noises[0], noises[1], share), self.up[::-1]) for share in shares]
         pictures = diffusion.codec.decode(self._lead(starts)).clamp(0, 1)
-        return pictures.unflatten(0, (3, len(levels)))
+        return pictures.unflatten(0, (3, len(self.levels)))
 
     def _lead(self, starts: list[tuple[Tensor, tuple[int, ...]]]) -> Tensor:
         """Where trajectories with these starts and times end, `(n, C, H, W)` on the CPU."""
@@ -119,3 +108,27 @@ class Interpolation:
             rows, x = step.ends()
             ends[rows] = x.cpu()
         return ends
+
+
+def encoding_times(num_timesteps: int, steps: int) -> tuple[int, ...]:
+    """The times from the clean image up to the noise that it comes from: CLEAN, δ, …, (steps−1)·δ.
+
+    Passed the other way they decode. With δ = T // steps, as the levels of a reconstruction have.
+    """
+    stride = num_timesteps // steps
+    return (CLEAN, *range(stride, steps * stride, stride))
+
+
+def slerp(a: Tensor, b: Tensor, share: float) -> Tensor:
+    """`(sin((1−w)θ)·a + sin(wθ)·b) / sin θ`, θ the angle between the two (Shoemake 1985).
+
+    Args:
+        a, b: shape `(C, *S)`, of one image each; the angle is that of this pair alone.
+        share: w, from 0 (a) to 1 (b).
+    """
+    cosine = (a * b).sum() / (a.norm() * b.norm())
+    angle = torch.arccos(cosine.clamp(-1, 1))
+    if angle < 1e-4:
+        return torch.lerp(a, b, share)
+    from_a, from_b = torch.sin((1 - share) * angle), torch.sin(share * angle)
+    return (from_a * a + from_b * b) / torch.sin(angle)

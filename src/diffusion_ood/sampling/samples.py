@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def draw(
     *,
     sampler: str = "ddim",
     seed: int = 2,
-    label: Callable[[int], int | None] = lambda number: None,
+    classes: Sequence[int] = (),
     guidance: float = 0.0,
     clip: bool = False,
 ) -> Iterator[tuple[list[int], Tensor]]:
@@ -47,7 +48,7 @@ def draw(
         times: falling, from pure noise to the clean image.
         sampler: a key of `SAMPLERS`.
         seed: of the noise.
-        label: the class of a sample's number.
+        classes: of the numbers from 0 on, again and again; none of a model without classes.
         guidance, clip: as in `Evaluator.denoiser`.
     """
     diffusion = evaluator.diffusion
@@ -57,7 +58,7 @@ def draw(
             number,
             times,
             partial(image_noise, shape, seed, f"sample {number}", times[0]),
-            label(number),
+            classes[number % len(classes)] if classes else None,
         )
         for number in numbers
     )
@@ -67,77 +68,67 @@ def draw(
             yield rows, diffusion.codec.decode(x).clamp(0, 1)
 
 
+@dataclass
 class SampleFiles:
-    """The samples that are asked for, drawn into a folder by all processes.
-
-    Args:
-        evaluator: the model.
-        options: how many, of which classes, by which steps.
-        folder: where they go.
-        quality: takes in every sample, where a distance to real images is asked for.
+    """The samples that are asked for, drawn into a folder that is there, by all processes.
 
     Raises:
-        UserError: classes that the model does not have, or a classifier of others.
+        UserError: classes that the model does not have, a classifier of others, or PNGs of volumes.
     """
 
-    def __init__(
-        self,
-        evaluator: Evaluator,
-        options: SampleOptions,
-        folder: Path,
-        quality: SampleQuality | None,
-    ) -> None:
-        self.evaluator = evaluator
-        self.options = options
-        self.folder = folder
-        self.quality = quality
-        self.shape = evaluator.diffusion.image_shape
-        self.names = evaluator.diffusion.classes
+    evaluator: Evaluator
+    options: SampleOptions
+    folder: Path
+    quality: SampleQuality | None
+
+    def __post_init__(self) -> None:
+        self.shape = self.evaluator.diffusion.image_shape
+        self.names = self.evaluator.diffusion.classes
         self.classes = self._classes()
         self.classifier = self._classifier()
-        last = evaluator.diffusion.schedule.num_timesteps - 1
-        self.times = LevelGrid(last + 1, options.num_inference_steps, (last,)).times(last)
+        if self.options.format == "png" and len(self.shape) != 3:
+            raise UserError("`format` png: the samples are volumes, expected `format` npy")
 
     def run(self) -> None:
         """Draw this process's share of the samples and write it; the first makes the sheet."""
-        numbers, options = list(range(self.options.num_samples)), self.options
-        shard, right = distributed.shard(numbers), 0
-        write = self._writer()
-        distributed.barrier()  # the folder, and the array in it, are there
-        with tqdm(
-            total=len(shard), unit="sample", disable=None if distributed.is_main() else True
-        ) as bar:
+        options, is_main, right = self.options, distributed.is_main(), 0
+        shard = distributed.shard(range(options.num_samples))
+        last = self.evaluator.diffusion.schedule.num_timesteps - 1
+        times = LevelGrid(last + 1, options.num_inference_steps, (last,)).times(last)
+        if is_main and options.format == "npy":
+            shape = (options.num_samples, *self.shape)
+            np.lib.format.open_memmap(self._part, "w+", np.float32, shape).flush()
+        distributed.barrier()  # the array is there
+        with tqdm(total=len(shard), unit="sample", disable=None if is_main else True) as bar:
             rows_a_step = 2 if options.guidance else 1
-            self.evaluator.expect(len(shard) * (len(self.times) - 1) * rows_a_step)
+            self.evaluator.expect(len(shard) * (len(times) - 1) * rows_a_step)
             for rows, images in draw(
                 self.evaluator,
                 shard,
-                self.times,
+                times,
                 sampler=options.sampler,
                 seed=options.seed,
-                label=self.label,
+                classes=self.classes,
                 guidance=options.guidance,
                 clip=options.clip_denoised,
             ):
-                for number, image in zip(rows, images.cpu(), strict=True):
-                    write(number, image)
+                self._write(rows, images.cpu())
                 right += self._agreeing(rows, images)
                 if self.quality:
                     self.quality.add(images)
                 bar.update(len(rows))
                 if sentence := self.evaluator.decision():
                     distributed.print_once(sentence)
-        device = self.evaluator.device
-        total = distributed.sum_over_processes(torch.tensor(float(right), device=device))
-        distance = self.quality.report() if self.quality else ""
-        if distributed.is_main():
-            self._finish(total.item() / len(numbers))
-            print(distance, end="\n" if distance else "", flush=True)
+        agreeing = sum(distributed.gather(right))
+        distance = self.quality.report() if self.quality else None
+        if is_main:
+            self._finish()
+            if self.classifier is not None:
+                share = 100 * agreeing / options.num_samples
+                print(f"the classifier sees the class asked for in {share:.1f} %")
+            if distance:
+                print(distance, flush=True)
         distributed.barrier()
-
-    def label(self, number: int) -> int | None:
-        """The class of sample `number`: each in turn."""
-        return self.classes[number % len(self.classes)] if self.classes else None
 
     def _classes(self) -> list[int]:
         """The numbers of the classes asked for."""
@@ -168,50 +159,37 @@ class SampleFiles:
         """How many samples the classifier takes for the class that was asked for."""
         if self.classifier is None:
             return 0
-        asked = torch.tensor([self.label(number) for number in rows])
+        asked = torch.tensor([self.classes[row % len(self.classes)] for row in rows])
         return int((self.classifier(images)[0].argmax(1).cpu() == asked).sum())
 
-    def _writer(self) -> Callable[[int, Tensor], None]:
-        """A function that keeps sample number i, `(C, *S)` in [0, 1]."""
-        if self.options.format == "png":
-            if len(self.shape) != 3:
-                raise UserError("`format` png: the samples are volumes, expected `format` npy")
-            return lambda number, image: write_png(self._png(number), image)
-        if distributed.is_main():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            shape = (self.options.num_samples, *self.shape)
-            np.lib.format.open_memmap(self._part, "w+", np.float32, shape).flush()
-        distributed.barrier()
-        array = np.lib.format.open_memmap(self._part, "r+")
+    def _write(self, rows: list[int], images: Tensor) -> None:
+        if self.options.format == "npy":
+            np.lib.format.open_memmap(self._part, "r+")[rows] = images.numpy()
+            return
+        for row, image in zip(rows, images, strict=True):
+            write_png(self._png(row), image)
 
-        def write(number: int, image: Tensor) -> None:
-            array[number] = image.numpy()
-
-        return write
-
-    @property
-    def _part(self) -> Path:
-        return self.folder / f".{ARRAY}.part"
-
-    def _finish(self, agreement: float) -> None:
-        """The array under its name, a sheet of the first samples, and what is to be said."""
+    def _finish(self) -> None:
+        """The array under its name, and a sheet of the first samples."""
         if self.options.format == "npy":
             self._part.replace(self.folder / ARRAY)
         columns = len(self.classes) or SHEET_COLUMNS
         count = min(self.options.num_samples // columns, SHEET_ROWS) * columns
         if count:
-            panels = torch.stack([self._read(number) for number in range(count)])
-            save_sheet(self.folder / "sheet.png", panels.unflatten(0, (-1, columns)))
+            panels = self._read(count).unflatten(0, (-1, columns))
+            save_sheet(self.folder / "sheet.png", panels)
         print(f"{self.options.num_samples} samples are in {self.folder}", flush=True)
-        if self.classifier is not None:
-            print(f"the classifier sees the class asked for in {100 * agreement:.1f} %")
 
-    def _read(self, number: int) -> Tensor:
-        """Sample `number` as any process has written it, `(C, *S)`."""
+    def _read(self, count: int) -> Tensor:
+        """The first samples as any process has written them, `(count, C, *S)`."""
         if self.options.format == "npy":
             array = np.load(self.folder / ARRAY, mmap_mode="r", allow_pickle=False)
-            return torch.from_numpy(array[number].copy())
-        return read_png(self._png(number))
+            return torch.from_numpy(array[:count].copy())
+        return torch.stack([read_png(self._png(number)) for number in range(count)])
+
+    @property
+    def _part(self) -> Path:
+        return self.folder / f".{ARRAY}.part"
 
     def _png(self, number: int) -> Path:
         return self.folder / f"{number:06d}.png"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffusion_ood.data.splits import Split
 from diffusion_ood.errors import UserError
 from diffusion_ood.model import versions
 from diffusion_ood.options import FitOptions
@@ -41,17 +40,6 @@ class Progress:
         steps = f" and {len(self.losses)} steps" if self.losses else ""
         return f"epoch {self.epoch}{steps}"
 
-    def mean_loss(self) -> float:
-        """The mean loss since the last epoch over all processes; every process has to call this."""
-        return torch.stack(self.reduced()).mean().item()
-
-    def reduced(self) -> list[Tensor]:
-        """The mean losses over all processes; every process has to call this."""
-        if not self.losses:
-            return []
-        losses = distributed.sum_over_processes(torch.stack(self.losses))
-        return list(losses / distributed.world_size())
-
 
 class Checkpoints:
     """The checkpoints in a run directory.
@@ -59,28 +47,23 @@ class Checkpoints:
     They store no state of a random generator: every random number is drawn from the seed and the
     number of the step, epoch or image. The order of an epoch's images follows from its number and
     from the entry `order` of a checkpoint.
-
-    Args:
-        run_dir: the run directory.
-        fit: options of the training.
-        training: the split of the training images.
-        task: what is trained.
-        trainer: the task's trainer.
     """
 
-    def __init__(
-        self, run_dir: Path, fit: FitOptions, training: Split, task: TrainingTask, trainer: Trainer
-    ) -> None:
-        self.run_dir = run_dir
-        self._fit = fit
+    def __init__(self, task: TrainingTask[Any, Any], trainer: Trainer) -> None:
+        fit: FitOptions = task.fit
+        self.run_dir: Path = task.settings.run.run_dir
+        self._last = self.run_dir / run_directory.LAST
+        self._previous = self.run_dir / run_directory.PREVIOUS
+        self._every = fit.checkpoint_every
         self._task = task
         self._trainer = trainer
         self._saved = ""  # the progress of the last checkpoint
+        self._options = (task.settings.image, task.settings.model)
         self._order = {
             "seed": fit.seed,
             "batch_size": fit.batch_size,
             "quick_test": fit.quick_test,
-            "images": hashlib.sha256("\n".join(training.images).encode()).hexdigest(),
+            "images": hashlib.sha256("\n".join(task.training.split.images).encode()).hexdigest(),
         }
 
     def resume(self, epoch: int | None) -> Progress:
@@ -91,7 +74,13 @@ class Checkpoints:
         Raises:
             UserError: every checkpoint is damaged, or the checkpoint is of another training.
         """
-        progress = self._resume(epoch)
+        path, progress = self._last, Progress()
+        if epoch is not None:
+            path = run_directory.epoch_checkpoint(self.run_dir, epoch)
+            progress = self._load(load_checkpoint(path), path)
+        elif self._last.exists() or self._previous.exists():
+            progress = self._load(self._last_whole(), path)
+            self._saved = str(progress)
         distributed.require_same_on_all_ranks(
             str(progress),
             f"{self.run_dir}: the processes found different checkpoints, expected `output_dir` to "
@@ -99,15 +88,7 @@ class Checkpoints:
         )
         return progress
 
-    def _resume(self, epoch: int | None) -> Progress:
-        path = self.run_dir / run_directory.LAST
-        if epoch is not None:
-            path = run_directory.epoch_checkpoint(self.run_dir, epoch)
-            state = load_checkpoint(path)
-        elif path.exists() or (self.run_dir / run_directory.PREVIOUS).exists():
-            state = self._last_whole(path)
-        else:
-            return Progress()
+    def _load(self, state: dict[str, Any], path: Path) -> Progress:
         self._require_same_training(state, path)
         try:
             self._trainer.load_state_dict(state["trainer"])
@@ -119,7 +100,6 @@ class Checkpoints:
             ) from error
         losses = [loss.to(self._trainer.device) for loss in state.get("losses", ())]
         progress = Progress(state["epoch"], losses, state["best_loss"])
-        self._saved = str(progress) if epoch is None else ""
         distributed.print_once(f"resuming from {path} after {progress}")
         return progress
 
@@ -131,16 +111,16 @@ class Checkpoints:
         Raises:
             UserError: a loss or a weight is not finite; nothing is written.
         """
-        self.check_finite(progress)
+        losses = self.finite_losses(progress)
         if str(progress) == self._saved:  # `rollback` needs a different checkpoint before this one
             return
-        losses, self._saved = progress.reduced(), str(progress)
+        self._saved = str(progress)
         if not distributed.is_main():
             return
         state = {
-            "options": {type(asked).__name__: to_dict(asked) for asked in self._task.model_options},
+            "options": {type(asked).__name__: to_dict(asked) for asked in self._options},
             **self._task.metadata,
-            **self._task.metrics(),
+            **self._task.metrics,
             "trainer": self._trainer.state_dict(),
             "weights": self._trainer.evaluation_weights(),
             "epoch": progress.epoch,
@@ -153,39 +133,41 @@ class Checkpoints:
         # an earlier one, and writes these copies again.
         if best:
             save_checkpoint(self.run_dir / run_directory.BEST, state)
-        if not losses and progress.epoch % self._fit.checkpoint_every == 0:
+        if not losses and progress.epoch % self._every == 0:
             save_checkpoint(run_directory.epoch_checkpoint(self.run_dir, progress.epoch), state)
-        last = self.run_dir / run_directory.LAST
-        save_checkpoint(last, state, previous=self.run_dir / run_directory.PREVIOUS)
+        save_checkpoint(self._last, state, self._previous)
 
     def rollback(self) -> None:
         """Replace the last checkpoint by the one before it, or remove it if there is none."""
-        last, previous = self.run_dir / run_directory.LAST, self.run_dir / run_directory.PREVIOUS
-        if distributed.is_main() and previous.exists():
-            restore_previous(last, previous)
+        if distributed.is_main() and self._previous.exists():
+            restore_previous(self._last, self._previous)
         elif distributed.is_main():
-            last.unlink(missing_ok=True)
+            self._last.unlink(missing_ok=True)
 
-    def check_finite(self, progress: Progress) -> None:
-        """Check the losses and the weights; every process has to call this.
+    def finite_losses(self, progress: Progress) -> list[Tensor]:
+        """The mean losses over all processes; every process has to call this.
 
         Raises:
             UserError: a loss or a weight is not finite.
         """
-        self._check_finite("training loss", progress, progress.reduced())
-        self._check_finite("weights", progress, self._trainer.weights())
-
-    def _check_finite(self, kind: str, progress: Progress, values: Iterable[Tensor]) -> None:
-        finite = [value.isfinite().all() for value in values]
-        if finite and not torch.stack(finite).all():
-            raise UserError(
-                f"the {kind} became nan or inf in epoch {progress.epoch + 1}; the checkpoints in "
-                f"{self.run_dir} are from before that, try a smaller `lr`"
-            )
+        losses: list[Tensor] = []
+        if progress.losses:
+            total = distributed.sum_over_processes(torch.stack(progress.losses))
+            losses = list(total / distributed.world_size())
+        trainer = self._trainer
+        weights = [*trainer.network.state_dict().values(), *trainer.average.values()]
+        for kind, values in (("training loss", losses), ("weights", weights)):
+            finite = [value.isfinite().all() for value in values]
+            if finite and not torch.stack(finite).all():
+                raise UserError(
+                    f"the {kind} became nan or inf in epoch {progress.epoch + 1}; the checkpoints "
+                    f"in {self.run_dir} are from before that, try a smaller `lr`"
+                )
+        return losses
 
     def _require_same_training(self, state: Mapping[str, Any], path: Path) -> None:
         """Refuse a checkpoint of another network, or one within an epoch of other batches."""
-        for asked in self._task.model_options:
+        for asked in self._options:
             stored = stored_options(type(asked), state, path)
             refuse_contradiction(asked, stored, to_dict(asked), path)
         for name, value in self._task.metadata.items():
@@ -194,9 +176,7 @@ class Checkpoints:
                     f"{path}: was trained with {name.replace('_', ' ')} {state[name]}, but the "
                     f"training images have {value}; use another `model_name`"
                 )
-        if not state.get("losses"):
-            return
-        for name, value in self._order.items():
+        for name, value in self._order.items() if state.get("losses") else ():
             if state["order"][name] != value:
                 found = "other training images" if name == "images" else f"{name} {value}"
                 raise UserError(
@@ -205,16 +185,15 @@ class Checkpoints:
                     "epoch with `ddpm_checkpoint_epoch`"
                 )
 
-    def _last_whole(self, path: Path) -> dict[str, Any]:
-        previous = self.run_dir / run_directory.PREVIOUS
+    def _last_whole(self) -> dict[str, Any]:
         try:
-            return load_checkpoint(path)
+            return load_checkpoint(self._last)
         except UserError as error:
-            if not previous.exists():
+            if not self._previous.exists():
                 raise
-            state = load_checkpoint(previous)
+            state = load_checkpoint(self._previous)
             distributed.barrier()  # until every process has read it
             if distributed.is_main():
-                restore_previous(path, previous)
+                restore_previous(self._last, self._previous)
                 print(f"{error}\nit is replaced by the checkpoint before it", flush=True)
             return state

@@ -1,27 +1,27 @@
-"""The training task of the classifier, by the recipe of OpenOOD."""
+"""The training task of the classifier, its loss and its accuracy, by the recipe of OpenOOD."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from diffusion_ood.data.labels import class_names, class_numbers
+from diffusion_ood.data.labels import class_numbers
 from diffusion_ood.data.loaders import ImageSet, image_batches
+from diffusion_ood.data.transforms import mirrored
 from diffusion_ood.errors import UserError
 from diffusion_ood.networks.resnet import Classifier
 from diffusion_ood.options import ClassifierOptions, ClassifierTrainOptions
 from diffusion_ood.options.fields import refuse_outside
+from diffusion_ood.report.logs import Tracker
 from diffusion_ood.runtime import distributed
 from diffusion_ood.runtime.device import prepare
-from diffusion_ood.training.classification import ClassificationObjective, accuracy
-from diffusion_ood.training.logs import TrainingLogs
-from diffusion_ood.training.settings import TrainingSettings
-from diffusion_ood.training.task import index_batches
-from diffusion_ood.training.trainer import Plan, Trainer
+from diffusion_ood.training.task import TrainingSettings, TrainingTask, in_batches, log_values
+from diffusion_ood.training.trainer import Batch, Network, Plan, Trainer
 
 LAST_LR = 1e-6
 MOMENTUM = 0.9
@@ -29,17 +29,10 @@ PADDING_SHARE = 8  # of the shortest side: 4 pixels of 32
 STATISTICS_BATCH = 512
 
 
-class ClassifierTask:
-    """Training of a classifier.
+class ClassifierTask(TrainingTask[ClassifierTrainOptions, ClassifierOptions]):
+    """Training of a classifier; the accuracies of the last validation are in `accuracies`.
 
-    Args:
-        settings: all options.
-        device: where to train.
-        training: the training images, with labels.
-        evaluated: the images to measure accuracies on: `validation`, and `test` if there are any.
-
-    Attributes:
-        accuracies: of the last validation, by the names of `evaluated`.
+    They are measured on the images of `validation`, and of `test` if there are any.
 
     Raises:
         UserError: labels that do not fit `num_classes`, or a batch of one image.
@@ -52,15 +45,9 @@ class ClassifierTask:
         training: ImageSet,
         evaluated: Mapping[str, ImageSet],
     ) -> None:
-        self.fit = settings.fit
-        self.precision = settings.compute.precision
-        self.evaluated = evaluated
+        super().__init__(settings, training, evaluated)
         self.accuracies: dict[str, float] = {}
-        model = settings.model
-        self.names = class_names(training.split, model.num_classes)
-        self.labels: Tensor | None = class_numbers(training.split, self.names)
-        for images in evaluated.values():
-            class_numbers(images.split, self.names)  # raises before the training starts
+        self.metrics = {"accuracy": self.accuracies}
         least = 2 * distributed.world_size()
         if min(self.fit.batch_size, len(training)) < least:
             raise UserError(
@@ -68,72 +55,107 @@ class ClassifierTask:
                 f"expected at least {least} images a step, 2 in each process, which batch "
                 "normalisation needs"
             )
-        torch.manual_seed(self.fit.seed)
-        network = Classifier(model.classifier_type, training.shape, model.num_classes)
+        network = Classifier(settings.model, training.shape)
         network.mean, network.std = statistics(training)
         self.network = prepare(network, device)
-        self.model_options: Sequence[object] = (settings.image, model)
-        self.metadata: Mapping[str, Any] = {
-            "image_shape": tuple(training.shape),
-            "classes": self.names,
-        }
 
     def trainer(self, steps_per_epoch: int) -> Trainer:
         """SGD with Nesterov's momentum on the cross-entropy."""
-        padding, side = self.fit.crop_padding, min(self.metadata["image_shape"][1:])
-        if padding is None:
-            padding = side // PADDING_SHARE
+        fit, side = self.fit, min(self.training.shape[1:])
+        padding = side // PADDING_SHARE if fit.crop_padding is None else fit.crop_padding
         refuse_outside("crop_padding", padding, most=side)
         plan = Plan(
-            lr=self.fit.lr,
+            lr=fit.lr,
+            total_steps=fit.n_epochs * steps_per_epoch,
+            seed=fit.seed,
+            precision=self.settings.compute.precision,
             lr_schedule="cosine",
-            total_steps=self.fit.n_epochs * steps_per_epoch,
-            ema_decay=0.0,
-            precision=self.precision,
-            seed=self.fit.seed,
-            lr_end=min(LAST_LR, self.fit.lr),
+            lr_end=min(LAST_LR, fit.lr),
         )
         optimizer = torch.optim.SGD(
             self.network.parameters(),
             lr=plan.lr,
             momentum=MOMENTUM,
             nesterov=True,
-            weight_decay=self.fit.weight_decay,
+            weight_decay=fit.weight_decay,
         )
-        objective = ClassificationObjective(flip=self.fit.flip, padding=padding)
-        return Trainer(self.network, objective, plan, optimizer)
+        loss = partial(classification_loss, flip=fit.flip, padding=padding)
+        return Trainer(self.network, loss, plan, optimizer)
 
-    def augment(self, images: Tensor, indices: Sequence[int], epoch: int) -> Tensor:
-        """The images without changes: the objective flips and shifts them."""
-        return images
-
-    def validate(self, network: nn.Module, epoch: int, logs: TrainingLogs | None) -> float:
+    def validate(self, network: nn.Module, epoch: int, tracker: Tracker | None) -> float:
         """The share of misclassified validation images; NaN if their logits are not finite."""
         values: dict[str, float] = {}
         for name, images in self.evaluated.items():
-            batches = index_batches(
-                len(images), self.fit.batch_size, only_first=self.fit.quick_test
-            )
-            right, loss = accuracy(network, images, batches, self.names)
+            right, loss = self._accuracy(network, images)
             self.accuracies[name] = right
             values |= {f"{name}_accuracy": right, f"{name}_loss": loss}
-        if logs:
-            logs.measured(epoch, values)
+        log_values(tracker, "val", epoch, **values)
         wrong = 1 - self.accuracies["validation"]
         return wrong if math.isfinite(values["validation_loss"]) else math.nan
 
-    def metrics(self) -> Mapping[str, Any]:
-        """The accuracies of the last validation."""
-        return {"accuracy": dict(self.accuracies)}
+    @torch.inference_mode()
+    def _accuracy(self, network: nn.Module, images: ImageSet) -> tuple[float, float]:
+        """The accuracy, from 0 to 1, and the mean cross-entropy over all processes' images."""
+        device = next(network.parameters()).device
+        classes = class_numbers(images.split, self.names)
+        total = torch.zeros(3, dtype=torch.float64)
+        for batch in distributed.shard(self.batches(images)):
+            logits, _ = network(images.batch(batch).to(device))
+            logits, expected = logits.double().cpu(), classes[batch]
+            right = (logits.argmax(1) == expected).sum().item()
+            loss = functional.cross_entropy(logits, expected, reduction="sum").item()
+            total += torch.tensor([right, loss, len(batch)], dtype=torch.float64)
+        right, loss, count = distributed.sum_over_processes(total.to(device).float()).tolist()
+        return right / count, loss / count
 
 
 def statistics(images: ImageSet) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of each channel over all images and pixels, shapes (C,)."""
     total = torch.zeros(2, images.shape[0], dtype=torch.float64)
-    order = index_batches(len(images), STATISTICS_BATCH)
+    order = in_batches(len(images), STATISTICS_BATCH)
     for batch in image_batches(images, order, num_workers=0):
         pixels = batch.double().transpose(0, 1).flatten(1)
         total += torch.stack([pixels.sum(1), pixels.square().sum(1)])
     count = len(images) * torch.tensor(images.shape[1:]).prod()
     mean, square = total / count
     return mean.float(), (square - mean.square()).sqrt().clamp(min=1e-6).float()
+
+
+def classification_loss(
+    network: Network, batch: Batch, seed: int, *, flip: bool, padding: int
+) -> Tensor:
+    """Cross-entropy (b,) of this process's images, randomly mirrored and shifted.
+
+    Args:
+        network: maps `(b, C, *S)` in [0, 1] to logits `(b, K)` and features.
+        batch: on the device, with labels.
+        seed: of this step.
+        flip: mirror half of the images left to right.
+        padding: width of the black border from which the image is cropped at random, in pixels.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    images, shape = batch.images, (batch.n, batch.images.ndim - 2)
+    flips = torch.rand(batch.n, generator=generator)[batch.shard] < 0.5
+    shifts = torch.randint(2 * padding + 1, shape, generator=generator)[batch.shard]
+    if flip:
+        images = mirrored(images, flips)
+    logits, _ = network(shifted(images, shifts, padding))
+    assert batch.labels is not None, "a classifier needs labels"
+    return functional.cross_entropy(logits.to(images.dtype), batch.labels, reduction="none")
+
+
+def shifted(images: Tensor, shifts: Tensor, padding: int) -> Tensor:
+    """Images `(B, C, *S)` padded with 0 on every side and cropped at their shifts.
+
+    Args:
+        images: shape `(B, C, *S)`.
+        shifts: of each image and axis, 0 … 2·padding, shape (B, len(S)); `padding` is the centre.
+        padding: pixels on each side.
+    """
+    windows = functional.pad(images, [padding] * 2 * (images.ndim - 2))
+    for axis, side in enumerate(images.shape[2:], start=2):
+        places = (shifts[:, axis - 2, None] + torch.arange(side)).to(images.device)
+        index = places.view(len(images), *[1] * (axis - 1), side, *[1] * (images.ndim - axis - 1))
+        shape = *windows.shape[:axis], side, *windows.shape[axis + 1 :]
+        windows = windows.gather(axis, index.expand(shape))
+    return windows

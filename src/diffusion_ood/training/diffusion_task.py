@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from typing import Any
+import copy
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
+from torchvision.utils import make_grid
 
-from diffusion_ood.data.labels import class_names, class_numbers
 from diffusion_ood.data.loaders import ImageSet
 from diffusion_ood.data.transforms import augmentation
 from diffusion_ood.diffusion.schedule import CLEAN
@@ -17,29 +18,21 @@ from diffusion_ood.errors import UserError
 from diffusion_ood.model import Diffusion
 from diffusion_ood.networks.unet import add_dropout
 from diffusion_ood.options import DiffusionOptions, TrainOptions
-from diffusion_ood.registries import SAMPLERS
+from diffusion_ood.report.logs import Tracker
 from diffusion_ood.runtime.device import prepare
-from diffusion_ood.training.logs import TrainingLogs
+from diffusion_ood.sampling.samples import draw
 from diffusion_ood.training.objective import DiffusionObjective
-from diffusion_ood.training.settings import TrainingSettings
-from diffusion_ood.training.task import index_batches
+from diffusion_ood.training.task import TrainingSettings, TrainingTask, log_values
 from diffusion_ood.training.trainer import Plan, Trainer
-from diffusion_ood.trajectories.engine import Trajectory, run_trajectories
+from diffusion_ood.trajectories.evaluator import Evaluator
 from diffusion_ood.trajectories.grid import TimeGrid
-from diffusion_ood.trajectories.noise import image_noise
 
 NUM_SAMPLES = 16  # in the grid of each validation
 SAMPLE_STEPS = 50
 
 
-class DiffusionTask:
+class DiffusionTask(TrainingTask[TrainOptions, DiffusionOptions]):
     """Training of a diffusion model by its denoising loss.
-
-    Args:
-        settings: all options.
-        device: where to train.
-        training: the training images.
-        validation: the validation images.
 
     Raises:
         UserError: labels that do not fit `num_classes`, or a `max_train_t` above the last level.
@@ -52,22 +45,8 @@ class DiffusionTask:
         training: ImageSet,
         validation: ImageSet,
     ) -> None:
-        self.fit = settings.fit
-        self.precision = settings.compute.precision
-        self.validation = validation
-        self.names: tuple[str, ...] = ()
-        self.labels: Tensor | None = None
-        if num_classes := settings.model.num_classes:
-            self.names = class_names(training.split, num_classes)
-            self.labels = class_numbers(training.split, self.names)
-            class_numbers(validation.split, self.names)  # raises before the training starts
-        torch.manual_seed(self.fit.seed)
+        super().__init__(settings, training, {"validation": validation})
         self.model = Diffusion(settings.model, training.shape)
-        self.model_options: Sequence[object] = (settings.image, settings.model)
-        self.metadata: Mapping[str, Any] = {
-            "image_shape": tuple(training.shape),
-            "classes": self.names,
-        }
         levels = self.model.schedule.num_timesteps
         max_t = self.fit.max_train_t or levels
         if max_t > levels:
@@ -85,17 +64,18 @@ class DiffusionTask:
 
     def trainer(self, steps_per_epoch: int) -> Trainer:
         """Adam on the diffusion loss."""
+        fit = self.fit
         plan = Plan(
-            lr=self.fit.lr,
-            lr_schedule=self.fit.lr_schedule,
-            total_steps=self.fit.n_epochs * steps_per_epoch,
-            ema_decay=self.fit.ema_decay,
-            precision=self.precision,
-            seed=self.fit.seed,
-            warmup_steps=self.fit.warmup_steps,
-            grad_clip=self.fit.grad_clip,
+            lr=fit.lr,
+            total_steps=fit.n_epochs * steps_per_epoch,
+            seed=fit.seed,
+            precision=self.settings.compute.precision,
+            lr_schedule=fit.lr_schedule,
+            warmup_steps=fit.warmup_steps,
+            grad_clip=fit.grad_clip,
+            ema_decay=fit.ema_decay,
         )
-        return Trainer(self.network, self.objective, plan)
+        return Trainer(self.network, self.objective.loss, plan)
 
     def augment(self, images: Tensor, indices: Sequence[int], epoch: int) -> Tensor:
         """The images, with small random movements if `augmentation` is on."""
@@ -106,50 +86,31 @@ class DiffusionTask:
             self._augmented = epoch, moves
         return self._augmented[1](images, indices)
 
-    def validate(self, network: nn.Module, epoch: int, logs: TrainingLogs | None) -> float:
+    def validate(self, network: nn.Module, epoch: int, tracker: Tracker | None) -> float:
         """The validation loss; samples are logged too."""
-        batches = index_batches(
-            len(self.validation), self.fit.batch_size, only_first=self.fit.quick_test
-        )
+        images = self.evaluated["validation"]
         loss = self.objective.validation_loss(
-            network, self.validation, batches, self.fit.seed, self.names
+            network, images, self.batches(images), self.fit.seed, self.names
         )
-        if logs:
-            logs.validation(epoch, loss, draw_samples(self.model, network, self.fit.seed))
+        if tracker:
+            tracker.image("val", "samples", self._samples(network), epoch)
+            log_values(tracker, "val", epoch, loss=loss)
         return loss
 
-    def metrics(self) -> Mapping[str, Any]:
-        """Empty: the checkpoint stores nothing but the loss."""
-        return {}
-
-
-@torch.inference_mode()
-def draw_samples(model: Diffusion, network: nn.Module, seed: int) -> Tensor:
-    """Samples of the model by DDIM, of all classes in turn: `(NUM_SAMPLES, C, *S)` in [0, 1].
-
-    Args:
-        model: the diffusion model.
-        network: evaluated in place of the model's own.
-        seed: of the noise.
-    """
-    shape, classes = model.image_shape, model.options.num_classes
-    grid = TimeGrid(model.schedule.num_timesteps, SAMPLE_STEPS)
-    start = grid.starts[-1]
-    times = (*grid.times(start), CLEAN)
-    trajectories = [
-        Trajectory(
-            row,
-            times,
-            partial(image_noise, shape, seed, f"sample {row}", start),
-            row % classes if classes else None,
-        )
-        for row in range(NUM_SAMPLES)
-    ]
-    samples = torch.empty(NUM_SAMPLES, *shape)
-    device = next(network.parameters()).device
-    for step in run_trajectories(
-        model.denoiser(network), model.schedule, SAMPLERS["ddim"], trajectories, device
-    ):
-        rows, x = step.ends()
-        samples[rows] = model.codec.decode(x).clamp(0, 1).cpu()
-    return samples
+    def _samples(self, network: nn.Module) -> NDArray[np.uint8]:
+        """A picture of samples by DDIM, of all classes in turn; of volumes the middle slices."""
+        model = copy.copy(self.model)
+        model.network = network
+        device = next(network.parameters()).device
+        evaluator = Evaluator(model, device, compile="off", max_batch=NUM_SAMPLES)
+        grid = TimeGrid(model.schedule.num_timesteps, SAMPLE_STEPS)
+        times = (*grid.times(grid.starts[-1]), CLEAN)
+        samples = torch.empty(NUM_SAMPLES, *model.image_shape)
+        numbers, classes = range(NUM_SAMPLES), range(len(self.names))
+        for rows, images in draw(evaluator, numbers, times, seed=self.fit.seed, classes=classes):
+            samples[rows] = images.cpu()
+        if samples.ndim == 5:
+            samples = samples[:, :, samples.shape[2] // 2]
+        sheet = make_grid(samples, nrow=4, padding=1)
+        pixels: NDArray[np.uint8] = (255 * sheet).clamp(0, 255).byte().permute(1, 2, 0).numpy()
+        return pixels

@@ -6,8 +6,9 @@ import copy
 import math
 import time
 from collections.abc import Iterator, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
+import torch
 from tqdm import tqdm
 
 from diffusion_ood.data.loaders import ImageSet, epoch_order, image_batches, open_images
@@ -16,7 +17,8 @@ from diffusion_ood.data.splits import Split
 from diffusion_ood.errors import UserError
 from diffusion_ood.model import versions
 from diffusion_ood.options import FitOptions
-from diffusion_ood.report.logs import open_tracker
+from diffusion_ood.report.logs import Tracker, open_tracker
+from diffusion_ood.report.provenance import training_options
 from diffusion_ood.runtime import distributed
 from diffusion_ood.runtime.compiling import CompileDecision
 from diffusion_ood.runtime.device import autocast, describe
@@ -24,18 +26,14 @@ from diffusion_ood.runtime.files import write_json
 from diffusion_ood.runtime.lock import locked
 from diffusion_ood.runtime.signals import GracefulStop
 from diffusion_ood.training.checkpoints import Checkpoints, Progress
-from diffusion_ood.training.logs import TrainingLogs
-from diffusion_ood.training.settings import TrainingSettings
-from diffusion_ood.training.task import TrainingTask
+from diffusion_ood.training.task import TrainingSettings, TrainingTask, log_values
 from diffusion_ood.training.trainer import Batch
 
 CHECK_EVERY = 100  # steps between checks of the loss, each of which waits for the device
 SETS = ("training", "validation", "test")
 
 
-def open_data(
-    splits: Sequence[Split], settings: TrainingSettings[FitOptions, object]
-) -> list[ImageSet]:
+def open_data(splits: Sequence[Split], settings: TrainingSettings[Any, Any]) -> list[ImageSet]:
     """The images of the training, validation and perhaps test split, all of one size.
 
     The first process packs them while the others wait.
@@ -43,13 +41,11 @@ def open_data(
     Raises:
         UserError: an image that cannot be read, or images of different sizes.
     """
-    sets: list[ImageSet] = []
-    for turn in (distributed.is_main(), not distributed.is_main()):
-        if turn:
-            sets = [
-                open_images(split, settings.image, settings.loading, progress=distributed.is_main())
-                for split in splits
-            ]
+    is_main = distributed.is_main()
+    if not is_main:
+        distributed.barrier()
+    sets = [open_images(s, settings.image, settings.loading, progress=is_main) for s in splits]
+    if is_main:
         distributed.barrier()
     for images, name in zip(sets, SETS, strict=False):
         report_skipped(images, name, settings.run.run_dir)
@@ -62,28 +58,18 @@ def open_data(
 
 
 class TrainingRun:
-    """A training run in its run directory.
+    """A training run in its run directory."""
 
-    Args:
-        settings: all options.
-        training: the training images.
-        task: what is trained.
-    """
-
-    def __init__(
-        self, settings: TrainingSettings[FitOptions, object], training: ImageSet, task: TrainingTask
-    ) -> None:
-        self.settings = settings
-        self.fit: FitOptions = settings.fit
-        self.training = training
+    def __init__(self, task: TrainingTask[Any, Any]) -> None:
         self.task = task
-        self.run_dir = settings.run.run_dir
+        self.settings = task.settings
+        self.fit: FitOptions = task.fit
+        self.run_dir = task.settings.run.run_dir
         self.steps_per_epoch = len(self._order(0))
         self.trainer = task.trainer(self.steps_per_epoch)
-        self.checkpoints = Checkpoints(
-            self.run_dir, settings.fit, training.split, task, self.trainer
-        )
+        self.checkpoints = Checkpoints(task, self.trainer)
         self.progress = Progress()
+        self.tracker: Tracker | None = None  # of the main process
 
     def train(self, resume_epoch: int | None = None) -> None:
         """Train to the last epoch, from the last checkpoint or from that of an earlier epoch.
@@ -99,81 +85,78 @@ class TrainingRun:
                     f"{self.progress.epoch} epochs are done; to train longer, raise n_epochs"
                 )
                 return
-            self._announce()
+            if distributed.is_main():
+                self._announce()
             self._train()
         distributed.print_once(f"checkpoints are in {self.run_dir}")
 
-    def _train(self) -> None:
-        compute = self.settings.compute
-        decision = CompileDecision(compute.compile, self.trainer.device, compute.precision)
-        if decision.at_once:
-            self.trainer.compile()
-        done = self.progress.epoch * self.steps_per_epoch + len(self.progress.losses)
-        logs = self._open_logs(resumed=done > 0) if distributed.is_main() else None
-        with tqdm(
-            total=self.trainer.plan.total_steps,
-            initial=done,
-            unit="step",
-            disable=None if logs else True,  # None hides it where stderr is not a terminal
-            dynamic_ncols=True,
-        ) as bar:
-            while self.progress.epoch < self.fit.n_epochs:
-                self._one_epoch(bar, decision, logs)
-        if logs:
-            logs.close()
-
-    def _open_logs(self, *, resumed: bool) -> TrainingLogs:
-        run, track = self.settings.run, self.settings.track
-        logs = TrainingLogs(open_tracker(run, track, "train", goes_on=resumed))
-        logs.begin(self.settings.config())
-        return logs
-
-    def _order(self, epoch: int) -> list[list[int]]:
-        """The global batches of an epoch, without an incomplete last one."""
-        n, size = len(self.training), self.fit.batch_size
-        batches = epoch_order(n, size, seed=self.fit.seed, epoch=epoch, drop_last=n >= size)
-        return batches[:1] if self.fit.quick_test else batches
-
     def _announce(self) -> None:
-        if not distributed.is_main():
-            return
         content = {**self.settings.config(), "versions": versions()}
         write_json(self.run_dir / "config.json", content)
+        images = self.task.training
         parameters = sum(p.numel() for p in self.task.network.parameters())
         world, size = distributed.world_size(), self.fit.batch_size
         most = "at most " if size % world else ""
         print(
-            f"{len(self.training)} training images of "
-            f"{' × '.join(map(str, self.training.shape))}, {parameters:,} parameters\n"
+            f"{len(images)} training images of {' × '.join(map(str, images.shape))}, "
+            f"{parameters:,} parameters\n"
             f"on {world} × {describe(self.trainer.device)}, {size} images a step, "
             f"{most}{-(-size // world)} of them in each process",
             flush=True,
         )
 
-    def _one_epoch(
-        self, bar: tqdm[NoReturn], decision: CompileDecision, logs: TrainingLogs | None
-    ) -> None:
+    def _train(self) -> None:
+        compute = self.settings.compute
+        decision = CompileDecision(compute.compile, self.trainer.device, compute.precision)
+        if decision.compile_now:
+            self.trainer.compile()
+        done = self.progress.epoch * self.steps_per_epoch + len(self.progress.losses)
+        if distributed.is_main():
+            run, track = self.settings.run, self.settings.track
+            self.tracker = open_tracker(run, track, "train", goes_on=done > 0)
+            self.tracker.compare(training_options(self.settings.config()), {})
+            self.tracker.flush()
+        with tqdm(
+            total=self.trainer.plan.total_steps,
+            initial=done,
+            unit="step",
+            disable=None if self.tracker else True,  # None: hidden where stderr is no terminal
+            dynamic_ncols=True,
+        ) as bar:
+            while self.progress.epoch < self.fit.n_epochs:
+                self._one_epoch(bar, decision)
+        if self.tracker:
+            self.tracker.close()
+
+    def _order(self, epoch: int) -> list[list[int]]:
+        """The global batches of an epoch, without an incomplete last one."""
+        n, size = len(self.task.training), self.fit.batch_size
+        batches = epoch_order(n, size, seed=self.fit.seed, epoch=epoch, drop_last=n >= size)
+        return batches[:1] if self.fit.quick_test else batches
+
+    def _one_epoch(self, bar: tqdm[NoReturn], decision: CompileDecision) -> None:
         """Train for the rest of an epoch, validate when it is due, log and save."""
         validates = (self.progress.epoch + 1) % self.fit.eval_freq == 0
         validates |= self.progress.epoch + 1 == self.fit.n_epochs
         with GracefulStop() as stop:
             rate = self._steps(bar, decision, stop)
-            self.checkpoints.check_finite(self.progress)
-            mean = self.progress.mean_loss()
+            losses = self.checkpoints.finite_losses(self.progress)
+            mean = torch.stack(losses).mean().item()
             if validates:
                 self.checkpoints.save(self.progress)  # a crash in validation loses no step
             else:
-                self._end_epoch(logs, mean, rate)
+                self._end_epoch(mean, rate)
                 if stop.requested:  # after the last step; it takes effect at the end of the block
                     self._announce_stop()
         if validates:
-            self._end_epoch(logs, mean, rate, self._validate(logs))
+            self._end_epoch(mean, rate, self._validate())
 
     def _steps(self, bar: tqdm[NoReturn], decision: CompileDecision, stop: GracefulStop) -> float:
         """Take the remaining steps of the epoch; returns images per second."""
-        losses, save_timer = self.progress.losses, Timer(60 * self.fit.save_every_minutes)
+        losses = self.progress.losses
         order = self._order(self.progress.epoch)[len(losses) :]
-        begin = time.perf_counter()
+        pause_s = 60 * self.fit.save_every_minutes or math.inf
+        begin = saved = time.perf_counter()
         for loss in self.trainer.epoch(self._batches(order)):
             losses.append(loss)
             bar.update()
@@ -182,11 +165,13 @@ class TrainingRun:
                 distributed.print_once(f"compile {sentence}")
                 if decision.compile_now:
                     self.trainer.compile()
-            stopping, saving = distributed.any_rank(stop.requested, save_timer.due())
+            is_due = time.perf_counter() - saved >= pause_s
+            saved = time.perf_counter() if is_due else saved
+            stopping, saving = distributed.any_rank(stop.requested, is_due)
             if stopping or saving:
                 self.checkpoints.save(self.progress)
             elif len(losses) % CHECK_EVERY == 0:
-                self.checkpoints.check_finite(self.progress)
+                self.checkpoints.finite_losses(self.progress)
             if stopping:
                 self._announce_stop()
                 stop.reraise()
@@ -198,62 +183,41 @@ class TrainingRun:
         )
 
     def _end_epoch(
-        self,
-        logs: TrainingLogs | None,
-        loss: float,
-        images_per_second: float,
-        validation: float | None = None,
+        self, loss: float, images_per_second: float, validation: float | None = None
     ) -> None:
         """Save and log an epoch by its mean training loss and, after a validation, its loss."""
-        epoch = self.progress.epoch + 1
-        if validation is not None and not math.isfinite(validation):
-            self.checkpoints.rollback()
-            raise UserError(
-                f"the validation loss became {validation} in epoch {epoch}; the checkpoints in "
-                f"{self.run_dir} are from before that, try a smaller `lr`"
-            )
-        best = validation is not None and validation < self.progress.best_loss
-        least = validation if best and validation is not None else self.progress.best_loss
-        self.checkpoints.save(Progress(epoch, best_loss=least), best=best)
+        epoch, least, shown = self.progress.epoch + 1, self.progress.best_loss, ""
+        if validation is not None:
+            if not math.isfinite(validation):
+                self.checkpoints.rollback()
+                raise UserError(
+                    f"the validation loss became {validation} in epoch {epoch}; the checkpoints in "
+                    f"{self.run_dir} are from before that, try a smaller `lr`"
+                )
+            least = min(least, validation)
+            shown = f"  validation {validation:.5f}"
+        best = least < self.progress.best_loss
         self.progress = Progress(epoch, best_loss=least)
-        if logs:
-            logs.training(epoch, loss, self.trainer.lr, images_per_second)
-            shown = "" if validation is None else f"  validation {validation:.5f}"
+        self.checkpoints.save(self.progress, best=best)
+        if self.tracker:
+            values = {"loss": loss, "lr": self.trainer.lr, "images_per_second": images_per_second}
+            log_values(self.tracker, "train", epoch, **values)
             tqdm.write(
                 f"epoch {epoch}/{self.fit.n_epochs}  loss {loss:.5f}{shown}"
                 f"{' (best)' if best else ''}  {images_per_second:.0f} images/s"
             )
 
     def _batches(self, order: list[list[int]]) -> Iterator[Batch]:
-        """For each global batch its size, and this process's images of it and their labels."""
-        shards = [distributed.shard(batch) for batch in order]
-        loaded = image_batches(self.training, shards, self.settings.loading.num_workers)
+        """This process's images of each global batch."""
+        shards, labels = [distributed.shard(batch) for batch in order], self.task.labels
+        loaded = image_batches(self.task.training, shards, self.settings.loading.num_workers)
         for batch, shard, images in zip(order, shards, loaded, strict=True):
             augmented = self.task.augment(images, shard, self.progress.epoch)
-            if self.task.labels is None:
-                yield len(batch), augmented
-            else:
-                yield len(batch), augmented, self.task.labels[shard]
+            yield Batch(augmented, len(batch), None if labels is None else labels[shard])
 
-    def _validate(self, logs: TrainingLogs | None) -> float:
+    def _validate(self) -> float:
         """The validation loss of the weights to evaluate."""
         network = copy.deepcopy(self.task.network).eval()
         network.load_state_dict(self.trainer.evaluation_weights())
         with autocast(self.trainer.device, self.settings.compute.precision):
-            return self.task.validate(network, self.progress.epoch + 1, logs)
-
-
-class Timer:
-    """A timer that is due every `every_s` seconds; 0 is never."""
-
-    def __init__(self, every_s: float) -> None:
-        self._every = every_s
-        self._last = time.monotonic()
-
-    def due(self) -> bool:
-        """Whether `every_s` seconds have passed since the timer was last due."""
-        now = time.monotonic()
-        if not self._every or now - self._last < self._every:
-            return False
-        self._last = now
-        return True
+            return self.task.validate(network, self.progress.epoch + 1, self.tracker)

@@ -1,57 +1,121 @@
-"""The protocol of training tasks: the network, its loss and its validation."""
+"""What all trainings have: their options, and the images and classes that a network learns."""
 
 from __future__ import annotations
 
+import dataclasses
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
+import torch
 from torch import Tensor, nn
 
-from diffusion_ood.training.logs import TrainingLogs
+from diffusion_ood.data.labels import class_names, class_numbers
+from diffusion_ood.data.loaders import ImageSet
+from diffusion_ood.options import (
+    ClassifierOptions,
+    ComputeOptions,
+    DiffusionOptions,
+    FitOptions,
+    ImageOptions,
+    LoadingOptions,
+    RunOptions,
+    TrackOptions,
+)
+from diffusion_ood.options.stored import to_dict
+from diffusion_ood.report.logs import Tracker
 from diffusion_ood.training.trainer import Trainer
 
+Fit = TypeVar("Fit", bound=FitOptions, covariant=True)
+Model = TypeVar("Model", bound=DiffusionOptions | ClassifierOptions, covariant=True)
 
-class TrainingTask(Protocol):
-    """A network and how it is trained and validated."""
+
+@dataclass(frozen=True)
+class TrainingSettings(Generic[Fit, Model]):
+    """All options of a training run."""
+
+    run: RunOptions
+    fit: Fit
+    image: ImageOptions
+    model: Model
+    loading: LoadingOptions
+    compute: ComputeOptions
+    track: TrackOptions
+
+    def config(self) -> dict[str, dict[str, Any]]:
+        """The options as plain values, by the names of their classes."""
+        groups = (getattr(self, field.name) for field in dataclasses.fields(self))
+        return {type(group).__name__: to_dict(group) for group in groups}
+
+
+class TrainingTask(ABC, Generic[Fit, Model]):
+    """A network, which a subclass makes, and how it is trained and validated.
+
+    Attributes:
+        evaluated: the images of a validation, by the names of their sets.
+        network: on its device; the trainer changes its weights.
+        names: of the classes, if the network learns them.
+        labels: the class of each training image (N,), if the network learns classes.
+        metadata: facts of the network that a checkpoint stores, and that a resumed run must repeat.
+        metrics: results of the last validation that a checkpoint stores.
+
+    Raises:
+        UserError: labels that do not fit `num_classes`.
+    """
 
     network: nn.Module
-    """The network, on its device; the trainer changes its weights."""
 
-    labels: Tensor | None
-    """The class of each training image (N,), if the network learns classes."""
+    def __init__(
+        self,
+        settings: TrainingSettings[Fit, Model],
+        training: ImageSet,
+        evaluated: Mapping[str, ImageSet],
+    ) -> None:
+        self.settings = settings
+        self.fit = settings.fit
+        self.training = training
+        self.evaluated = evaluated
+        self.names: tuple[str, ...] = ()
+        self.labels: Tensor | None = None
+        if num_classes := settings.model.num_classes:
+            self.names = class_names(training.split, num_classes)
+            self.labels = class_numbers(training.split, self.names)
+            for images in evaluated.values():
+                class_numbers(images.split, self.names)  # raises before the training starts
+        self.metadata = {"image_shape": tuple(training.shape), "classes": self.names}
+        self.metrics: dict[str, Any] = {}
+        torch.manual_seed(settings.fit.seed)  # of the weights, which a subclass draws
 
-    model_options: Sequence[object]
-    """The options that a checkpoint stores, and that a resumed run must repeat."""
-
-    metadata: Mapping[str, Any]
-    """Further facts of the network that a checkpoint stores, and that a resumed run must repeat."""
-
+    @abstractmethod
     def trainer(self, steps_per_epoch: int) -> Trainer:
         """A new trainer of the network, at step 0."""
 
     def augment(self, images: Tensor, indices: Sequence[int], epoch: int) -> Tensor:
-        """A training batch `(b, C, *S)` with the changes that this epoch makes.
+        """A training batch `(b, C, *S)` in [0, 1] with the changes that epoch 0, 1, … makes."""
+        return images
 
-        Args:
-            images: the batch, shape `(b, C, *S)` in [0, 1].
-            indices: of the images in the training split.
-            epoch: counted from 0.
-        """
-
-    def validate(self, network: nn.Module, epoch: int, logs: TrainingLogs | None) -> float:
+    @abstractmethod
+    def validate(self, network: nn.Module, epoch: int, tracker: Tracker | None) -> float:
         """The validation loss, which is least in the best checkpoint; NaN if it is not finite.
 
-        Args:
-            network: with the weights to evaluate.
-            epoch: the number of finished epochs.
-            logs: the logs of the main process.
+        The network has the weights to evaluate, after so many epochs.
         """
 
-    def metrics(self) -> Mapping[str, Any]:
-        """Results of the last validation that the checkpoint stores."""
+    def batches(self, images: ImageSet) -> list[list[int]]:
+        """The indices of a validation's images in batches; the first one alone in a quick test."""
+        found = in_batches(len(images), self.fit.batch_size)
+        return found[:1] if self.fit.quick_test else found
 
 
-def index_batches(n: int, size: int, *, only_first: bool = False) -> list[list[int]]:
-    """The indices 0 … n − 1 in batches of `size`, or the first batch alone."""
-    starts = range(0, 1 if only_first else n, size)
-    return [list(range(start, min(start + size, n))) for start in starts]
+def in_batches(n: int, size: int) -> list[list[int]]:
+    """The indices 0 … n − 1 in batches of `size`."""
+    return [part.tolist() for part in torch.arange(n).split(size)]
+
+
+def log_values(tracker: Tracker | None, group: str, epoch: int, **values: float) -> None:
+    """Log values of an epoch, in the main process, which has a tracker."""
+    if tracker:
+        for name, value in values.items():
+            tracker.scalar(group, name, value, epoch)
+        tracker.flush()

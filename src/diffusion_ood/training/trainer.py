@@ -2,37 +2,50 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from diffusion_ood.runtime import distributed
 from diffusion_ood.runtime.device import autocast
-from diffusion_ood.training.ema import WeightAverage
+
+Network = Callable[..., Any]
 
 
-class Objective(Protocol):
-    """A loss that is minimised."""
+@dataclass(frozen=True)
+class Batch:
+    """This process's b images of a global batch.
 
-    def loss(
-        self,
-        network: Callable[..., Any],
-        images: Tensor,
-        n: int,
-        shard: slice,
-        seed: int,
-        labels: Tensor | None = None,
-    ) -> Tensor:
-        """Losses (b,) of this process's images of a global batch of n, see `training.objective`."""
+    Attributes:
+        images: shape `(b, C, *S)` in [0, 1].
+        n: images in the global batch. What is random is drawn for all of them, so that it does not
+            depend on the number of processes.
+        labels: the classes of the images, shape (b,), if the network learns them.
+        shard: selects the b of the n.
+    """
+
+    images: Tensor
+    n: int
+    labels: Tensor | None = None
+    shard: slice = field(default_factory=distributed.share)
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on the device."""
+        images = self.images.to(device, non_blocking=True)
+        labels = self.labels
+        if labels is not None:
+            labels = labels.to(device, non_blocking=True)
+        return dataclasses.replace(self, images=images, labels=labels)
 
 
-Batch = tuple[int, Tensor] | tuple[int, Tensor, Tensor]
-"""The size n of a global batch, this process's images of it `(b, C, *S)`, and their labels (b,)."""
+Loss = Callable[[Network, Batch, int], Tensor]
+"""Losses (b,) of a network on a batch, on the device; the number is the seed of the step."""
 
 
 @dataclass(frozen=True)
@@ -41,26 +54,26 @@ class Plan:
 
     Args:
         lr: learning rate.
-        lr_schedule: `constant`, or `cosine` to `lr_end` over `total_steps`.
         total_steps: steps of the whole training.
-        ema_decay: of the averaged weights; 0 is off.
-        precision: `fp32`, `bf16` or `fp16`.
         seed: of noise and times.
+        precision: `fp32`, `bf16` or `fp16`.
+        lr_schedule: `constant`, or `cosine` to `lr_end` over `total_steps`.
         lr_end: the last learning rate of the cosine.
         warmup_steps: steps of linear warm-up; step k has (k + 1) / warmup_steps of the schedule's
             learning rate.
         grad_clip: largest norm of the gradient of a step; 0 is off.
+        ema_decay: of the averaged weights; 0 is off.
     """
 
     lr: float
-    lr_schedule: str
     total_steps: int
-    ema_decay: float
-    precision: str
     seed: int
+    precision: str = "fp32"
+    lr_schedule: str = "constant"
     lr_end: float = 0.0
     warmup_steps: int = 0
     grad_clip: float = 0.0
+    ema_decay: float = 0.0
 
     def lr_at(self, step: int) -> float:
         """The learning rate of step number `step`, counted from 0."""
@@ -77,24 +90,25 @@ class Plan:
 
 
 class Trainer:
-    """A network with its optimiser and its averaged weights.
+    """A network on its device with its optimiser, by default Adam, and its averaged weights.
 
-    Args:
-        network: on its device; its weights are changed in place.
-        objective: the loss.
-        plan: the schedule.
-        optimizer: of the network's weights; by default Adam.
+    After step n, counted from 0, the average is `w ← d·w + (1 − d)·weights`, with d = min(decay,
+    (1 + n) / (10 + n)): the warm-up keeps the random first weights out of a short run's average.
+
+    Attributes:
+        step: number of the next step.
+        average: the averaged weights by their names; empty without averaging.
     """
 
     def __init__(
         self,
         network: nn.Module,
-        objective: Objective,
+        loss: Loss,
         plan: Plan,
         optimizer: torch.optim.Optimizer | None = None,
     ) -> None:
         self.network = network
-        self.objective = objective
+        self.loss = loss
         self.plan = plan
         self.step = 0
         self.device = next(network.parameters()).device
@@ -104,7 +118,7 @@ class Trainer:
         )
         fp16 = plan.precision == "fp16"
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=fp16)
-        self._average = WeightAverage(network, plan.ema_decay) if plan.ema_decay else None
+        self.average = self._copy(network.state_dict()) if plan.ema_decay else {}
         self._forward: Callable[..., Tensor] = distributed.replicated(network)
 
     @property
@@ -119,24 +133,21 @@ class Trainer:
     def epoch(self, batches: Iterable[Batch]) -> Iterator[Tensor]:
         """Take a step on each global batch and yield its mean loss, a scalar on the device."""
         self.network.train()
-        for n, *tensors in batches:
-            tensors = [tensor.to(self.device, non_blocking=True) for tensor in tensors]
-            loss = self._learn(n, *tensors)
+        for batch in batches:
+            loss = self._learn(batch.to(self.device))
             self.step += 1
             yield loss
 
-    def _learn(self, n: int, images: Tensor, labels: Tensor | None = None) -> Tensor:
+    def _learn(self, batch: Batch) -> Tensor:
         """Take one step of the optimiser and return its loss."""
-        shard = slice(distributed.rank(), None, distributed.world_size())
         seed = self.plan.seed_at(self.step)
         torch.manual_seed(seed + distributed.rank())  # of dropout
         for group in self._optimizer.param_groups:
             group["lr"] = self.plan.lr_at(self.step)
-        known = () if labels is None else (labels,)
         with autocast(self.device, self.plan.precision):
-            losses = self.objective.loss(self._forward, images, n, shard, seed, *known)
+            losses = self.loss(self._forward, batch, seed)
         # DDP averages over the processes; this gives the mean over the global batch.
-        loss = losses.sum() * distributed.world_size() / n
+        loss = losses.sum() * distributed.world_size() / batch.n
         self._optimizer.zero_grad(set_to_none=True)
         self._scaler.scale(loss).backward()
         if self.plan.grad_clip:
@@ -144,24 +155,21 @@ class Trainer:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.plan.grad_clip)
         self._scaler.step(self._optimizer)
         self._scaler.update()
-        if self._average:
-            self._average.update(self.network, self.step)
+        if self.average:
+            decay = min(self.plan.ema_decay, (1 + self.step) / (10 + self.step))
+            averages, weights = self.average.values(), self.network.state_dict().values()
+            torch._foreach_lerp_(list(averages), list(weights), 1 - decay)
         return loss.detach()
 
     def evaluation_weights(self) -> dict[str, Tensor]:
         """The averaged weights if there are any, else the network's own."""
-        return self._average.weights if self._average else self.network.state_dict()
-
-    def weights(self) -> list[Tensor]:
-        """The network's weights and the averaged ones."""
-        average = self._average.weights if self._average else {}
-        return [*self.network.state_dict().values(), *average.values()]
+        return self.average or self.network.state_dict()
 
     def state_dict(self) -> dict[str, Any]:
         """The state that the next step depends on."""
         return {
             "network": self.network.state_dict(),
-            "average": self._average.weights if self._average else None,
+            "average": self.average or None,
             "optimizer": self._optimizer.state_dict(),
             "scaler": self._scaler.state_dict(),
             "step": self.step,
@@ -170,11 +178,11 @@ class Trainer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Load a `state_dict`; an average that it does not have starts from its weights."""
         self.network.load_state_dict(state["network"])
-        if self._average:
-            self._average.weights = {
-                name: weight.to(self.device, copy=True)
-                for name, weight in (state["average"] or self.network.state_dict()).items()
-            }
+        if self.average:
+            self.average = self._copy(state["average"] or self.network.state_dict())
         self._optimizer.load_state_dict(state["optimizer"])
         self._scaler.load_state_dict(state["scaler"])
         self.step = state["step"]
+
+    def _copy(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: weight.to(self.device, copy=True) for name, weight in weights.items()}

@@ -7,8 +7,8 @@ import torch
 
 from diffusion_ood.diffusion.schedule import CLEAN, build_schedule
 from diffusion_ood.registries import SAMPLERS
+from diffusion_ood.sampling.interpolation import encoding_times, slerp
 from diffusion_ood.trajectories.engine import Trajectory, run_trajectories
-from diffusion_ood.trajectories.interpolation import encoding_times, slerp
 
 
 def test_fifty_steps_make_49_jumps_up_to_the_time_before_the_last() -> None:
