@@ -83,7 +83,10 @@ class TrainingTask(ABC, Generic[Fit, Model]):
             self.labels = class_numbers(training.split, self.names)
             for images in evaluated.values():
                 class_numbers(images.split, self.names)  # raises before the training starts
-        self.metadata = {"image_shape": tuple(training.shape), "classes": self.names}
+        self.metadata: dict[str, Any] = {
+            "image_shape": tuple(training.shape),
+            "classes": self.names,
+        }
         self.metrics: dict[str, Any] = {}
         torch.manual_seed(settings.fit.seed)  # of the weights, which a subclass draws
 
