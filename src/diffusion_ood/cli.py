@@ -175,9 +175,9 @@ def _add(group: argparse._ArgumentGroup, field: dataclasses.Field[Any], hint: ob
     required = field.default is dataclasses.MISSING
     help_text = as_flags(field.metadata["help"]).replace("%", "%%")
     if not required and field.default not in (None, ()):
-        shown = int(field.default) if hint is bool else field.default
+        shown: Any = field.default
         shown = ",".join(map(str, shown)) if isinstance(shown, tuple) else shown
-        help_text += f" (default: {shown})"
+        help_text += f" (default: {int(shown) if hint is bool else shown})"
     common: dict[str, Any] = {"help": help_text, "default": argparse.SUPPRESS, "required": required}
     optional = typing.get_origin(hint) in (types.UnionType, typing.Union)
     if optional:
