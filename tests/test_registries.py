@@ -15,6 +15,7 @@ from diffusion_ood import cli, options, registries
 from diffusion_ood.data.sources.base import Source
 from diffusion_ood.errors import UserError
 from diffusion_ood.methods.base import Method
+from diffusion_ood.methods.scores.base import PairScore
 from diffusion_ood.networks.unet import UNetSize
 from diffusion_ood.options import (
     ClassifierOptions,
@@ -59,8 +60,8 @@ def test_methods_are_methods(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SCORES)
-def test_scores_begin_with_images(name: str) -> None:
-    assert callable(SCORES[name].begin)
+def test_scores_compare_pairs(name: str) -> None:
+    assert issubclass(SCORES[name], PairScore)
     assert isinstance(SCORES[name].columns, property)
 
 

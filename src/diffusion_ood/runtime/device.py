@@ -15,9 +15,9 @@ from diffusion_ood.errors import UserError
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 LEAST_ROWS, MOST_ROWS = 2, 256
-CACHED_BYTES = 3 * 2**20
-"""What one activation may take on each thread of a CPU. On cores with 2 MiB of second-level cache
-network calls were fastest, for their rows, from about half to twice of it; see docs/performance.md.
+CACHED_BYTES = 2 * 2**20
+"""What one activation may take on each thread of a CPU. Of widths on cores with 1 and with 2 MiB of
+second-level cache, calls were fastest for their rows near this or below; see docs/performance.md.
 """
 
 

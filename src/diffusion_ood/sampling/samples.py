@@ -73,7 +73,8 @@ class SampleFiles:
     """The samples that are asked for, drawn into a folder that is there, by all processes.
 
     Raises:
-        UserError: classes that the model does not have, a classifier of others, or PNGs of volumes.
+        UserError: classes that the model does not have, a classifier of others, too many steps, or
+            PNGs of volumes.
     """
 
     evaluator: Evaluator
@@ -86,6 +87,8 @@ class SampleFiles:
         self.names = self.evaluator.diffusion.classes
         self.classes = self._classes()
         self.classifier = self._classifier()
+        last = self.evaluator.diffusion.schedule.num_timesteps - 1
+        self.times = LevelGrid(last + 1, self.options.num_inference_steps, (last,)).times(last)
         if self.options.format == "png" and len(self.shape) != 3:
             raise UserError("`format` png: the samples are volumes, expected `format` npy")
 
@@ -93,19 +96,17 @@ class SampleFiles:
         """Draw this process's share of the samples and write it; the first makes the sheet."""
         options, is_main, right = self.options, distributed.is_main(), 0
         shard = distributed.shard(range(options.num_samples))
-        last = self.evaluator.diffusion.schedule.num_timesteps - 1
-        times = LevelGrid(last + 1, options.num_inference_steps, (last,)).times(last)
         if is_main and options.format == "npy":
             shape = (options.num_samples, *self.shape)
             np.lib.format.open_memmap(self._part, "w+", np.float32, shape).flush()
         distributed.barrier()  # the array is there
         with tqdm(total=len(shard), unit="sample", disable=None if is_main else True) as bar:
             rows_a_step = 2 if options.guidance else 1
-            self.evaluator.expect(len(shard) * (len(times) - 1) * rows_a_step)
+            self.evaluator.expect(len(shard) * (len(self.times) - 1) * rows_a_step)
             for rows, images in draw(
                 self.evaluator,
                 shard,
-                times,
+                self.times,
                 sampler=options.sampler,
                 seed=options.seed,
                 classes=self.classes,
