@@ -41,7 +41,7 @@ demo: venv  ## train on digits, score three sets, print the table
 	$(RUN) ood_detection.py --output_dir=$(DEMO)/runs --model_name=mnist5k
 
 test: venv  ## run the tests that take less than ten seconds each
-	$(RUN) -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --maxprocesses=4 --dist=worksteal -m "not slow"
 
 test-slow: venv  ## run the others
 	$(RUN) -m pytest -m slow

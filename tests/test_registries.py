@@ -52,6 +52,20 @@ def test_all_registries_are_tested_here() -> None:
     assert found == {"METHODS", "SCORES", "HEADS", "SAMPLERS", "SIZES", "CLASSIFIERS", "SOURCES"}
 
 
+def test_a_name_that_is_not_there_is_refused_with_those_that_are() -> None:
+    with pytest.raises(KeyError, match=r"'foo'.*plms"):
+        SAMPLERS["foo"]
+
+
+@pytest.mark.parametrize(("asked", "repeats"), [(None, 4), (1, 1), (3, 3)])
+def test_diffood_draws_as_often_as_it_is_asked_to(
+    asked: int | None, repeats: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(METHODS["diffood"], "__post_init__", lambda self: None)
+    options = ReconstructOptions(repeats=asked, classifier_checkpoint=Path("c.pth"))
+    assert METHODS["diffood"].from_options(options).repeats == repeats
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_methods_are_methods(name: str) -> None:
     cls = METHODS[name]

@@ -20,6 +20,8 @@ class Registry(UserDict[str, Any]):
         return self.data
 
     def __getitem__(self, name: str) -> Any:  # noqa: ANN401 - the kind says what its members are
+        if name not in self.places:
+            raise KeyError(f"found {name!r}, expected one of {', '.join(self.places)}")
         module, attribute = self.places[name].split(":")
         return getattr(importlib.import_module(module), attribute)
 

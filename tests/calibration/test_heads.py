@@ -10,6 +10,7 @@ import pytest
 from scipy.spatial.distance import cdist
 from scipy.stats import multivariate_normal, norm
 from sklearn.covariance import LedoitWolf
+from sklearn.exceptions import NotFittedError
 
 from diffusion_ood.calibration.base import Head, features
 from diffusion_ood.calibration.conformal import held_out_scores
@@ -44,6 +45,12 @@ TRAIN, TEST = correlated(300), 2 * correlated(40, seed=1) - 7
 
 def scored(head: Head, train: np.ndarray = TRAIN, test: np.ndarray = TEST) -> np.ndarray:
     return head.fit(frame(train)).score(frame(test)).to_numpy()
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_a_head_that_is_not_fitted_says_so(name: str) -> None:
+    with pytest.raises(NotFittedError):
+        HEADS[name]().score(frame(TEST))
 
 
 def test_the_gaussian_is_the_mahalanobis_distance_of_the_shrunken_covariance() -> None:

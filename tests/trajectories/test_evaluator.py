@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
+from typing import Any
 
 import pytest
 import torch
@@ -48,6 +49,12 @@ def test_rows_are_counted_and_independent(max_batch: int) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
     assert one.eps(X[:0], T[:0]).shape == (0, 1, 8, 8)
     assert one.calls == 14
+
+
+@pytest.mark.parametrize("wrong", [{"max_batch": 0}, {"precision": "fp8"}])
+def test_what_no_evaluator_can_do_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=str(*wrong.values())):
+        Evaluator(random_diffusion(), "cpu", compile="off", **wrong)
 
 
 def test_no_network_call_has_more_rows_than_allowed() -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from sklearn.exceptions import NotFittedError
 
 from diffusion_ood.errors import UserError
 
@@ -149,15 +150,18 @@ class StandardisedHead:
         return pd.Series(self._score(self.standardise(features)), index=features.index)
 
     def values(self, features: pd.DataFrame) -> Matrix:
-        """The values `(images, features)`; UserError as `score`."""
+        """The values `(images, features)`; UserError as `score`, NotFittedError before `fit`."""
+        if not self.fitted:
+            raise NotFittedError(f"{type(self).__name__} is not fitted")
         fitted = pd.MultiIndex.from_arrays([self.fitted["columns"], self.fitted["t"]])
         check_features(features, fitted)
         return features.to_numpy(dtype=np.float64)
 
     def standardise(self, features: pd.DataFrame) -> Matrix:
         """The standardised features that vary, `(images, features)`; UserError as `score`."""
+        values = self.values(features)
         kept = self.fitted["varies"]
-        x = self.values(features)[:, kept]
+        x = values[:, kept]
         return (x - self.fitted["mean"][kept]) / self.fitted["std"][kept]
 
     def by_level(self, values: Matrix) -> Matrix:

@@ -41,12 +41,12 @@ class DiffOOD(Reconstruction):
 
     @classmethod
     def from_options(cls, options: ReconstructOptions) -> DiffOOD:
-        """With the classifier, sampler and seed that are asked for, and repeats above 1."""
+        """With the classifier, the sampler, the repeats and the seed that are asked for."""
         if options.classifier_checkpoint is None:
             raise UserError("`methods` diffood: found no `classifier_checkpoint`, expected one")
         return cls(
             options.classifier_checkpoint,
-            repeats=options.repeats if options.repeats > 1 else cls.repeats,
+            repeats=options.repeats or cls.repeats,
             sampler=options.sampler or cls.sampler,
             seed=options.seed,
         )

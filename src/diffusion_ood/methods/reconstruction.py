@@ -106,7 +106,7 @@ class Reconstruction(Method):
             num_inference_steps=options.num_inference_steps,
             inference_skip_factor=options.inference_skip_factor,
             levels=options.levels,
-            repeats=options.repeats,
+            repeats=options.repeats or cls.repeats,
             sampler=options.sampler,
             scores=_without_lpips(options),
             classifier=options.classifier_checkpoint,

@@ -58,7 +58,12 @@ class ReconstructOptions(OptionGroup):
         "image without noise: 0,120,240,360; 0 is the image itself",
         (),
     )
-    repeats: int = option("draws of noise at each start point", 1, least=1, most=MAX_REPEATS)
+    repeats: int | None = option(
+        "draws of noise at each start point (default: 1; 4 of diffood)",
+        None,
+        least=1,
+        most=MAX_REPEATS,
+    )
     scores: tuple[str, ...] = option(
         "how to measure: mse, perceptual; with `classifier_checkpoint` logit_l1, feature_l1 (how "
         "far the classifier's outputs move), msp, maxlogit, energy (of the image alone)",

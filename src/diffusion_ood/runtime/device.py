@@ -12,7 +12,7 @@ from torch._inductor import config as inductor
 
 from diffusion_ood.errors import UserError
 
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 LEAST_ROWS, MOST_ROWS = 2, 256
 CACHED_BYTES = 2 * 2**20
@@ -66,7 +66,7 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
     """Mixed precision of `fp32` (none), `bf16` or `fp16` on this device."""
     if precision == "fp32":
         return contextlib.nullcontext()
-    return torch.autocast(device.type, dtype=_DTYPES[precision])
+    return torch.autocast(device.type, dtype=DTYPES[precision])
 
 
 def prepare(network: nn.Module, device: torch.device) -> nn.Module:
@@ -85,7 +85,7 @@ def best_rows(values: int, device: torch.device, precision: str) -> int:
     """
     if device.type != "cpu":
         return MOST_ROWS
-    cached = torch.get_num_threads() * CACHED_BYTES // (values * _DTYPES[precision].itemsize)
+    cached = torch.get_num_threads() * CACHED_BYTES // (values * DTYPES[precision].itemsize)
     return max(LEAST_ROWS, min(MOST_ROWS, cached))
 
 

@@ -15,7 +15,7 @@ from diffusion_ood.diffusion.schedule import CLEAN
 from diffusion_ood.model import Diffusion
 from diffusion_ood.options import EvaluationOptions
 from diffusion_ood.runtime.compiling import MaybeCompiled
-from diffusion_ood.runtime.device import autocast, best_rows, pick_device, prepare
+from diffusion_ood.runtime.device import DTYPES, autocast, best_rows, pick_device, prepare
 from diffusion_ood.trajectories.engine import Step, Trajectory, run_trajectories
 
 
@@ -34,7 +34,7 @@ class Evaluator:
 
     Raises:
         UserError: a device or compiler that this machine does not have.
-        ValueError: no rows in a call.
+        ValueError: no rows in a call, or another precision.
     """
 
     def __init__(
@@ -48,6 +48,8 @@ class Evaluator:
     ) -> None:
         if max_batch is not None and max_batch < 1:
             raise ValueError(f"found a max_batch of {max_batch}, expected at least 1")
+        if precision not in DTYPES:
+            raise ValueError(f"found a precision of {precision}, expected {', '.join(DTYPES)}")
         self.diffusion = diffusion
         self.device = pick_device(device) if isinstance(device, str) else device
         self.precision = precision
