@@ -54,7 +54,8 @@ class CommandLine:
         return f"{program} {shlex.join(self.words)}"
 
     def __getitem__(self, options: type[Options]) -> Options:
-        return next(group for group in self.groups if type(group) is options)
+        found: dict[type, Any] = {type(group): group for group in self.groups}
+        return found[options]
 
 
 def parse(
@@ -190,7 +191,11 @@ def _add(group: argparse._ArgumentGroup, field: dataclasses.Field[Any], hint: ob
     if hint is bool:
         group.add_argument(flag, type=_boolean, nargs="?", const=True, metavar="0|1", **common)
         group.add_argument(
-            f"--no-{field.name}", dest=field.name, action="store_false", default=argparse.SUPPRESS
+            f"--no-{field.name}",
+            dest=field.name,
+            action="store_false",
+            default=argparse.SUPPRESS,
+            help=f"the same as {flag}=0",
         )
     elif choices and not several:
         group.add_argument(flag, choices=choices, **common)

@@ -53,15 +53,15 @@ def score_columns(table: pd.DataFrame) -> list[str]:
     return [name for name in map(str, table.columns) if name not in (*KEY_COLUMNS, "type")]
 
 
-def check_finite(table: pd.DataFrame) -> None:
-    """Raise UserError at the first score of a table that is not finite."""
+def check_finite(table: pd.DataFrame, whose: str = "") -> None:
+    """Raise UserError at the first score of a table that is not finite, and say whose it is."""
     scores = table[score_columns(table)]
     wrong = ~np.isfinite(scores.to_numpy(dtype=np.float64))
     if wrong.any():
         row, column = np.argwhere(wrong)[0]
         raise UserError(
-            f"{table['filename'].iloc[row]}, t = {table['t'].iloc[row]}: {scores.columns[column]} "
-            f"is {scores.iloc[row, column]}, expected a finite number"
+            f"{table['filename'].iloc[row]}, t = {table['t'].iloc[row]}: {whose}"
+            f"{scores.columns[column]} is {scores.iloc[row, column]}, expected a finite number"
         )
 
 
@@ -119,7 +119,7 @@ class StandardisedHead:
     constant: Literal["drop", "refuse", "keep"] = "drop"
     """What happens to a feature that is the same for all images; "drop" refuses only if all are."""
 
-    fitted: State
+    fitted: State = {}  # noqa: RUF012 - never changed in place: `fit` and loading replace it
 
     def fit(self, features: pd.DataFrame) -> Self:
         """See `Head`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +80,7 @@ class Assessment:
         """Network calls, if the sidecars say so."""
         return self.facts("in").get("calls_per_image")
 
-    @property
+    @functools.cached_property
     def called_ood(self) -> dict[str, Interval]:
         """The share of a set that is called OOD: for "in" the realised false-positive rate."""
         return {name: metrics.rate(frame["is_ood"]) for name, frame in self.decisions.items()}

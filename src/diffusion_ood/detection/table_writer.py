@@ -116,7 +116,7 @@ class TableWriter:
             raise ValueError(f"found the columns {columns}, expected {self._columns}")
         if (rows.groupby("filename").size() != self._rows_per_image).any():
             raise ValueError(f"expected {self._rows_per_image} rows for every image")
-        check_finite(rows)
+        check_finite(rows, "the model's ")
         write_through(self._file, encode(rows, header=not self._columns).encode())
         self._columns = columns
 

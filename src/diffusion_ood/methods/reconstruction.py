@@ -192,7 +192,9 @@ class Reconstruction(Method):
         num_draws = len(grid.starts) * self.repeats
         scorers = [Scorer(score, batch.images, num_draws) for score in self._scores]
         left = torch.full((len(batch),), num_draws)
-        for image, draw, found in self._reconstruct(batch, evaluator, grid, self.repeats):
+        shown = [scorer.reference for scorer in scorers if isinstance(scorer.score, OutputShift)]
+        classes = self._classes(batch, shown[0][0] if shown else None)
+        for image, draw, found in self._reconstruct(batch, evaluator, grid, self.repeats, classes):
             for scorer in scorers:
                 scorer.update(image, draw, found)
             left -= torch.bincount(image, minlength=len(left))
@@ -209,12 +211,18 @@ class Reconstruction(Method):
         shape = evaluator.diffusion.image_shape
         panels = torch.empty(len(batch), 1 + len(grid.starts) * repeats, *shape)
         panels[:, 0] = batch.images.cpu()
-        for image, draw, found in self._reconstruct(batch, evaluator, grid, repeats):
+        classes = self._classes(batch, None)
+        for image, draw, found in self._reconstruct(batch, evaluator, grid, repeats, classes):
             panels[image, 1 + draw] = found.cpu()
         return panels
 
     def _reconstruct(
-        self, batch: ImageBatch, evaluator: Evaluator, grid: Grid, repeats: int
+        self,
+        batch: ImageBatch,
+        evaluator: Evaluator,
+        grid: Grid,
+        repeats: int,
+        classes: Sequence[int | None],
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Numbers of images (n,) and draws (n,), and reconstructions `(n, C, *S)` in [0, 1].
 
@@ -223,7 +231,6 @@ class Reconstruction(Method):
         diffusion, num_draws = evaluator.diffusion, len(grid.starts) * repeats
         x_0 = diffusion.codec.encode(batch.images).cpu()
         times = [grid.times(start) for start in grid.starts]  # once, not for every image
-        classes = self._classes(batch)
         steps, width = [len(passed) - 1 for passed in times], evaluator.width(self.guidance)
         trajectories = (
             Trajectory(
@@ -247,14 +254,16 @@ class Reconstruction(Method):
         eps = image_noise(x_0.shape, self.seed, key, CLEAN if self.levels else t, repeat)
         return diffusion.schedule.add_noise(x_0[None], eps[None], torch.tensor([t]))[0]
 
-    def _classes(self, batch: ImageBatch) -> Sequence[int | None]:
-        """The class that each image is taken for, if any."""
+    def _classes(self, batch: ImageBatch, logits: Tensor | None) -> Sequence[int | None]:
+        """The class that each image is taken for, if any; by the classifier's logits, if known."""
         if self.labels == "none":
             return [None] * len(batch)
         if self.labels == "pred":
-            assert self._network is not None, "the constructor asks for a classifier"
-            prepare(self._network, batch.images.device)
-            return self._network(batch.images)[0].argmax(1).tolist()
+            if logits is None:
+                assert self._network is not None, "the constructor asks for a classifier"
+                prepare(self._network, batch.images.device)
+                logits = self._network(batch.images)[0].float().cpu()
+            return logits.argmax(1).tolist()
         if batch.classes is None:
             raise UserError("`labels` true: the classes of the images are not known")
         return batch.classes.tolist()

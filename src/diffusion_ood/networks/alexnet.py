@@ -18,9 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy._core.multiarray import _reconstruct
 from torch import Tensor
-from torchvision.models import AlexNet_Weights
 
 from diffusion_ood.errors import UserError
 from diffusion_ood.runtime.files import atomic_write
@@ -122,6 +120,8 @@ def fetch_alexnet_features() -> Path:
 
 
 def _from_torchvision() -> Weights:
+    from torchvision.models import AlexNet_Weights
+
     weights: Weights = AlexNet_Weights.IMAGENET1K_V1.get_state_dict(check_hash=True)
     return weights
 
@@ -154,6 +154,8 @@ class _ArrayUnpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401 - pickle's own signature
         """The names that an array's pickle holds."""
+        from numpy._core.multiarray import _reconstruct  # here, as the name is NumPy's own
+
         allowed = {"_reconstruct": _reconstruct, "ndarray": np.ndarray, "dtype": np.dtype}
         if module.split(".")[0] != "numpy" or name not in allowed:
             raise ValueError(f"the pickle asks for {module}.{name}, expected NumPy arrays alone")

@@ -76,9 +76,12 @@ class OptionGroup:
                 raise UserError(f"`{name}`: found {value!r}, expected the name of one folder")
 
 
-def refuse_outside(name: str, value: float, **bounds: float) -> None:
-    """Raise a `UserError` for a number that is not finite or outside its bounds, as of `option`."""
+def refuse_outside(name: str, value: float, why: str = "", **bounds: float) -> None:
+    """Raise a `UserError` for a number that is not finite or outside its bounds, as of `option`.
+
+    The sentence ends with `why`, what the bounds come from.
+    """
     within = all(_BOUNDS[kind][1](value, bound) for kind, bound in bounds.items())
     if not (within and -math.inf < value < math.inf):
         expected = " and ".join(f"{_BOUNDS[kind][0]} {bound}" for kind, bound in bounds.items())
-        raise UserError(f"`{name}`: found {value}, expected {expected}")
+        raise UserError(f"`{name}`: found {value}, expected {expected}{why and f', {why}'}")

@@ -81,11 +81,15 @@ class ReconstructOptions(OptionGroup):
     guidance: float = option(
         "strength β of guidance, (1+β)·conditional − β·unconditional; 0 is none", 0.0, least=0
     )
-    batch_size: int = option("images that a process takes at a time", 64, least=1, most=MAX_BATCH)
+    batch_size: int = option(
+        "images that a process reads and saves at a time", 64, least=1, most=MAX_BATCH
+    )
     drop_last: bool = option("leave out the images of an incomplete last batch", False)
     eval_checkpoint: str = option("best, last, or the path of a checkpoint", "best")
     ddpm_checkpoint_epoch: int | None = option("score with checkpoint_<epoch>.pth", None)
-    save_images: int = option("sheet of reconstructions of each set's first N images", 0, least=0)
+    save_images: int = option(
+        "keep a sheet of each set's first N reconstructed images; 0 for none", 0, least=0
+    )
     report_images: int = option(
         "reconstruct again, for the report, at most N images of each set with the highest scores, "
         "N with the lowest and N mistakes, from at most five noise levels; 0 for none",

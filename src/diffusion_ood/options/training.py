@@ -24,7 +24,7 @@ class FitOptions(OptionGroup):
         "minutes between saves within an epoch; 0 saves at its end alone", 10.0, least=0
     )
     quick_test: bool = option("one training and one validation batch an epoch", False)
-    seed: int = option("seed of the weights, the images' order and crops, and the noise", 2, **SEED)
+    seed: int = option("seed of the weights and of all that is drawn in training", 2, **SEED)
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,7 @@ class TrainingTask(ABC, Generic[Fit, Model]):
     def validate(self, network: nn.Module, epoch: int, tracker: Tracker | None) -> float:
         """The validation loss, which is least in the best checkpoint; NaN if it is not finite.
 
-        The network has the weights to evaluate, after so many epochs.
+        The network has the weights to evaluate; `epoch` is the number of finished epochs.
         """
 
     def batches(self, images: ImageSet) -> list[list[int]]:

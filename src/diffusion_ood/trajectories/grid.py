@@ -12,6 +12,8 @@ from diffusion_ood.diffusion.schedule import CLEAN, NoiseSchedule
 from diffusion_ood.errors import UserError
 from diffusion_ood.options.fields import refuse_outside
 
+TRAINING_STEPS = "the model's training steps"
+
 
 class Grid(Protocol):
     """A plan of trajectories, the same for every image."""
@@ -43,7 +45,8 @@ class TimeGrid:
     skip: int = 1
 
     def __post_init__(self) -> None:
-        refuse_outside("num_inference_steps", self.num_inference_steps, most=self.num_timesteps)
+        steps = self.num_inference_steps
+        refuse_outside("num_inference_steps", steps, TRAINING_STEPS, most=self.num_timesteps)
 
     @property
     def stride(self) -> int:
@@ -87,7 +90,8 @@ class BudgetGrid:
                 f"`budget`: found calls for {self.num_levels} noise levels, expected 1 to "
                 f"{self._num_times}, the training steps that leave a tenth of the image"
             )
-        refuse_outside("budget_steps", self.num_steps, most=self.schedule.num_timesteps)
+        most = self.schedule.num_timesteps
+        refuse_outside("budget_steps", self.num_steps, TRAINING_STEPS, most=most)
 
     @property
     def starts(self) -> tuple[int, ...]:
@@ -130,7 +134,8 @@ class LevelGrid:
                 f"`levels`: found {','.join(map(str, self.levels))}, expected times from 0 to "
                 f"{last}, at least one of them above 0"
             )
-        refuse_outside("num_inference_steps", self.num_inference_steps, most=self.num_timesteps)
+        steps = self.num_inference_steps
+        refuse_outside("num_inference_steps", steps, TRAINING_STEPS, most=self.num_timesteps)
 
     @property
     def starts(self) -> tuple[int, ...]:

@@ -46,14 +46,13 @@ class Scorer:
     """
 
     def __init__(self, score: PairScore, images: Tensor, draws: int) -> None:
-        self._score = score
-        self._draws = draws
-        self._reference = score.reference(images)
+        self.score = score
+        self.reference = score.reference(images)
         self._values = torch.empty(len(images), draws, 0)
 
     def update(self, image: Tensor, draw: Tensor, reconstructions: Tensor) -> None:
         """Take in reconstructions `(n, C, *S)` in [0, 1] of these images (n,) and draws (n,)."""
-        values = self._score(self._rows(image), reconstructions).float().cpu()
+        values = self.score(self._rows(image), reconstructions).float().cpu()
         found = values[:, None].flatten(1)  # also of one value each
         if self._values.shape[2] != found.shape[1]:
             self._values = found.new_full((*self._values.shape[:2], found.shape[1]), torch.nan)
@@ -64,7 +63,9 @@ class Scorer:
 
         float32, on the CPU.
         """
-        return self._score.finish(self._rows(images), self._values[images])
+        if type(self.score).finish is PairScore.finish:  # which needs no rows of the reference
+            return self._values[images]
+        return self.score.finish(self._rows(images), self._values[images])
 
     def _rows(self, images: Tensor) -> tuple[Tensor, ...]:
-        return tuple(part[images.to(part.device)] for part in self._reference)
+        return tuple(part[images.to(part.device)] for part in self.reference)

@@ -77,14 +77,13 @@ class OutputShift(PairScore):
         """Logits `(B, K)` and features `(B, F)` of images `(B, C, *S)` in [0, 1], on the CPU."""
         if isinstance(self.classifier, nn.Module):
             prepare(self.classifier, images.device)
-        logits, features = self.classifier(images)
-        return logits.float().cpu(), features.float().cpu()
+        return self._outputs(images)
 
     def __call__(self, reference: tuple[Tensor, ...], reconstructions: Tensor) -> Tensor:
         """The outputs that move, as unit vectors side by side, `(B, values)`."""
         if not self.moving:
             return reconstructions.new_empty(len(reconstructions), 0)
-        return torch.cat([unit(part) for part in self._moving(self.reference(reconstructions))], 1)
+        return torch.cat([unit(part) for part in self._moving(self._outputs(reconstructions))], 1)
 
     def finish(self, reference: tuple[Tensor, ...], values: Tensor) -> Tensor:
         """Every column, `(B, draws, columns)`."""
@@ -97,6 +96,10 @@ class OutputShift(PairScore):
         of_image = [BASELINES[name](reference[0])[:, None] for name in self.baselines]
         columns += [score.expand(-1, values.shape[1]) for score in of_image]
         return torch.stack(columns, 2)
+
+    def _outputs(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        logits, features = self.classifier(images)
+        return logits.float().cpu(), features.float().cpu()
 
     def _moving(self, outputs: tuple[Tensor, ...]) -> list[Tensor]:
         named = zip(MOVEMENTS, outputs, strict=True)
