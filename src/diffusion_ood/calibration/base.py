@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.exceptions import NotFittedError
 
 from diffusion_ood.errors import UserError
 
@@ -152,6 +151,8 @@ class StandardisedHead:
     def values(self, features: pd.DataFrame) -> Matrix:
         """The values `(images, features)`; UserError as `score`, NotFittedError before `fit`."""
         if not self.fitted:
+            from sklearn.exceptions import NotFittedError  # detection alone needs no scikit-learn
+
             raise NotFittedError(f"{type(self).__name__} is not fitted")
         fitted = pd.MultiIndex.from_arrays([self.fitted["columns"], self.fitted["t"]])
         check_features(features, fitted)
