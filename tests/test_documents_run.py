@@ -246,7 +246,7 @@ def test_a_document_is_walked(
     for name, source in SOURCES.items():
         setattr(module, name, downloaded(name, source))
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setattr(SOURCES, "places", {name: f"downloaded:{name}" for name in SOURCES})
+    monkeypatch.setattr(SOURCES, "data", {name: f"downloaded:{name}" for name in SOURCES})
     prepare, runs = WALKS[document]
     if prepare:
         prepare()
