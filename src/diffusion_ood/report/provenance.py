@@ -27,9 +27,9 @@ class Provenance:
         settings: what the scores depend on, by name.
         commands: the lines that made them, the oldest first.
         versions: of the packages that scored and that assessed.
-        costs: of each set, None or empty where unknown: its `name` and `split`, the `images` in its table,
-            their `native_sizes`, the `skipped` ones, the network `calls` for all together, the
-            `seconds` spent as far as they were timed, and the images `timed`.
+        costs: of each set, None or empty where unknown: its `name` and `split`, the `images` in
+            its table, their `native_sizes`, the `skipped` ones, the network `calls` for all
+            together, the `seconds` spent as far as they were timed, and the images `timed`.
         training: the options of the training, by their names; empty where unknown.
     """
 
