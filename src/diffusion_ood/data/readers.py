@@ -1,38 +1,41 @@
-"""Image files: the only module that knows their formats.
+"""Image files: the door to every format; `formats` knows what each declares.
 
 Values come out as stored. They are never scaled by an image's own minimum and maximum, which would
-throw its brightness and contrast away. Orientation tags of cameras are not applied.
+throw its brightness and contrast away. Pictures come out upright: what a TIFF's, a JPEG's or a
+PNG's orientation tag says is applied, and sides are those of the upright picture.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import stat
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from diffusion_ood.data.formats import bmp, jpeg, nifti, png, tiff
+from diffusion_ood.data.formats.base import MAX_PIXELS, Picture, Refusal, check_sides
 from diffusion_ood.errors import UserError
 from diffusion_ood.options import ImageOptions
 
 Array = npt.NDArray[Any]
 
-# Far above any image a diffusion model sees, and below what a small machine can hold.
-MAX_PIXELS = 100_000_000
-MAX_VOXELS = 1_000_000_000
-
+PICTURES: tuple[tuple[bytes, Callable[[BinaryIO], Picture]], ...] = (
+    (png.SIGNATURE, png.open_png),
+    (jpeg.SIGNATURE, jpeg.open_jpeg),
+    *((signature, tiff.open_tiff) for signature in tiff.SIGNATURES),
+    (bmp.SIGNATURE, bmp.open_bmp),
+)
 PICTURE_FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
-VOLUME_SUFFIXES = (".nii", ".nii.gz")
 ARRAY_SUFFIX = ".npy"
-SUFFIXES = (*PICTURE_SUFFIXES, ARRAY_SUFFIX, *VOLUME_SUFFIXES)
+SUFFIXES = (*PICTURE_SUFFIXES, ARRAY_SUFFIX, *nifti.SUFFIXES)
 
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R 601-2, as Pillow's RGB → L
 
@@ -46,16 +49,19 @@ def read_image(path: Path, options: ImageOptions) -> Array:
     """Read an image as stored: (C, *S) of uint8, uint16 or float32; C is 1 or 3 as in `options`.
 
     Colour becomes grey by ITU-R 601 and grey becomes colour by repetition. An alpha channel is
-    dropped where it is opaque throughout.
+    dropped where it is opaque throughout. Where 0 means white, values are counted from the other
+    end. Grey of 1, 2 and 4 bits fills 0 to 255. Signed integers, and those of 32 bits, become
+    float32, which has 24 bits.
 
     Raises:
-        UserError: not one whole image of a known format, or values without a known range.
+        UserError: not one whole image of a known format, values without a known range, or more
+            digits than float32 has where `intensity_range` needs them.
     """
     with _refusing(path):
         array = _read(path, options)
     if 0 in array.shape:
         raise UserError(f"{path}: found an image of shape {array.shape}, expected pixels in it")
-    array = _convert_channels(_known_type(path, array), options.channels)
+    array = _convert_channels(_known_type(path, array, options), options.channels)
     if array.dtype == np.float32:
         _check_floats(path, array, options)
     return np.require(array, requirements=["C", "W"])  # torch takes writable arrays only
@@ -69,11 +75,11 @@ def image_size(path: Path, options: ImageOptions) -> tuple[int, ...]:
     """
     with _refusing(path):
         if _is_array(path):
-            return _channels_first(path, _open_array(path), options.spatial_dimension).shape[1:]
-        if options.spatial_dimension == 3:
-            return tuple(_open_volume(path).shape)
-        with _open_picture(path) as picture:
-            return picture.height, picture.width
+            return _channels_first(_open_array(path), options.spatial_dimension).shape[1:]
+        if _is_nifti(path, options):
+            return nifti.nifti_sides(path, options.spatial_dimension)
+        with path.open("rb") as file:
+            return _open_picture(file).sides
 
 
 def value_range(dtype: npt.DTypeLike, options: ImageOptions) -> tuple[float, float]:
@@ -116,6 +122,8 @@ def _refusing(path: Path) -> Iterator[None]:
             # Pillow warns of what it then repairs or raises; its limit of pixels differs from ours
             warnings.filterwarnings("ignore", module=r"PIL\b")
             yield
+    except Refusal as error:
+        raise UserError(f"{path}: {error}") from None
     except UserError:
         raise
     except MemoryError:
@@ -137,100 +145,58 @@ def _is_array(path: Path) -> bool:
     return path.name.lower().endswith(ARRAY_SUFFIX)
 
 
+def _is_nifti(path: Path, options: ImageOptions) -> bool:
+    """Whether the file is NIfTI, as every volume that is no array has to be."""
+    if path.name.lower().endswith(nifti.SUFFIXES):
+        return True
+    if options.spatial_dimension == 3:
+        raise Refusal(f"expected a volume as {', '.join(nifti.SUFFIXES)} or NPY")
+    return False
+
+
 def _read(path: Path, options: ImageOptions) -> Array:
     """The file's pixels as (C, *S) in the type in which they are stored."""
     if _is_array(path):
-        return np.array(_channels_first(path, _open_array(path), options.spatial_dimension))
-    if options.spatial_dimension == 3:
-        return np.asanyarray(_open_volume(path).dataobj)[None]
-    return _read_picture(path)
+        return np.array(_channels_first(_open_array(path), options.spatial_dimension))
+    if _is_nifti(path, options):
+        return nifti.read_nifti(path, options.spatial_dimension)
+    with path.open("rb") as file:
+        return _open_picture(file).read(ranged=options.intensity_range is not None)
 
 
-def _open_picture(path: Path) -> Image.Image:
-    """Open a picture without decoding it."""
-    if path.name.lower().endswith(VOLUME_SUFFIXES):
-        raise UserError(f"{path}: found a volume, expected an image (see `spatial_dimension`=3)")
-    try:
-        picture = Image.open(path, formats=PICTURE_FORMATS)
-    except Image.DecompressionBombError as error:
-        found = re.findall(r"\d+", str(error))[0]
-        raise UserError(f"{path}: found {found} pixels, expected at most {MAX_PIXELS}") from None
-    except UnidentifiedImageError:
-        expected = ", ".join((*PICTURE_FORMATS, "NPY"))
-        raise UserError(f"{path}: not an image of a known format, expected {expected}") from None
-    _check_count(path, picture.size, MAX_PIXELS)
-    frames = getattr(picture, "n_frames", 1)
-    if frames > 1:
-        raise UserError(f"{path}: found {frames} frames or pages, expected one image")
-    return picture
-
-
-def _check_count(path: Path, sides: tuple[int, ...], limit: int) -> None:
-    found = " x ".join(map(str, sides))
-    if np.prod(sides, dtype=float) > limit:
-        raise UserError(f"{path}: found {found} pixels, expected at most {limit} in all")
-
-
-def _read_picture(path: Path) -> Array:
-    with _open_picture(path) as picture:
-        mode = picture.mode
-        if mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
-            picture = _without_alpha(path, picture.convert("RGBA"), grey=mode in ("LA", "La", "L"))
-        elif mode in ("P", "CMYK", "YCbCr"):
-            picture = picture.convert("RGB")
-        elif mode == "1":
-            picture = picture.convert("L")
-        elif mode not in ("L", "RGB", "F", "I") and not mode.startswith("I;16"):
-            raise UserError(f"{path}: found pixels of mode {mode}, expected grey or RGB")
-        array = np.asarray(picture)
-        if mode == "I" and picture.format == "PNG":  # older Pillow widens PNG's 16 bits to 32
-            array = array.astype(np.uint16)
-    return array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)
-
-
-def _without_alpha(path: Path, picture: Image.Image, grey: bool) -> Image.Image:
-    if picture.getchannel("A").getextrema() != (255, 255):
-        raise UserError(f"{path}: found transparent pixels, expected an opaque image")
-    return picture.getchannel("R") if grey else picture.convert("RGB")
+def _open_picture(file: BinaryIO) -> Picture:
+    """Read what a picture declares, in the format that its first bytes name."""
+    start = file.read(8)
+    file.seek(0)
+    for signature, open_format in PICTURES:
+        if start.startswith(signature):
+            return open_format(file)
+    raise Refusal(
+        f"not an image of a known format, expected {', '.join((*PICTURE_FORMATS, 'NPY'))}"
+    )
 
 
 def _open_array(path: Path) -> Array:
     return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
-def _channels_first(path: Path, array: Array, dimension: int) -> Array:
+def _channels_first(array: Array, dimension: int) -> Array:
     """(*S), (*S, C) or (C, *S) → (C, *S); where both fit, the channels are last."""
     if array.ndim == dimension:
         array = array[None]
     elif array.ndim == dimension + 1 and array.shape[-1] in (1, 3):
         array = np.moveaxis(array, -1, 0)
     elif array.ndim != dimension + 1 or array.shape[0] not in (1, 3):
-        raise UserError(
-            f"{path}: found an array of shape {array.shape}, expected {dimension} sides "
+        raise Refusal(
+            f"found an array of shape {array.shape}, expected {dimension} sides "
             "and at most one axis of 1 or 3 channels"
         )
-    _check_count(path, array.shape[1:], MAX_PIXELS if dimension == 2 else MAX_VOXELS)
+    if 0 not in array.shape:
+        check_sides(array.shape[1:], MAX_PIXELS if dimension == 2 else nifti.MAX_VOXELS)
     return array
 
 
-def _open_volume(path: Path) -> Any:  # noqa: ANN401 - nibabel has no types
-    """Open a NIfTI file of three axes without reading its voxels."""
-    if not path.name.lower().endswith(VOLUME_SUFFIXES):
-        raise UserError(f"{path}: expected a volume as {', '.join(VOLUME_SUFFIXES)} or NPY")
-    try:
-        import nibabel
-    except ImportError:
-        raise UserError(
-            f"{path}: reading NIfTI needs the package nibabel; install it or convert to NPY"
-        ) from None
-    volume = nibabel.load(path)
-    if len(volume.shape) != 3:
-        raise UserError(f"{path}: found an array of shape {volume.shape}, expected three sides")
-    _check_count(path, volume.shape, MAX_VOXELS)
-    return volume
-
-
-def _known_type(path: Path, array: Array) -> Array:
+def _known_type(path: Path, array: Array, options: ImageOptions) -> Array:
     """The array as uint8, uint16 or, from any other real numbers, float32."""
     if array.dtype.kind == "b":
         return array.astype(np.uint8) * np.uint8(255)
@@ -238,8 +204,21 @@ def _known_type(path: Path, array: Array) -> Array:
         raise UserError(f"{path}: found values of type {array.dtype}, expected real numbers")
     if array.dtype.kind == "u" and array.dtype.itemsize <= 2:
         return array.astype(array.dtype.newbyteorder("="), copy=False)
+    if array.dtype.kind != "f" and options.intensity_range is not None:
+        _check_digits(path, array, options)
     with np.errstate(over="ignore"):  # what overflows is found as an infinity
         return array.astype(np.float32, copy=False)
+
+
+def _check_digits(path: Path, array: Array, options: ImageOptions) -> None:
+    """Refuse integers beyond float32's 24 bits if that moves them by a step of 16 bits."""
+    largest = max(abs(int(array.min())), abs(int(array.max())))
+    low, high = value_range(np.float32, options)
+    if largest > 2**24 and largest * 2.0**-24 > (high - low) / 65_535:
+        raise UserError(
+            f"{path}: found integers up to {largest}, of which float32 keeps 24 bits, "
+            f"expected less with values from {low:g} to {high:g} (see `intensity_range`)"
+        )
 
 
 def _convert_channels(array: Array, channels: int) -> Array:

@@ -1,0 +1,41 @@
+"""NIfTI: volumes of three sides, and slices of two; its scaling is applied."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diffusion_ood.data.formats.base import MAX_PIXELS, Array, Refusal, check_sides
+
+SUFFIXES = (".nii", ".nii.gz")
+MAX_VOXELS = 1_000_000_000
+
+
+def nifti_sides(path: Path, dimension: int) -> tuple[int, ...]:
+    """The sides *S, from the header."""
+    return tuple(_open(path, dimension).shape[:dimension])
+
+
+def read_nifti(path: Path, dimension: int) -> Array:
+    """The values as (1, *S), with the header's slope and intercept applied."""
+    opened = _open(path, dimension)
+    return np.asanyarray(opened.dataobj).reshape(1, *opened.shape[:dimension])
+
+
+def _open(path: Path, dimension: int) -> Any:  # noqa: ANN401 - nibabel has no types
+    """Open a file of `dimension` sides; a slice may have a third one of 1."""
+    try:
+        import nibabel
+    except ImportError:
+        raise Refusal(
+            "reading NIfTI needs the package nibabel; install it or convert to NPY"
+        ) from None
+    opened = nibabel.load(path)
+    shape = tuple(map(int, opened.shape))
+    if len(shape) != dimension and not (dimension == 2 and shape[2:] == (1,)):
+        hint = "; see `spatial_dimension`=3" if dimension == 2 else ""
+        raise Refusal(f"found an array of shape {shape}, expected {dimension} sides{hint}")
+    check_sides(shape[:dimension], MAX_PIXELS if dimension == 2 else MAX_VOXELS)
+    return opened

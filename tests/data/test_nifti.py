@@ -1,0 +1,65 @@
+"""NIfTI: volumes, slices, and the scaling in the header."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from diffusion_ood.data.readers import image_size, read_image
+from diffusion_ood.errors import UserError
+from diffusion_ood.options import ImageOptions
+
+WIDE = (-5000.0, 5000.0)
+SLICE = ImageOptions(is_grayscale=True, intensity_range=WIDE)
+VOLUME = ImageOptions(is_grayscale=True, spatial_dimension=3, intensity_range=WIDE)
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("kind", [np.uint8, np.int16, np.float32])
+@pytest.mark.parametrize("shape", [(4, 5), (4, 5, 1)])
+def test_slices_are_images(
+    tmp_path: Path, suffix: str, kind: type[np.generic], shape: tuple[int, ...]
+) -> None:
+    nibabel = pytest.importorskip("nibabel")
+    values = np.arange(20, dtype=kind).reshape(shape)
+    path = tmp_path / f"a{suffix}"
+    nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), path)
+    image = read_image(path, SLICE)
+    np.testing.assert_array_equal(image, values.reshape(1, 4, 5))
+    assert image.dtype == (np.uint8 if kind == np.uint8 else np.float32)
+    assert image_size(path, SLICE) == (4, 5)
+
+
+def test_slope_and_intercept_are_applied(tmp_path: Path) -> None:
+    nibabel = pytest.importorskip("nibabel")
+    stored = nibabel.Nifti1Image(np.arange(20, dtype=np.int16).reshape(4, 5), np.eye(4))
+    stored.header.set_slope_inter(2, -1024)
+    nibabel.save(stored, tmp_path / "a.nii")
+    raw = nibabel.load(tmp_path / "a.nii")
+    assert (raw.dataobj.slope, raw.dataobj.inter) == (2, -1024)
+    right = 2 * raw.dataobj.get_unscaled().reshape(1, 4, 5).astype(np.float32) - 1024
+    np.testing.assert_array_equal(read_image(tmp_path / "a.nii", SLICE), right)
+
+
+@pytest.mark.parametrize(
+    ("shape", "options"), [((4, 5, 2), SLICE), ((4, 5), VOLUME), ((4, 5, 6, 1), VOLUME)]
+)
+def test_other_sides_are_refused(
+    tmp_path: Path, shape: tuple[int, ...], options: ImageOptions
+) -> None:
+    nibabel = pytest.importorskip("nibabel")
+    path = tmp_path / "a.nii"
+    nibabel.save(nibabel.Nifti1Image(np.zeros(shape, np.uint8), np.eye(4)), path)
+    for read in (image_size, read_image):
+        with pytest.raises(UserError, match=r"a\.nii: .*4, 5"):
+            read(path, options)
+
+
+def test_the_package_is_named_where_it_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "nibabel", None)
+    (tmp_path / "a.nii").write_bytes(b"x")
+    with pytest.raises(UserError, match=r"a\.nii: .*nibabel"):
+        read_image(tmp_path / "a.nii", SLICE)
