@@ -1,5 +1,6 @@
 """Loaders: the same values packed or not, and every image once over all processes."""
 
+import hashlib
 import itertools
 from collections.abc import Iterable
 from dataclasses import replace
@@ -99,6 +100,23 @@ def test_a_patched_image_is_half_another_along_each_side(
     assert torch.equal(images.batch([5, 2]), found[[5, 2]])
     first = open_images(edited.first(4), GREY, loading, progress=False)
     assert torch.equal(first.batch(range(4)), found[:4])
+
+
+@pytest.mark.parametrize("loading", [PACKED, UNPACKED], ids=["packed", "unpacked"])
+def test_a_crop_beyond_the_image_is_refused(folder: Path, loading: LoadingOptions) -> None:
+    options = ImageOptions(is_grayscale=True, image_roi=(-1, 6))
+    with pytest.raises(UserError, match=r"A_test\.csv, row 2: `image_roi`: .*6 x 6.*6 x 5"):
+        opened(folder, options, loading)
+
+
+@pytest.mark.parametrize("loading", [PACKED, UNPACKED], ids=["packed", "unpacked"])
+def test_a_set_knows_the_content_of_its_files_and_their_values(
+    folder: Path, loading: LoadingOptions
+) -> None:
+    images = opened(folder, GREY, loading)
+    expected = [hashlib.sha256((folder / f"{i}.png").read_bytes()).hexdigest() for i in range(7)]
+    assert list(images.digests) == [digest[:32] for digest in expected]
+    assert list(images.intensity.stored) == ["uint8"]
 
 
 def test_a_flipped_split_shares_the_packed_file(folder: Path) -> None:

@@ -10,10 +10,12 @@ import pytest
 from PIL import Image
 
 from diffusion_ood.data import decoding
-from diffusion_ood.data.packed import Packed, open_packed
+from diffusion_ood.data.contents import file_digests
+from diffusion_ood.data.loaders import open_images
+from diffusion_ood.data.packed import Packed, cache_folder, open_packed
 from diffusion_ood.data.splits import read_split, write_split
 from diffusion_ood.errors import UserError
-from diffusion_ood.options import ImageOptions
+from diffusion_ood.options import ImageOptions, LoadingOptions
 
 GREY = ImageOptions(is_grayscale=True)
 
@@ -28,7 +30,11 @@ def folder(tmp_path: Path) -> Path:
 
 
 def opened(folder: Path, options: ImageOptions = GREY, num_workers: int = 0) -> Packed:
-    result = open_packed(read_split(folder / "A_train.csv"), options, num_workers, progress=False)
+    split = read_split(folder / "A_train.csv")
+    cache = cache_folder(split)
+    assert cache is not None
+    digests = file_digests(split, cache)
+    result = open_packed(split, digests, options, cache, num_workers, progress=False)
     assert result is not None
     return result
 
@@ -78,6 +84,23 @@ def test_a_changed_source_file_rebuilds_and_removes_the_stale_file(folder: Path)
     assert files(folder) == [".json", ".npy"]
 
 
+def test_a_folder_of_equal_sizes_and_times_is_not_taken_for_another(folder: Path) -> None:
+    opened(folder)
+    (folder / "other").mkdir()
+    for path in folder.glob("*.png"):
+        other = folder / "other" / path.name
+        np.save(other.with_suffix(".npy"), 0)  # so that numbers of files are not given out again
+        Image.new("L", (4, 3), 250).save(other)
+        other.write_bytes(other.read_bytes().ljust(path.stat().st_size, b"\0"))
+        path.write_bytes(path.read_bytes().ljust(other.stat().st_size, b"\0"))
+    opened(folder)
+    for path in list(folder.glob("*.png")):
+        times = path.stat().st_atime_ns, path.stat().st_mtime_ns
+        os.replace(folder / "other" / path.name, path)
+        os.utime(path, ns=times)
+    assert opened(folder).images[:, 0, 0, 0].tolist() == [250] * 6
+
+
 def test_a_changed_split_removes_what_it_packed(folder: Path) -> None:
     opened(folder)
     write_split(folder / "A_train.csv", ["3.png", "1.png"])
@@ -89,9 +112,8 @@ def test_a_changed_split_removes_what_it_packed(folder: Path) -> None:
 def test_other_options_and_the_first_n_have_files_of_their_own(folder: Path) -> None:
     opened(folder)
     opened(folder, ImageOptions())
-    first = open_packed(read_split(folder / "A_train.csv").first(2), GREY, 0, progress=False)
-    assert first is not None
-    assert len(first.images) == 2
+    first = read_split(folder / "A_train.csv").first(2)
+    assert len(open_images(first, GREY, LoadingOptions(0), progress=False)) == 2
     assert files(folder) == [".json"] * 3 + [".npy"] * 3
 
 
@@ -155,5 +177,6 @@ def test_a_read_only_folder_falls_back_to_the_user_s_cache_and_then_to_none(
     assert opened(folder).images[1, 0, 0, 0] == 10
     assert len(list(home.rglob("*.npy"))) == 1
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "0.png"))
-    assert open_packed(read_split(folder / "A_train.csv"), GREY, 0) is None
+    images = open_images(read_split(folder / "A_train.csv"), GREY, LoadingOptions(0))
+    assert not images.packed
     assert capsys.readouterr().out.count("are not packed\n") == 1

@@ -13,6 +13,7 @@ from diffusion_ood.data.transforms import (
     resize,
     to_unit,
 )
+from diffusion_ood.errors import UserError
 from diffusion_ood.options import ImageOptions
 
 
@@ -43,6 +44,8 @@ def test_the_centre_is_cropped_and_minus_one_keeps_a_side() -> None:
     assert type(cropped) is torch.Tensor
     np.testing.assert_array_equal(cropped, image[:, 1:4])
     assert prepared_size((5, 6), options) == (3, 6)
+    with pytest.raises(UserError, match=r"`image_roi`: .*3 x 6.*2 x 6"):
+        prepared_size((2, 6), options)
 
 
 def test_shrinking_averages_areas() -> None:

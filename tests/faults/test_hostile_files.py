@@ -18,14 +18,14 @@ import yaml
 
 import diffusion_ood
 from diffusion_ood.commands import reconstruct
-from diffusion_ood.data.packed import open_packed
+from diffusion_ood.data.loaders import open_images
 from diffusion_ood.data.readers import read_image
 from diffusion_ood.data.sources.raw_files import unpack
 from diffusion_ood.data.splits import read_split
 from diffusion_ood.detection.groups import read_groups
 from diffusion_ood.errors import UserError
 from diffusion_ood.networks.alexnet import find_alexnet_features
-from diffusion_ood.options import ImageOptions
+from diffusion_ood.options import ImageOptions, LoadingOptions
 from diffusion_ood.runtime.checkpoint import load_checkpoint
 
 GREY = ImageOptions(is_grayscale=True)
@@ -81,12 +81,12 @@ def test_arrays_and_packed_images_run_no_code(payload: Payload, tmp_path: Path) 
     np.save(tmp_path / "b.npy", np.zeros((4, 4)))
     (tmp_path / "s.csv").write_text("image\nb.npy\n")
     split = read_split(tmp_path / "s.csv")
-    open_packed(split, GREY, 0, progress=False)
+    open_images(split, GREY, LoadingOptions(0), progress=False)
     (cached,) = (tmp_path / ".cache").glob("*.npy")
     np.save(cached, evil, allow_pickle=True)
-    packed = open_packed(split, GREY, 0, progress=False)  # made again
-    assert packed is not None
-    assert packed.images.shape == (1, 1, 4, 4)
+    images = open_images(split, GREY, LoadingOptions(0), progress=False)  # packed again
+    assert images.packed
+    assert images.batch([0]).shape == (1, 1, 4, 4)
     (tmp_path / "c.npy").write_bytes(pickle.dumps(payload))
     with pytest.raises(UserError, match=r"c\.npy: "):
         read_image(tmp_path / "c.npy", GREY)

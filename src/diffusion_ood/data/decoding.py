@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from diffusion_ood.data.readers import Array, read_image
 from diffusion_ood.data.splits import Split
-from diffusion_ood.data.transforms import preparation
+from diffusion_ood.data.transforms import preparation, prepared_size
 from diffusion_ood.errors import UserError
 from diffusion_ood.options import ImageOptions
 
@@ -43,6 +43,7 @@ class DecodedImages(Dataset["Item | UserError"]):
     def __getitem__(self, index: int) -> Item | UserError:
         try:
             stored = read_image(self.split.image_path(index), self.options)
+            prepared_size(stored.shape[1:], self.options)  # raises for a crop beyond the image
         except UserError as error:
             return error
         if self.keep_bytes and stored.dtype != np.uint8:
@@ -52,11 +53,6 @@ class DecodedImages(Dataset["Item | UserError"]):
 
 class NotBytes(UserError):
     """Not every image of the split is stored in bytes; the caller takes floats instead."""
-
-
-def located(split: Split, index: int, reason: object) -> UserError:
-    """The error about image number `index`, with the row that names it."""
-    return UserError(f"{split.where(index)}: {reason}")
 
 
 def size_mismatch(path: Path, found: Sequence[int], first: Path, expected: Sequence[int]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import signal
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from diffusion_ood.data.decoding import DecodedImages, decode, located, size_mismatch
-from diffusion_ood.data.packed import Packed, open_packed
+from diffusion_ood.data.contents import file_digests
+from diffusion_ood.data.decoding import DecodedImages, decode, size_mismatch
+from diffusion_ood.data.intensity import Intensity, measure_intensity
+from diffusion_ood.data.packed import Packed, cache_folder, open_packed
 from diffusion_ood.data.readers import image_size
 from diffusion_ood.data.splits import Split
 from diffusion_ood.data.transforms import flip, patch, prepared_size, to_unit
@@ -48,6 +50,8 @@ class ImageSet(Dataset[torch.Tensor]):
         images: where they come from, before the edit.
         shape: (C, *S) of every image.
         native_sizes: distinct sides of the source files, before cropping and resizing, sorted.
+        digests: of the content of every file, see `data.contents`.
+        intensity: the values that the files are stored with.
         skipped: the images that were in the split that was opened and cannot be read.
     """
 
@@ -56,6 +60,8 @@ class ImageSet(Dataset[torch.Tensor]):
     images: Packed | DecodedImages
     shape: tuple[int, ...]
     native_sizes: tuple[tuple[int, ...], ...]
+    digests: tuple[str, ...]
+    intensity: Intensity
     skipped: tuple[SkippedImage, ...] = ()
 
     @property
@@ -90,7 +96,7 @@ class ImageSet(Dataset[torch.Tensor]):
         for index in indices:
             item = self.images[int(index)]
             if isinstance(item, UserError):
-                raise located(self.split, int(index), item)
+                raise self.split.error(int(index), item)
             tensors.append(item[0])
         return torch.stack(tensors)
 
@@ -136,26 +142,41 @@ def open_images(
         UserError: no image can be read; or, without skipping, one cannot, or differs in size from
             the others.
     """
-    cache, skip = loading_options.cache_data, loading_options.on_error == "skip"
-    workers = loading_options.num_workers
-    packed = None
-    if cache:
-        try:
-            packed = open_packed(split, image_options, workers, progress=progress)
-        except UserError:
-            if not skip:
-                raise
-    skipped: tuple[SkippedImage, ...] = ()
-    if skip and packed is None:
-        split, skipped = _readable(split, image_options, workers, progress)
-        if cache and skipped:
-            packed = open_packed(split, image_options, workers, progress=progress)
-    if packed is not None:
-        shape, sizes = packed.images.shape[1:], packed.native_sizes
-        return ImageSet(split, image_options, packed, shape, sizes, skipped)
+    skip = loading_options.on_error == "skip"
+    opened = None
+    try:
+        opened = _open(split, image_options, loading_options, progress)
+    except UserError:
+        if not skip:
+            raise
+    if opened and (opened.packed or not skip):
+        return opened
+    # What is packed was decoded; of the others, headers alone do not tell whether they are whole.
+    whole, skipped = _readable(split, image_options, loading_options.num_workers, progress)
+    if skipped or opened is None:
+        opened = _open(whole, image_options, loading_options, progress)
+    return replace(opened, skipped=skipped)
+
+
+def _open(
+    split: Split, image_options: ImageOptions, loading_options: LoadingOptions, progress: bool
+) -> ImageSet:
+    """The images of a split, all of which have to be readable."""
+    folder = cache_folder(split) if loading_options.cache_data else None
+    digests = file_digests(split, folder)
+    if folder:
+        workers = loading_options.num_workers
+        packed = open_packed(split, digests, image_options, folder, workers, progress=progress)
+        if packed:
+            shape = packed.images.shape[1:]
+            return ImageSet(
+                split, image_options, packed, shape, packed.native_sizes, digests, packed.intensity
+            )
+    elif loading_options.cache_data and progress:
+        print(f"no folder can be written to; the images of {split.path} are not packed")
     shape, sizes = _scan(split, image_options, progress)
-    images = DecodedImages(split, image_options)
-    return ImageSet(split, image_options, images, shape, sizes, skipped)
+    images, intensity = DecodedImages(split, image_options), measure_intensity(split, image_options)
+    return ImageSet(split, image_options, images, shape, sizes, digests, intensity)
 
 
 def image_batches(
@@ -225,13 +246,13 @@ def _scan(
     for i in tqdm(range(len(split)), desc="checking sizes", unit="image", disable=hidden):
         try:
             native = image_size(split.image_path(i), options)
+            sides = prepared_size(native, options)
         except UserError as error:
-            raise located(split, i, error) from None
-        sides = prepared_size(native, options)
+            raise split.error(i, error) from None
         first = first or sides
         if sides != first:
             paths = split.image_path(i), split.image_path(0)
-            raise located(split, i, size_mismatch(paths[0], sides, paths[1], first))
+            raise split.error(i, size_mismatch(paths[0], sides, paths[1], first))
         sizes.add(native)
     return (options.channels, *first), tuple(sorted(sizes))
 

@@ -1,8 +1,8 @@
 """All images of a split in one memory-mapped file, decoded once.
 
 The file lies in `.cache` beside the split and is named by a digest of everything that its content
-follows from: the paths, the options, and every source file's size and time of change. So nothing
-has to be invalidated: an outdated file is not found, and is removed when a new one is written.
+follows from: the paths, the options, and the digest of every source file. So nothing has to be
+invalidated: an outdated file is not found, and is removed when a new one is written.
 """
 
 from __future__ import annotations
@@ -12,20 +12,22 @@ import hashlib
 import json
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from diffusion_ood.data.decoding import DecodedImages, NotBytes, decode, located
-from diffusion_ood.data.readers import Array, file_status
+from diffusion_ood.data.decoding import DecodedImages, NotBytes, decode
+from diffusion_ood.data.intensity import Intensity, measure_intensity
+from diffusion_ood.data.readers import Array
 from diffusion_ood.data.splits import Split
 from diffusion_ood.errors import UserError
 from diffusion_ood.options import ImageOptions
 from diffusion_ood.runtime.files import atomic_write, write_json
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 DAY = 24 * 60 * 60
 
 
@@ -36,25 +38,37 @@ class Packed:
     Attributes:
         images: (N, C, *S), stored uint8 values or float32 in [0, 1].
         native_sizes: the distinct sides of the source files, sorted.
+        intensity: the values that they are stored with.
     """
 
     images: Array
     native_sizes: tuple[tuple[int, ...], ...]
+    intensity: Intensity
 
 
 def open_packed(
-    split: Split, options: ImageOptions, num_workers: int, *, progress: bool = True
+    split: Split,
+    digests: Sequence[str],
+    options: ImageOptions,
+    folder: Path,
+    num_workers: int,
+    *,
+    progress: bool = True,
 ) -> Packed | None:
-    """Open the packed images of a split, packing them first if needed; None: nowhere to write.
+    """Open the packed images of a split, packing them first if needed; None: no room to write.
+
+    Args:
+        split: which images.
+        digests: of the source files, see `contents`.
+        options: how a file becomes an array.
+        folder: see `cache_folder`.
+        num_workers: processes that decode images.
+        progress: print a progress bar, and why nothing is packed.
 
     Raises:
         UserError: an image that cannot be read, or whose size differs from that of the others.
     """
-    key = _key(split, options)
-    folder = _folder(split)
-    if folder is None:
-        _say(f"no folder can be written to; the images of {split.path} are not packed", progress)
-        return None
+    key = _key(split, digests, options)
     path = folder / f"{key['digest']}.npy"
     found = _load(path, len(split))
     if found is not None:
@@ -64,18 +78,26 @@ def open_packed(
     except OSError as error:  # the disk is full, say
         with contextlib.suppress(OSError):
             path.unlink()  # without its record it would only take room
-        _say(f"{path} cannot be written ({error.strerror}); the images are not packed", progress)
+        if progress:
+            print(f"{path} cannot be written ({error.strerror}); the images are not packed")
         return None
     _remove_stale(folder, key)
     return _load(path, len(split))
 
 
-def _say(sentence: str, progress: bool) -> None:
-    if progress:
-        print(sentence)
+def cache_folder(split: Split) -> Path | None:
+    """Where what is known of a split's files is kept: beside it, in the user's cache, or not."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    beside = hashlib.sha256(os.fsencode(split.path.parent.resolve())).hexdigest()[:16]
+    for folder in (split.path.parent / ".cache", home / "diffusion_ood" / beside):
+        with contextlib.suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            if os.access(folder, os.W_OK):
+                return folder
+    return None
 
 
-def _key(split: Split, options: ImageOptions) -> dict[str, Any]:
+def _key(split: Split, digests: Sequence[str], options: ImageOptions) -> dict[str, Any]:
     """What a packed file is recognised by; `digest` covers the rest and the source files."""
     content = hashlib.sha256(repr((FORMAT_VERSION, split.images, astuple(options))).encode())
     key = {
@@ -83,32 +105,8 @@ def _key(split: Split, options: ImageOptions) -> dict[str, Any]:
         "changed": split.path.stat().st_mtime_ns if split.path.exists() else 0,
         "content": content.hexdigest(),
     }
-    content.update(repr(_stamps(split)).encode())
+    content.update(repr(digests).encode())
     return {**key, "digest": content.hexdigest()}
-
-
-def _stamps(split: Split) -> list[tuple[int, int]]:
-    """Size and time of change of every source file."""
-    stamps = []
-    for index in range(len(split)):
-        try:
-            status = file_status(split.image_path(index))
-        except UserError as error:
-            raise located(split, index, error) from None
-        stamps.append((status.st_size, status.st_mtime_ns))
-    return stamps
-
-
-def _folder(split: Split) -> Path | None:
-    """Where packed files go: beside the split, else in the user's cache folder, else nowhere."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    beside = hashlib.sha256(str(split.path.parent.resolve()).encode()).hexdigest()[:16]
-    for folder in (split.path.parent / ".cache", home / "diffusion_ood" / beside):
-        with contextlib.suppress(OSError):
-            folder.mkdir(parents=True, exist_ok=True)
-            if os.access(folder, os.W_OK):
-                return folder
-    return None
 
 
 def _load(path: Path, count: int) -> Packed | None:
@@ -122,7 +120,8 @@ def _load(path: Path, count: int) -> Packed | None:
         return None
     if len(images) != count:  # an earlier version left out what it could not read
         return None
-    return Packed(images, tuple(map(tuple, record["native_sizes"])))
+    sizes = tuple(map(tuple, record["native_sizes"]))
+    return Packed(images, sizes, Intensity(**record["intensity"]))
 
 
 def _build(
@@ -145,6 +144,7 @@ def _build(
         record = _write(path, images, num_workers, title)
     except NotBytes:
         record = _write(path, DecodedImages(split, options), num_workers, title)
+    record["intensity"] = measure_intensity(split, options).as_json()
     write_json(path.with_suffix(".json"), {**key, **record})
 
 
@@ -154,7 +154,7 @@ def _write(path: Path, images: DecodedImages, num_workers: int, title: str) -> d
     with atomic_write(path, "wb") as file:
         for index, item in enumerate(decode(images, num_workers, title)):
             if isinstance(item, UserError):
-                raise item if isinstance(item, NotBytes) else located(images.split, index, item)
+                raise item if isinstance(item, NotBytes) else images.split.error(index, item)
             image, size = item
             if index == 0:
                 shape, dtype = (len(images), *image.shape), image.dtype

@@ -68,6 +68,10 @@ class Split:
         """The file and row that name image number `i`, as an error's first words."""
         return f"{self.path}, {self.unit} {self.number(i)}"
 
+    def error(self, i: int, reason: object) -> UserError:
+        """An error about image number `i`, with the row that names it."""
+        return UserError(f"{self.where(i)}: {reason}")
+
     def first(self, n: int) -> Split:
         """The split of the first `n` images."""
         return self.only(range(min(n, len(self))))

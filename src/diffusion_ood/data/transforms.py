@@ -14,6 +14,7 @@ import torch
 
 from diffusion_ood.data.readers import Array, value_range
 from diffusion_ood.data.splits import Edit
+from diffusion_ood.errors import UserError
 from diffusion_ood.options import ImageOptions
 from diffusion_ood.runtime.imports import without_deprecation_notices
 
@@ -52,13 +53,17 @@ def preparation(options: ImageOptions, *, keep_bytes: bool = False) -> Compose:
 
 
 def prepared_size(native: Sequence[int], options: ImageOptions) -> tuple[int, ...]:
-    """The sides *S' that `preparation` makes of an image with sides *S."""
-    if options.image_size is not None:
-        return (options.image_size,) * len(native)
-    roi = options.image_roi or (-1,) * len(native)
-    return tuple(
-        side if wanted < 1 else min(side, wanted) for side, wanted in zip(native, roi, strict=True)
-    )
+    """The sides *S' that `preparation` makes of an image with sides *S.
+
+    Raises:
+        UserError: a crop that is larger than the image, which would do nothing.
+    """
+    wanted = options.image_roi or native
+    roi = [part if part > 0 else side for side, part in zip(native, wanted, strict=True)]
+    if any(part > side for side, part in zip(native, roi, strict=True)):
+        found, expected = (" x ".join(map(str, sides)) for sides in (roi, native))
+        raise UserError(f"`image_roi`: found {found}, expected at most the image's {expected}")
+    return tuple(roi) if options.image_size is None else (options.image_size,) * len(native)
 
 
 def resize(image: Array | torch.Tensor, size: int) -> torch.Tensor:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
+import stat
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-import numpy as np
-
 from diffusion_ood.data.readers import image_suffix
 from diffusion_ood.data.sources.base import ImageFiles, Part
-from diffusion_ood.data.sources.prepare import val_count, write_splits
+from diffusion_ood.data.sources.prepare import VAL_FRACTION, write_splits
 from diffusion_ood.errors import UserError
 
 
@@ -24,11 +25,13 @@ def prepare_folder(
     group_by: str | None,
     test_fraction: float,
     seed: int,
+    val_fraction: float = VAL_FRACTION,
 ) -> dict[Part, Path]:
     """Divide a folder's images into train, val and test; a group goes to one of them whole.
 
-    The label is the first folder below `folder`, if every image lies in a sub-folder. Hidden files
-    and folders are passed over, and links to folders are not followed.
+    The part of a group follows from its name, the seed and the shares alone, see `part_of`: images
+    that are added or removed never move another. The label is the first folder below `folder`, if
+    every image lies in a sub-folder. What is left out is printed, see `list_images`.
 
     Args:
         folder: nested folders of images.
@@ -36,70 +39,129 @@ def prepare_folder(
         data_root: the splits go to its folder `data_splits`.
         group_by: a regular expression to search a file's relative path for; its first group, or
             else the whole match, names the patient. Without it every image is its own group.
-        test_fraction: share of the groups that test; 5 % of the others validate. With 1 there is
-            only a test split.
+        test_fraction: share of the groups that test, in the long run. With 1 there is only a test
+            split.
         seed: of the division.
+        val_fraction: share of the other groups that validate.
 
     Raises:
-        UserError: no folder, no image, fewer than three groups, or a file without a group.
+        UserError: no folder, no image, a part without images, or a file without a group.
     """
-    images, ignored = list_images(folder)
-    for suffix, count in sorted(ignored.items()):
-        print(f"{folder}: ignored {count} files with {suffix or 'no suffix'}")
+    images, left_out = list_images(folder)
+    summary = ", ".join(f"{kind} ({count})" for kind, count in sorted(left_out.items()))
+    if not images:
+        raise UserError(f"{folder}: found 0 images; left out: {summary or 'nothing, it is empty'}")
+    if summary:
+        print(f"{folder}: {len(images)} images; left out: {summary}")
     groups = [image if group_by is None else _group(folder, image, group_by) for image in images]
-    part_of = divide(sorted(set(groups)), test_fraction, seed, folder)
+    parts = [part_of(group, seed, test_fraction, val_fraction) for group in groups]
+    if test_fraction < 1 and len(set(parts)) < 3:
+        _refuse_empty_part(folder, sorted(set(groups)), seed, test_fraction, val_fraction)
     labels = _labels(folder, images)
     root = folder.resolve()
-    parts: dict[Part, ImageFiles] = {}
-    for part in ("train", "val", "test"):
-        chosen = [i for i, group in enumerate(groups) if part_of[group] == part]
-        if chosen:
-            parts[part] = ImageFiles(
-                [root / images[i] for i in chosen], labels and [labels[i] for i in chosen]
-            )
-    return write_splits(name, parts, data_root.resolve(), seed)
+    found: dict[Part, ImageFiles] = {}
+    for part in sorted(set(parts), key=("train", "val", "test").index):
+        chosen = [i for i, own in enumerate(parts) if own == part]
+        found[part] = ImageFiles(
+            [root / images[i] for i in chosen], labels and [labels[i] for i in chosen]
+        )
+    return write_splits(name, found, data_root.resolve(), seed)
+
+
+def part_of(group: str, seed: int, test_fraction: float, val_fraction: float) -> Part:
+    """The part of a group: where a hash of seed and name lies between 0 and 1 (uniformly).
+
+    Names that differ in their Unicode form alone, as file systems do it, have one hash.
+    """
+    name = unicodedata.normalize("NFC", group).encode("utf-8", "surrogateescape")
+    digest = hashlib.blake2b(b"%d\0%s" % (seed, name), digest_size=8).digest()
+    place = int.from_bytes(digest, "big") / 2**64
+    if place < test_fraction:
+        return "test"
+    return "val" if place < test_fraction + val_fraction * (1 - test_fraction) else "train"
 
 
 def list_images(folder: Path) -> tuple[list[str], Counter[str]]:
-    """The images' paths below `folder`, sorted, and how many other files there are by suffix."""
+    """The images' paths below `folder`, sorted, and what else is there: how many of each kind.
+
+    Links are followed. Left out are hidden files and folders, files of other suffixes, links to
+    nothing, pipes and devices, and folders that cannot be read.
+
+    Raises:
+        UserError: no folder; or a file or folder that is there twice, by links: one copy could
+            train and the other test.
+    """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder, expected one of images")
+    seen: dict[tuple[int, int], Path] = {}
     images: list[str] = []
-    ignored: Counter[str] = Counter()
-    for parent, folders, files in os.walk(folder):
+    left_out: Counter[str] = Counter()
+
+    def unreadable(error: OSError) -> None:
+        left_out[f"folder that cannot be read ({error.filename})"] += 1
+
+    for parent, folders, names in os.walk(folder, followlinks=True, onerror=unreadable):
+        _refuse_twice(Path(parent), os.stat(parent), seen)
+        left_out["hidden folders"] += sum(name.startswith(".") for name in folders)
         folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            path = PurePosixPath(Path(parent, name).relative_to(folder))
-            if name.startswith(".") or image_suffix(name) is None:
-                ignored[path.suffix] += 1
-            else:
-                images.append(_text(folder, str(path)))
-    return sorted(images), ignored
+        for name in names:
+            path = Path(parent, name)
+            status = _status(path)
+            kind = _kind_left_out(name, status)
+            if kind is not None:
+                left_out[kind] += 1
+            elif status is not None:
+                _refuse_twice(path, status, seen)
+                images.append(path.relative_to(folder).as_posix())
+    return sorted(images), +left_out
 
 
-def divide(groups: Sequence[str], test_fraction: float, seed: int, folder: Path) -> dict[str, Part]:
-    """The part of each group, by a seeded shuffle: test, then val, then train."""
-    if test_fraction == 1 and groups:
-        return dict.fromkeys(groups, "test")
+def _refuse_twice(path: Path, status: os.stat_result, seen: dict[tuple[int, int], Path]) -> None:
+    other = seen.setdefault((status.st_dev, status.st_ino), path)
+    if other != path:
+        raise UserError(f"{path}: a link makes it the same as {other}, expected every image once")
+
+
+def _status(path: Path) -> os.stat_result | None:
+    """What a path leads to, None for a link to nothing."""
+    try:
+        return path.stat()
+    except OSError:
+        return None
+
+
+def _kind_left_out(name: str, status: os.stat_result | None) -> str | None:
+    """As what a file is left out, None for an image."""
+    if name.startswith("."):
+        return "hidden files"
+    if image_suffix(name) is None:
+        suffix = PurePosixPath(name).suffix
+        return f"with {suffix}" if suffix else "without a suffix"
+    if status is None:
+        return "links to nothing"
+    return None if stat.S_ISREG(status.st_mode) else "pipes or devices"
+
+
+def _refuse_empty_part(
+    folder: Path, groups: Sequence[str], seed: int, test_fraction: float, val_fraction: float
+) -> None:
+    """Say which part has no images, and with which seed every part has some."""
+
+    def parts(other: int) -> set[Part]:
+        return {part_of(group, other, test_fraction, val_fraction) for group in groups}
+
     if len(groups) < 3:
         raise UserError(
             f"{folder}: found {len(groups)} images or groups of them, expected at least 3, "
             "one each to train, validate and test"
         )
-    n_test = min(max(1, round(test_fraction * len(groups))), len(groups) - 2)
-    n_val = val_count(len(groups) - n_test)
-    shuffled = [groups[i] for i in np.random.default_rng(seed).permutation(len(groups))]
-    parts: list[Part] = ["test"] * n_test + ["val"] * n_val  # type: ignore[assignment] # of two literals
-    parts += ["train"] * (len(groups) - len(parts))
-    return dict(zip(shuffled, parts, strict=True))
-
-
-def _text(folder: Path, path: str) -> str:
-    try:
-        path.encode("utf-8")
-    except UnicodeEncodeError:
-        raise UserError(f"{folder}: the name of {path!r} is not UTF-8; rename the file") from None
-    return path
+    missing = ", ".join(sorted({"train", "val", "test"} - parts(seed)))
+    better = next((other for other in range(1000) if len(parts(other)) == 3), None)
+    hint = "" if better is None else f"give `seed`={better}, or "
+    raise UserError(
+        f"{folder}: found {len(groups)} images or groups of them, of which by `seed` {seed} none "
+        f"falls into {missing}; {hint}other values of `test_fraction` and `val_fraction`"
+    )
 
 
 def _group(folder: Path, image: str, pattern: str) -> str:

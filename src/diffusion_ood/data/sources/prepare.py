@@ -108,8 +108,13 @@ def _subset(files: ImageFiles, indices: npt.NDArray[np.int64]) -> ImageFiles:
 
 
 def _relative(path: Path, folder: Path) -> str:
-    """A path as seen from `folder`, with `/` on every system."""
-    return os.path.relpath(path, folder.resolve()).replace(os.sep, "/")
+    """A path as seen from `folder`, with `/` on every system; UserError where it is no UTF-8."""
+    relative = os.path.relpath(path, folder.resolve()).replace(os.sep, "/")
+    try:
+        relative.encode("utf-8")
+    except UnicodeEncodeError:
+        raise UserError(f"{path}: the path is not UTF-8; rename the file or folder") from None
+    return relative
 
 
 def _as_files(

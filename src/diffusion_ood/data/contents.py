@@ -1,0 +1,79 @@
+"""The content of image files: a digest of each, by which what changed under its name is seen."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from diffusion_ood.data.readers import file_status
+from diffusion_ood.data.splits import Split
+from diffusion_ood.errors import UserError
+from diffusion_ood.runtime.files import atomic_write, sha256
+
+SETTLED_NS = 2_000_000_000
+"""A file that changed later than this before it is read may change again within one tick of its
+clock, unseen; what is found of it is not kept."""
+
+DIGITS = 32  # of the SHA-256 of a file, half of them
+
+
+def file_digests(split: Split, folder: Path | None) -> tuple[str, ...]:
+    """The first half of the SHA-256 of every file, 32 hexadecimal digits, in the split's order.
+
+    A file is read once: its digest is kept in `folder`, and found by its size, number and times. Of
+    these the time of the last change of its record (ctime) cannot be set, as copies do with others.
+
+    Args:
+        split: which files.
+        folder: where digests are kept; None for nowhere.
+
+    Raises:
+        UserError: a file that is missing, empty or cannot be read.
+    """
+    path = folder / f"{split.path.name}.contents.json" if folder else None
+    known = _known(path)
+    settled = time.time_ns() - SETTLED_NS
+    digests, kept = [], {}
+    for index, image in enumerate(split.images):
+        try:
+            stamp, digest = _digest(split.image_path(index), known.get(image))
+        except UserError as error:
+            raise split.error(index, error) from None
+        digests.append(digest)
+        if max(stamp[1:3]) < settled:
+            kept[image] = [stamp, digest]
+    if path and any(known.get(image) != entry for image, entry in kept.items()):
+        with contextlib.suppress(OSError), atomic_write(path) as file:  # it is but a shortcut
+            json.dump({**known, **kept}, file)
+    return tuple(digests)
+
+
+def content_numbers(digests: Sequence[str]) -> list[int]:
+    """Digests as sorted, different 63-bit numbers, which a checkpoint keeps of its training images.
+
+    Two of a billion different images have the same number with a probability of 5 %.
+    """
+    return sorted({int(digest[:16], 16) >> 1 for digest in digests})
+
+
+def _known(path: Path | None) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8"))) if path else {}
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def _digest(path: Path, known: Any) -> tuple[list[int], str]:  # noqa: ANN401 - a file may hold it
+    """A file's stamp, and its digest: the known one, if that is of the same stamp."""
+    status = file_status(path)
+    stamp = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+    if isinstance(known, list) and len(known) == 2 and known[0] == stamp:
+        return stamp, str(known[1])
+    try:
+        return stamp, sha256(path)[:DIGITS]
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
