@@ -1,0 +1,54 @@
+"""Which content the images of a table had when they were scored.
+
+    ood/contents_<set>.json   the digest of each image's file, by its name in the table
+
+An image whose file has another digest is scored again. The digests are written before the images
+are scored, and after rows of changed images are gone: whenever a process is killed, every row that
+is there was scored with the content that is written there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from diffusion_ood.detection.table_writer import forget
+from diffusion_ood.runtime.files import write_json
+
+
+def contents_path(ood_dir: Path, name: str) -> Path:
+    """Where the digests of a set lie, in a run's folder `ood` or in a method's."""
+    return ood_dir / f"contents_{name}.json"
+
+
+def read_contents(ood_dir: Path, name: str) -> dict[str, str]:
+    """The digest of each image of a set; empty where none were written, by earlier versions."""
+    try:
+        found = json.loads(contents_path(ood_dir, name).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def forget_changed(table: Path, name: str, contents: Mapping[str, str]) -> list[str]:
+    """Take the rows of changed images out of a table and its parts, and write what they are now.
+
+    Images without a digest of before count as unchanged. One process calls this, before any opens a
+    writer.
+
+    Args:
+        table: of the set.
+        name: of the set.
+        contents: the digest of each image that is to be scored, by its name in the table.
+
+    Returns:
+        The names of the changed images.
+    """
+    known = read_contents(table.parent, name)
+    changed = [image for image, digest in contents.items() if known.get(image, digest) != digest]
+    if changed:
+        forget(table, changed)
+    if known != (found := {**known, **contents}):
+        write_json(contents_path(table.parent, name), found)
+    return changed
