@@ -8,8 +8,7 @@ fractions.
     aupr_in   the same with in-distribution positive and the scores negated
     fpr95     smallest share of in-distribution images at a threshold that finds 95 % of the OOD
 
-An interval is for the value of unlimited numbers of such images in the ratio of the two sets, on
-which average precision depends.
+An interval is for the value of unlimited numbers of images, in the ratio of the two sets.
 """
 
 from __future__ import annotations
@@ -68,9 +67,7 @@ def evaluate(
     rng = np.random.default_rng(seed)
     resamples = _resample(s_in, s_out, n_bootstrap, rng)
     num = min(s_in.size, s_out.size)
-    bounds = {
-        name: _wilson_of_mean(name, values[name], resamples[name], num) for name in METRICS[:3]
-    }
+    bounds = {k: _wilson_of_mean(k, values[k], resamples[k], num) for k in METRICS[:3]}
     bounds["fpr95"] = _fpr95_bounds(s_in, s_out, n_bootstrap, rng)
     return {
         name: Interval(value, min(value, bounds[name][0]), max(value, bounds[name][1]))
@@ -90,8 +87,7 @@ def weighted_metrics(
 ) -> dict[str, Floats]:
     """The metrics `(R,)` of R weightings of the same images.
 
-    Of scores `(N,)` and `(M,)`, the images count as often as the weights `(R, N)` and `(R, M)`
-    say; every row of these has a positive sum.
+    Scores are `(N,)` and `(M,)`, weights `(R, N)` and `(R, M)`, each row with a positive sum.
     """
     thresholds, level = np.unique(np.concatenate([in_scores, out_scores]), return_inverse=True)
     level = thresholds.size - 1 - level  # level 0 is the highest score
@@ -175,10 +171,7 @@ def _resample(s_in: Floats, s_out: Floats, num: int, rng: Generator) -> dict[str
 
 
 def _images_per_level(s_in: Floats, s_out: Floats) -> NDArray[np.intp]:
-    """`(2, K)`: images at each level of the score, from the highest, and at one beyond either end.
-
-    Of many different scores, neighbours share a level.
-    """
+    """`(2, K)`: images at levels of the score, from the highest, and none beyond either end."""
     pooled = np.concatenate([s_in, s_out])
     tops = np.unique(pooled)
     if tops.size > _MAX_LEVELS:
