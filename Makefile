@@ -142,6 +142,12 @@ audit: venv  ## look for known holes in the pinned versions
 	grep -v '^-e' requirements.txt > build/audit.txt
 	$(VENV)/bin/pip-audit --strict --requirement build/audit.txt --no-deps --disable-pip
 
+# How often the 95 % intervals of the metrics hold the true value; on one core, in minutes. Writes
+# benchmarks/interval_coverage.json, which docs/reliability.md quotes.
+.PHONY: coverage
+coverage: venv  ## count how often the intervals of metrics hold
+	OMP_NUM_THREADS=1 $(RUN) benchmarks/interval_coverage.py
+
 # Random kills, stops and torn files against training and scoring in two processes.
 SOAK_MINUTES := 20
 
