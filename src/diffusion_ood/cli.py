@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import io
+import os
 import re
 import shlex
 import signal
@@ -117,6 +119,7 @@ def run(main: Callable[[], None]) -> None:
     So does what the machine refuses, a full disk, a folder of somebody else's or more memory, with
     exit code 1.
     """
+    _open_streams()
     try:
         with failures.raised_sigterm():
             main()
@@ -136,6 +139,16 @@ def run(main: Callable[[], None]) -> None:
         if not failures.in_a_group():
             raise
         failures.leave_by_error(error)
+
+
+def _open_streams() -> None:
+    """Let output go on where a terminal lacks characters, and where a stream was closed."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - to the end
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _of_machine(error: Exception) -> str | None:
@@ -168,7 +181,12 @@ class _Parser(argparse.ArgumentParser):
     """An argument parser whose mistakes are `UserError`s, like every other mistake of a user."""
 
     def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message} (see {self.prog} --help)")
+        hint = ""
+        if "expected one argument" in message:
+            hint = "; a value that begins with a minus follows an equals sign, as in --x=-1,1"
+        elif re.search(r"unrecognized arguments: [^-]", message):
+            hint = "; several values of a flag stand between commas, as in --x=a,b"
+        raise UserError(f"{message}{hint} (see {self.prog} --help)")
 
 
 def _add(group: argparse._ArgumentGroup, field: dataclasses.Field[Any], hint: object) -> None:

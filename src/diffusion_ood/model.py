@@ -6,17 +6,25 @@ import platform
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from diffusion_ood.data.contents import content_number
 from diffusion_ood.diffusion.codec import Codec, PixelCodec
 from diffusion_ood.diffusion.denoiser import NetworkDenoiser
 from diffusion_ood.diffusion.schedule import NoiseSchedule, build_schedule
+from diffusion_ood.errors import UserError
 from diffusion_ood.networks.backend import BACKEND
 from diffusion_ood.networks.unet import activation_values, build_unet, load_weights
 from diffusion_ood.options import DiffusionOptions, ImageOptions
-from diffusion_ood.options.stored import stored_options, to_dict
-from diffusion_ood.runtime.checkpoint import load_checkpoint, save_checkpoint
+from diffusion_ood.options.stored import stored_entry, stored_options, to_dict
+from diffusion_ood.runtime.checkpoint import (
+    AncestorCheckpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
 from diffusion_ood.version import __version__
 
 
@@ -34,6 +42,8 @@ class Diffusion:
     Attributes:
         digest: what tells this model's numbers from another's: of the checkpoint that was read.
         epoch: after which it was saved, if it comes from a checkpoint.
+        training: what its checkpoint says of the training images: `contents`, numbers of their
+            contents, int64 (N,), and `intensity`, see `data.intensity`; empty where it does not.
 
     Raises:
         UserError: a side that the network cannot halve.
@@ -52,6 +62,7 @@ class Diffusion:
         self.classes = tuple(classes)
         self.digest = ""
         self.epoch: int | None = None
+        self.training: dict[str, Any] = {}
         self.null_label = options.num_classes or None
         num_labels = options.num_classes + 1 if options.num_classes else None
         self.network: nn.Module = build_unet(options.model_type, image_shape, num_labels)
@@ -71,14 +82,43 @@ class Diffusion:
         content = load_checkpoint(path)
         model = cls(
             stored_options(DiffusionOptions, content, path),
-            tuple(content["image_shape"]),
+            tuple(stored_entry("image_shape", content, path)),
             stored_options(ImageOptions, content, path),
             content.get("classes", ()),
         )
-        load_weights(model.network, content["weights"])
-        model.network.eval()
+        model._take_weights(stored_entry("weights", content, path), path)
         model.digest, model.epoch = content["digest"], content.get("epoch")
+        model.training = content.get("training", {})
         return model
+
+    @classmethod
+    def of_ancestor(
+        cls,
+        found: AncestorCheckpoint,
+        options: DiffusionOptions,
+        image_shape: tuple[int, ...],
+        image_options: ImageOptions,
+    ) -> Diffusion:
+        """The model of a checkpoint of the original ddpm-ood, which says nothing but its weights.
+
+        Raises:
+            UserError: weights of another size than the options say.
+        """
+        model = cls(options, image_shape, image_options)
+        model._take_weights(found.content["model_state_dict"], found.path)
+        model.digest, model.epoch = found.content["digest"], found.content.get("epoch")
+        return model
+
+    def _take_weights(self, weights: dict[str, Tensor], path: Path) -> None:
+        try:
+            load_weights(self.network, weights)
+        except RuntimeError as error:
+            reason = str(error).split("\n")[1:2] or [str(error)]
+            raise UserError(
+                f"{path}: found weights that are not those of a {self.options.model_type} U-Net on "
+                f"images of {self.image_shape}; {reason[0].strip()[:200]}"
+            ) from None
+        self.network.eval()
 
     def save(self, path: str | Path) -> None:
         """Write the model alone, without what going on with its training needs, for `load`."""
@@ -89,9 +129,17 @@ class Diffusion:
             "classes": self.classes,
             "weights": self.network.state_dict(),
             "epoch": self.epoch,
+            "training": self.training,
             "versions": versions(),
         }
         save_checkpoint(Path(path), content)
+
+    def trained_on(self, digests: Sequence[str]) -> int:
+        """How many of these file contents it was trained on, as far as its checkpoint says so."""
+        if not self.training:
+            return 0
+        numbers = torch.tensor([content_number(digest) for digest in digests], dtype=torch.int64)
+        return int(torch.isin(numbers, self.training["contents"]).sum())
 
     @property
     def activation_values(self) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from diffusion_ood import cli
 from diffusion_ood.console import invocation
 from diffusion_ood.errors import UserError
-from diffusion_ood.options import DatasetOptions
+from diffusion_ood.options import DatasetOptions, DetectOptions
 from diffusion_ood.registries import SOURCES
 
 if TYPE_CHECKING:
@@ -35,7 +35,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         _prepare_sets(options, data_root)
         return
 
+    from diffusion_ood.calibration import conformal
     from diffusion_ood.data.sources.image_folder import prepare_folder
+    from diffusion_ood.data.splits import read_split
 
     assert options.name is not None, "DatasetOptions refuses a folder without a name"
     splits = prepare_folder(
@@ -45,7 +47,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         group_by=options.group_by,
         test_fraction=options.test_fraction,
         seed=options.seed,
+        val_fraction=options.val_fraction,
     )
+    if "val" in splits:
+        for doubt in conformal.doubts(len(read_split(splits["val"])), DetectOptions.target_fpr, ()):
+            print(cli.as_flags(f"warning: {doubt}; see `val_fraction`"))
     _print_next(options.name, splits)
 
 

@@ -17,6 +17,7 @@ from diffusion_ood.errors import UserError
 from diffusion_ood.options import (
     DiffusionOptions,
     EvaluationOptions,
+    ImageOptions,
     LoadingOptions,
     ReconstructOptions,
     RunOptions,
@@ -30,6 +31,7 @@ from diffusion_ood.scoring.sets import ScoringSet, read_sets
 if TYPE_CHECKING:
     import torch
 
+    from diffusion_ood.data.splits import Split
     from diffusion_ood.methods.base import Method
     from diffusion_ood.model import Diffusion
     from diffusion_ood.scoring.run import OpenSet, ScoringRun
@@ -59,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from diffusion_ood.runtime import distributed
 
     with distributed.process_group(line[EvaluationOptions].device) as device:
-        _score(line, _load(checkpoint, line), sets, device)
+        _score(line, _load(checkpoint, line, sets[0].split), sets, device)
 
 
 def _score(
@@ -143,12 +145,31 @@ def _show(run: ScoringRun, method: Method, sets: Sequence[OpenSet], line: cli.Co
     distributed.barrier()
 
 
-def _load(path: Path, line: cli.CommandLine) -> Diffusion:
-    """The model of the checkpoint; flags that say otherwise of it are refused."""
+def _load(path: Path, line: cli.CommandLine, split: Split) -> Diffusion:
+    """The model of the checkpoint; flags that say otherwise of it are refused.
+
+    One of the original code says nothing of its network and images: the flags and the first image
+    of the split do.
+    """
+    from diffusion_ood.data.readers import image_size
+    from diffusion_ood.data.transforms import prepared_size
     from diffusion_ood.model import Diffusion
     from diffusion_ood.runtime import distributed
+    from diffusion_ood.runtime.checkpoint import AncestorCheckpoint
 
-    diffusion = Diffusion.load(path)
+    try:
+        diffusion = Diffusion.load(path)
+        if path.name == run_directory.LAST and line[ReconstructOptions].eval_checkpoint == "best":
+            run_directory.require_checkpoint(path.with_name(run_directory.BEST))
+    except AncestorCheckpoint as found:
+        images, options = line[ImageOptions], line[DiffusionOptions]
+        sides = prepared_size(image_size(split.image_path(0), images), images)
+        diffusion = Diffusion.of_ancestor(found, options, (images.channels, *sides), images)
+        distributed.print_once(
+            f"{path}: a checkpoint of the original ddpm-ood, taken for a {options.model_type} U-Net "
+            f"on images of {diffusion.image_shape} with {options.beta_schedule} noise, as the flags "
+            "say"
+        )
     distributed.require_same_on_all_ranks(
         diffusion.digest, f"{path}: was replaced while the processes read it; start again"
     )
@@ -168,6 +189,9 @@ def _checkpoint(line: cli.CommandLine) -> Path:
     run_dir, options = line[RunOptions].run_dir, line[ReconstructOptions]
     if options.ddpm_checkpoint_epoch is None:
         path = run_directory.checkpoint_path(run_dir, options.eval_checkpoint)
+        last = run_dir / run_directory.LAST
+        if options.eval_checkpoint == "best" and not path.exists() and last.exists():
+            path = last  # the original code keeps this one alone; `_load` refuses ours
     elif "eval_checkpoint" not in line.given:
         path = run_directory.epoch_checkpoint(run_dir, options.ddpm_checkpoint_epoch)
     else:

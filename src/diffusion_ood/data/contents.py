@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +51,12 @@ def file_digests(split: Split, folder: Path | None) -> tuple[str, ...]:
     return tuple(digests)
 
 
-def content_numbers(digests: Sequence[str]) -> list[int]:
-    """Digests as sorted, different 63-bit numbers, which a checkpoint keeps of its training images.
+def content_number(digest: str) -> int:
+    """A digest as a number of 63 bits, which a checkpoint keeps of each of its training images.
 
     Two of a billion different images have the same number with a probability of 5 %.
     """
-    return sorted({int(digest[:16], 16) >> 1 for digest in digests})
+    return int(digest[:16], 16) >> 1
 
 
 def _known(path: Path | None) -> dict[str, Any]:

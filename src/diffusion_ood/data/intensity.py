@@ -74,10 +74,13 @@ def measure_intensity(split: Split, options: ImageOptions) -> Intensity:
     return Intensity(found, float(ends[0]), float(ends[1]), float(np.mean(clipped)))
 
 
-def doubts(name: str, own: Intensity) -> Iterator[str]:
-    """What is doubtful about the stored values of a set, in sentences that name it."""
+def doubts(name: str, own: Intensity, *, in_distribution: bool = True) -> Iterator[str]:
+    """What is doubtful about the stored values of a set, in sentences that name it.
+
+    Out of distribution, a set may be as dark or as even as it likes.
+    """
     kinds = ", ".join(own.stored)
-    if own.high - own.low < SLIVER:
+    if in_distribution and own.high - own.low < SLIVER:
         yield (
             f"the images of {name} fill {100 * (own.high - own.low):.2g} % of the range of values "
             f"that becomes 0 to 1 ({kinds} from {_least(own):g} to {_most(own):g}); give "

@@ -72,6 +72,18 @@ class ImageSet(Dataset[torch.Tensor]):
     def __len__(self) -> int:
         return len(self.split)
 
+    @property
+    def contents(self) -> dict[str, str]:
+        """What the pixels of each image follow from, by its path as written in the split.
+
+        The digest of its file, and of a patched image that of its donor as well.
+        """
+        own = dict(zip(self.split.images, self.digests, strict=True))
+        if self.split.edit != "patched":
+            return own
+        donors = (self.digests[self._donor(index)[0]] for index in range(len(self)))
+        return {name: own[name] + donor for name, donor in zip(own, donors, strict=True)}
+
     def batch(self, indices: Sequence[int]) -> torch.Tensor:
         """The images of these indices, (B, C, *S); B may be 0.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
+import unicodedata
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -101,7 +102,9 @@ def file_status(path: Path) -> os.stat_result:
         status = os.stat(path)
     except FileNotFoundError:
         found = f"found a link to nothing, {os.readlink(path)}" if os.path.islink(path) else ""
-        raise UserError(f"{path}: {found or 'no such file'}, expected an image") from None
+        raise UserError(
+            f"{path}: {found or 'no such file'}, expected an image{_hint(path)}"
+        ) from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({_reason(error)})") from None
     if stat.S_ISDIR(status.st_mode):
@@ -111,6 +114,17 @@ def file_status(path: Path) -> os.stat_result:
     if status.st_size == 0:
         raise UserError(f"{path}: found an empty file, expected an image")
     return status
+
+
+def _hint(path: Path) -> str:
+    """What may have been meant by a path without a file."""
+    if "\\" in path.name and os.path.exists(str(path).replace("\\", "/")):
+        return "; it is there with / in place of \\"
+    for form in ("NFC", "NFD"):
+        other = unicodedata.normalize(form, str(path))
+        if other != str(path) and os.path.exists(other):
+            return f"; it is there in the Unicode form {form}: write its name so"
+    return ""
 
 
 @contextmanager

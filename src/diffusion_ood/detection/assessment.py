@@ -20,7 +20,7 @@ from diffusion_ood.detection.folders import MAIN, find_tables, method_folders, t
 from diffusion_ood.detection.groups import means, read_groups
 from diffusion_ood.detection.image_scores import Target, fit_targets, select_t, z_by_level
 from diffusion_ood.detection.metrics import Interval
-from diffusion_ood.detection.table import read_table
+from diffusion_ood.detection.table import REPEATED, read_table
 from diffusion_ood.detection.table_writer import Sidecar, read_sidecar
 from diffusion_ood.errors import UserError
 from diffusion_ood.options import DetectOptions
@@ -144,8 +144,18 @@ def assess(folder: Path, options: DetectOptions, method: str = MAIN) -> Assessme
                 f"{paths[name]}: found the scores {', '.join(score_columns(table))}, "
                 f"expected {', '.join(expected)} as in {paths['val'].name}"
             )
+        role = {"val": "val", PATCHED: "val", "in": "in"}.get(name, "out")
+        if wrong := sorted(set(table["type"]) - {role}):
+            raise UserError(
+                f"{paths[name]}: found images of type {wrong[0]}, expected {role} in this table"
+            )
     sidecars = {name: known for name, path in paths.items() if (known := read_sidecar(path))}
     warnings = list(comparison_warnings(folder, tables, sidecars))
+    warnings += [
+        f"{paths[name].name}: {count} rows are there twice, and counted once"
+        for name, table in tables.items()
+        if (count := table.attrs.get(REPEATED))
+    ]
     found, targets, scores = measure(folder, tables, options, joint=method != MAIN)
     decided = decide(scores, options.target_fpr)
     warnings += conformal.doubts(len(scores["val"]), options.target_fpr, decided["in"]["is_ood"])

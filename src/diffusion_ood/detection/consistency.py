@@ -8,6 +8,8 @@ from typing import Any
 
 import pandas as pd
 
+from diffusion_ood.data.intensity import differences, doubts, of_json
+from diffusion_ood.data.splits import PATCHED
 from diffusion_ood.detection.folders import table_path
 from diffusion_ood.detection.table_writer import Sidecar, first_difference
 from diffusion_ood.errors import UserError
@@ -41,6 +43,24 @@ def comparison_warnings(
                 f"{_sides(sizes['in'])}: resizing only one of two sets inflates the AUROC"
             )
     yield from _overlap_warnings(folder, tables, facts)
+    yield from _content_warnings(facts)
+
+
+def _content_warnings(facts: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """What is doubtful about the images themselves, as far as it was kept when they were scored."""
+    for name, fact in facts.items():
+        if count := fact.get("trained_on"):
+            yield f"{count} images of {name} were trained on, and look more usual than they are"
+    found = {name: of_json(fact.get("intensity")) for name, fact in facts.items()}
+    training = {name: of_json(fact.get("training_intensity")) for name, fact in facts.items()}
+    for name, own in found.items():
+        if own is None:
+            continue
+        yield from doubts(name, own, in_distribution=name in ("val", "in"))
+        others = "in" if name not in ("val", "in", PATCHED) else "training"
+        expected = found.get("in") if others == "in" else training[name]
+        if expected is not None:
+            yield from differences(name, own, others, expected)
 
 
 def _sides(sizes: Sequence[Sequence[int]]) -> str:

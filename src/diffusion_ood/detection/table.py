@@ -22,6 +22,9 @@ from diffusion_ood.errors import UserError
 from diffusion_ood.runtime.files import atomic_write
 
 TYPES = ("val", "in", "out")
+REPEATED = "repeated"
+"""The attribute of a table that counts the rows that were left out as equal to an earlier one."""
+
 _NEEDS_QUOTES = re.compile(r'[,"\r\n]')
 
 
@@ -32,7 +35,7 @@ def read_table(path: Path) -> pd.DataFrame:
 
     Raises:
         UserError: a missing or empty file, a missing column, a t that is not a whole number, a
-            score that is not finite, an unknown type, or a key that occurs twice.
+            score that is not finite, an unknown type, or a key that occurs with other values again.
     """
     try:
         data = path.read_bytes()
@@ -75,12 +78,15 @@ def parse(path: Path, data: bytes) -> pd.DataFrame:
             wrong |= numbers != np.floor(numbers)
         _refuse(path, table[column], wrong, "a whole number" if whole else "a finite number")
         table[column] = numbers.astype("int64") if whole else numbers
-    again = table.duplicated(keys)
+    # The sampler of the original code fills up its last batch with images that it had before.
+    whole = table.drop_duplicates(ignore_index=True)
+    whole.attrs[REPEATED] = len(table) - len(whole)
+    again = table.duplicated(keys) & ~table.duplicated()
     if again.any():
         row = int(np.argmax(again))
         key = ", ".join(f"{column} {table[column].iloc[row]!s}" for column in keys)
         raise UserError(f"{path}, row {row + 2}: found {key} a second time, expected it once")
-    return table
+    return whole
 
 
 def _float(text: str) -> float:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +177,20 @@ def merge_parts(path: Path, filenames: Sequence[str], rows_per_image: int) -> in
         if leftover.empty or part != leftover_part:
             part.unlink()
     return int(leftover["filename"].nunique())
+
+
+def forget(path: Path, filenames: Collection[str]) -> None:
+    """Take the rows of some images out of a table and all its parts, while no writer is open."""
+    for source in (path, *_parts(path)):
+        data = _whole_records(source.read_bytes()) if source.exists() else b""
+        if not data:
+            continue
+        table = parse(source, data)
+        kept = table[~table["filename"].isin(filenames)]
+        if kept.empty:
+            source.unlink()
+        elif len(kept) < len(table):
+            write_table(source, kept)
 
 
 def _part_path(path: Path, name: str) -> Path:

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from diffusion_ood.errors import UserError
 from diffusion_ood.networks.backend import ResNet
 from diffusion_ood.options import ClassifierOptions
-from diffusion_ood.options.stored import stored_options
+from diffusion_ood.options.stored import stored_entry, stored_options
 from diffusion_ood.registries import CLASSIFIERS
 from diffusion_ood.runtime.checkpoint import load_checkpoint
 
@@ -26,8 +27,12 @@ def load_classifier(path: Path) -> tuple[Classifier, dict[str, Any]]:
     """
     content = load_checkpoint(path)
     options = stored_options(ClassifierOptions, content, path)
-    network = Classifier(options, tuple(content["image_shape"]))
-    network.load_state_dict(content["weights"])
+    network = Classifier(options, tuple(stored_entry("image_shape", content, path)))
+    try:
+        network.load_state_dict(stored_entry("weights", content, path))
+    except RuntimeError as error:
+        reason = str(error).split("\n")[1:2] or [str(error)]
+        raise UserError(f"{path}: found other weights than a classifier's; {reason[0]}") from None
     network.eval()
     return network, content
 

@@ -40,6 +40,9 @@ BIG = UNetSize((256, 512, 768), (True, True, True), 2, 256)
 DDIM32 = UNetSize((128, 256, 256, 256), (False, True, False, False), 2, 256, True)
 
 
+PREFIXES = ("module.", "_orig_mod.", "module.")  # in either order
+
+
 def activation_values(model_type: str, image_shape: tuple[int, ...]) -> int:
     """Numbers in the activation of one image `(C, *S)` at its full size."""
     channels: int = SIZES[model_type].channels[0]
@@ -101,6 +104,12 @@ def _drop(share: float, module: nn.Module, inputs: tuple[Tensor]) -> Tensor:
 
 
 def load_weights(network: nn.Module, state_dict: dict[str, Any]) -> None:
-    """Load weights that were saved under either of the packages that MONAI's networks come from."""
+    """Load weights that were saved under either of the packages that MONAI's networks come from.
+
+    Or from a network that was wrapped, compiled or replicated, whose names begin with `PREFIXES`.
+    """
+    for prefix in PREFIXES:
+        if state_dict and all(name.startswith(prefix) for name in state_dict):
+            state_dict = {name.removeprefix(prefix): w for name, w in state_dict.items()}
     own = state_dict.keys() == network.state_dict().keys()
     network.load_state_dict(state_dict if own else own_names(state_dict))

@@ -41,6 +41,9 @@ class DatasetOptions(OptionGroup):
         above=0,
         most=1,
     )
+    val_fraction: float = option(
+        "share of the rest of `image_folder` that validates", 0.05, above=0, below=1
+    )
     seed: int = option("seed of the division into splits", 2, least=0)
     num_workers: int = option("processes that write images", 2, least=0, most=MAX_WORKERS)
 
@@ -48,5 +51,7 @@ class DatasetOptions(OptionGroup):
         super().__post_init__()
         if (self.image_folder is None) != (self.name is None):
             raise UserError("`image_folder`, `name`: found one, expected both or neither")
+        if self.name is not None and "," in self.name:
+            raise UserError(f"`name`: found {self.name!r}, expected no comma, which lists splits")
         if self.group_by is not None and self.image_folder is None:
             raise UserError("`group_by`: found without `image_folder`, expected both")

@@ -28,16 +28,30 @@ def from_dict(cls: type[Options], stored: Mapping[str, Any]) -> Options:
     return cls(**values)
 
 
+def stored_entry(name: str, content: Mapping[str, Any], path: Path) -> Any:  # noqa: ANN401
+    """An entry of a checkpoint; UserError where it lacks it."""
+    if name not in content:
+        raise UserError(f"{path}: found a checkpoint without {name}, expected a whole one")
+    return content[name]
+
+
 def stored_options(cls: type[Options], content: Mapping[str, Any], path: Path) -> Options:
     """What a checkpoint says of an options class; options younger than it have their defaults.
 
     Raises:
-        UserError: the checkpoint is of another kind of network.
+        UserError: the checkpoint is of another kind of network, or of a later version.
     """
-    found = content["options"].get(cls.__name__)
+    groups = content.get("options") or {}
+    found = groups.get(cls.__name__)
     if found is None:
-        kinds = ", ".join(content["options"])
+        kinds = ", ".join(groups) or "no options"
         raise UserError(f"{path}: found a checkpoint with {kinds}, expected {cls.__name__}")
+    known = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type] # a dataclass
+    if unknown := sorted(found.keys() - known):
+        raise UserError(
+            f"{path}: found the option {unknown[0]}, which this version does not know, expected a "
+            f"checkpoint of this version or an earlier one, not by {content.get('versions')}"
+        )
     return from_dict(cls, found)
 
 

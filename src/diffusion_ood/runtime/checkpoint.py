@@ -63,9 +63,23 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     except Exception as error:  # whatever is met in a file that is something else
         reason = str(error).split("\n")[0]
         raise UserError(f"{path}: expected a checkpoint of train_ddpm.py; {reason}") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise UserError(f"{path}: expected a checkpoint of train_ddpm.py, format {FORMAT}")
+    if isinstance(content, dict) and "model_state_dict" in content:
+        raise AncestorCheckpoint(path, {**content, "digest": digest})
+    found = content.get("format") if isinstance(content, dict) else type(content).__name__
+    if found != FORMAT:
+        raise UserError(f"{path}: found format {found}, expected a checkpoint of format {FORMAT}")
     return {**content, "digest": digest}
+
+
+class AncestorCheckpoint(UserError):
+    """A checkpoint of the original ddpm-ood code: weights, and no word about their network."""
+
+    def __init__(self, path: Path, content: dict[str, Any]) -> None:
+        super().__init__(
+            f"{path}: found a checkpoint of the original ddpm-ood, expected one of train_ddpm.py; "
+            "reconstruct.py scores with it, given the options that it was trained with"
+        )
+        self.path, self.content = path, content
 
 
 def restore_previous(path: Path, previous: Path) -> None:

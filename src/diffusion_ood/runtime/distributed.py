@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -29,6 +30,8 @@ Item = TypeVar("Item")
 PATIENCE = timedelta(days=1)
 
 POLL_S = 0.05
+NOTICE_S = 8.0  # of waiting, after which a process says for whom it waits
+NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
 @contextlib.contextmanager
@@ -43,6 +46,11 @@ def process_group(device: str) -> Iterator[torch.device]:
     if "LOCAL_RANK" not in os.environ:
         yield pick_device(device)
         return
+    if missing := [name for name in NEEDED if name not in os.environ]:
+        raise UserError(
+            f"LOCAL_RANK is set in the environment, but not {missing[0]}; start this with "
+            "torchrun, or unset LOCAL_RANK"
+        )
     chosen = pick_device(device, int(os.environ["LOCAL_RANK"]))
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
@@ -54,7 +62,29 @@ def process_group(device: str) -> Iterator[torch.device]:
     distributed.destroy_process_group()
 
 
+@contextlib.contextmanager
+def _said(sentence: str) -> Iterator[None]:
+    """Print a sentence if what happens inside takes long."""
+    timer = threading.Timer(NOTICE_S, print, [sentence], {"flush": True})
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 def _join(backend: str) -> None:
+    number, size = os.environ["RANK"], os.environ["WORLD_SIZE"]
+    place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+    with _said(
+        f"process {number} waits at {place} for all of {size} processes to start; if there are no "
+        "others, unset RANK, LOCAL_RANK and WORLD_SIZE"
+    ):
+        _join_at_once(backend)
+
+
+def _join_at_once(backend: str) -> None:
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         distributed.init_process_group(backend, timeout=PATIENCE)
         return
@@ -105,7 +135,9 @@ def world_size() -> int:
 def barrier() -> None:
     """Wait until every process is here."""
     if distributed.is_initialized():
-        distributed.barrier()
+        others = ", ".join(str(other) for other in range(world_size()) if other != rank())
+        with _said(f"process {rank()} waits for the processes {others}"):
+            distributed.barrier()
 
 
 def share() -> slice:

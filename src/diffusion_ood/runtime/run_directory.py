@@ -29,5 +29,8 @@ def require_checkpoint(path: Path) -> Path:
         UserError: there is no checkpoint.
     """
     if not path.exists():
-        raise UserError(f"{path}: found no checkpoint there; train_ddpm.py writes it")
+        hint = "train_ddpm.py writes it"
+        if path.name == BEST and path.with_name(LAST).exists():
+            hint = f"{LAST} is there, from before the first validation: `eval_checkpoint`=last"
+        raise UserError(f"{path}: found no checkpoint there; {hint}")
     return path

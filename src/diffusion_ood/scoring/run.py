@@ -16,6 +16,7 @@ from tqdm import tqdm
 from diffusion_ood.data.labels import class_numbers
 from diffusion_ood.data.loaders import ImageSet, image_batches, open_images
 from diffusion_ood.data.skipped import report_skipped
+from diffusion_ood.detection.contents import forget_changed
 from diffusion_ood.detection.folders import MAIN, method_dir, table_path
 from diffusion_ood.detection.history import add_work
 from diffusion_ood.detection.table_writer import TableWriter, merge_parts
@@ -24,6 +25,7 @@ from diffusion_ood.methods.base import ImageBatch, Method
 from diffusion_ood.methods.measure import finished, table
 from diffusion_ood.model import versions
 from diffusion_ood.options import LoadingOptions, RunOptions
+from diffusion_ood.report.pictures import pictures_path
 from diffusion_ood.runtime import distributed
 from diffusion_ood.runtime.device import describe
 from diffusion_ood.scoring.sets import ScoringSet
@@ -34,13 +36,15 @@ from diffusion_ood.trajectories.evaluator import Evaluator
 class OpenSet:
     """A set whose images are open; its split is without those that cannot be read.
 
-    The `classes` are of each image, shape (N,), where the model has classes and the split labels.
+    The `classes` are of each image, shape (N,), where the model has classes and the split labels;
+    `trained_on` is the number of images that the model was trained on.
     """
 
     name: str
     role: str
     images: ImageSet
     classes: Tensor | None
+    trained_on: int
 
     @property
     def keys(self) -> Sequence[str]:
@@ -85,8 +89,8 @@ class ScoringRun:
         """Open the images of a set, perhaps with their true classes; every process calls this.
 
         Raises:
-            UserError: images that cannot be read or are not of the model's shape, or labels that
-                are missing or none of the model's classes.
+            UserError: images that cannot be read, are not of the model's shape, or were all
+                trained on; or labels that are missing or none of the model's classes.
         """
         diffusion = self.evaluator.diffusion
         images = open_images(
@@ -99,7 +103,13 @@ class ScoringRun:
                 f"{diffusion.image_shape}; train with `image_size`, or convert the images"
             )
         classes = class_numbers(images.split, diffusion.classes) if needs_classes else None
-        return OpenSet(one.name, one.role, images, classes)
+        trained_on = 0 if images.split.edit else diffusion.trained_on(images.digests)
+        if trained_on == len(images):
+            raise UserError(
+                f"{one.split.path}: found {trained_on} images that were all trained on, expected "
+                f"others to {'calibrate on' if one.role == 'val' else 'test'}"
+            )
+        return OpenSet(one.name, one.role, images, classes, trained_on)
 
     def score(self, method: Method, one: OpenSet, rows_after: int) -> None:
         """Make the table of one set, or what is missing of it; every process has to call this.
@@ -109,6 +119,7 @@ class ScoringRun:
         diffusion, split = self.evaluator.diffusion, one.images.split
         path = table_path(self.folder(method), one.name)
         num_draws, title = len(method.draws(diffusion)), _title(method, one)
+        self._forget_changed(method, one)
         with TableWriter(
             path,
             fingerprint=self.fingerprint(method),
@@ -118,6 +129,9 @@ class ScoringRun:
                 "flip": split.edit,
                 "skipped": len(one.images.skipped),
                 "native_size": [list(size) for size in one.images.native_sizes],
+                "intensity": one.images.intensity.as_json(),
+                "training_intensity": diffusion.training.get("intensity"),
+                "trained_on": one.trained_on,
                 "calls_per_image": method.calls(diffusion),
             },
             rank=distributed.rank(),
@@ -135,6 +149,19 @@ class ScoringRun:
             leftover = merge_parts(path, one.keys, num_draws)
             if leftover:
                 print(f"{title}: {leftover} more images were done and are kept for later")
+        distributed.barrier()
+
+    def _forget_changed(self, method: Method, one: OpenSet) -> None:
+        """Let images be scored again whose content is not what was scored under their names."""
+        if distributed.is_main():
+            folder = self.folder(method)
+            changed = forget_changed(table_path(folder, one.name), one.name, one.images.contents)
+            if changed:
+                pictures_path(folder, one.name).unlink(missing_ok=True)
+                print(
+                    f"{_title(method, one)}: {len(changed)} images have changed since they were "
+                    f"scored, {changed[0]} among them, and are scored again"
+                )
         distributed.barrier()
 
     def _score(self, method: Method, one: OpenSet, indices: list[int], writer: TableWriter) -> None:

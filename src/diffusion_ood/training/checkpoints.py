@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffusion_ood.data.contents import content_number
 from diffusion_ood.errors import UserError
 from diffusion_ood.model import versions
 from diffusion_ood.options import FitOptions
@@ -59,6 +60,11 @@ class Checkpoints:
         self._trainer = trainer
         self._saved = ""  # the progress of the last checkpoint
         self._options = (task.settings.image, task.settings.model)
+        images = task.training
+        self._training = {
+            "contents": torch.tensor(sorted(set(map(content_number, images.digests)))),
+            "intensity": images.intensity.as_json(),
+        }
         self._order = {
             "seed": fit.seed,
             "batch_size": fit.batch_size,
@@ -126,6 +132,7 @@ class Checkpoints:
             "epoch": progress.epoch,
             "losses": [loss.cpu() for loss in losses],
             "order": self._order,
+            "training": self._training,
             "best_loss": progress.best_loss,
             "versions": versions(),
         }
@@ -175,6 +182,15 @@ class Checkpoints:
                 raise UserError(
                     f"{path}: was trained with {name.replace('_', ' ')} {state[name]}, but the "
                     f"training images have {value}; use another `model_name`"
+                )
+        if "training" in state:
+            own, trained = self._training["contents"], state["training"]["contents"]
+            if not torch.equal(own, trained):
+                shared = int(torch.isin(own, trained).sum())
+                raise UserError(
+                    f"{path}: was trained on {len(trained)} images, of which "
+                    f"{self._task.training.split.path} has {shared}, and {len(own) - shared} "
+                    "others; expected the same images, use another `model_name`"
                 )
         for name, value in self._order.items() if state.get("losses") else ():
             if state["order"][name] != value:

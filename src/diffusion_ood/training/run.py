@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import torch
 from tqdm import tqdm
 
+from diffusion_ood.data.intensity import differences, doubts
 from diffusion_ood.data.loaders import ImageSet, epoch_order, image_batches, open_images
 from diffusion_ood.data.skipped import report_skipped
 from diffusion_ood.data.splits import Split
@@ -54,6 +55,12 @@ def open_data(splits: Sequence[Split], settings: TrainingSettings[Any, Any]) -> 
                 f"{images.split.path}: found images of {images.shape}, expected {sets[0].shape} "
                 f"as in {splits[0].path}; give `image_size`"
             )
+        for doubt in doubts(f"the {name} set", images.intensity):
+            distributed.print_once(f"warning: {doubt}")
+        for doubt in differences(
+            f"the {name} set", images.intensity, "training", sets[0].intensity
+        ):
+            distributed.print_once(f"warning: {doubt}")
     return sets
 
 
