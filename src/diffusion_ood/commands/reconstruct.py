@@ -159,7 +159,8 @@ def _load(path: Path, line: cli.CommandLine, split: Split) -> Diffusion:
 
     try:
         diffusion = Diffusion.load(path)
-        if path.name == run_directory.LAST and line[ReconstructOptions].eval_checkpoint == "best":
+        asked = line[ReconstructOptions]
+        if path.name == run_directory.LAST and asked.eval_checkpoint == "best":
             run_directory.require_checkpoint(path.with_name(run_directory.BEST))
     except AncestorCheckpoint as found:
         images, options = line[ImageOptions], line[DiffusionOptions]
@@ -167,8 +168,7 @@ def _load(path: Path, line: cli.CommandLine, split: Split) -> Diffusion:
         diffusion = Diffusion.of_ancestor(found, options, (images.channels, *sides), images)
         distributed.print_once(
             f"{path}: a checkpoint of the original ddpm-ood, taken for a {options.model_type} U-Net "
-            f"on images of {diffusion.image_shape} with {options.beta_schedule} noise, as the flags "
-            "say"
+            f"of images {diffusion.image_shape} and {options.beta_schedule} noise, as the flags say"
         )
     distributed.require_same_on_all_ranks(
         diffusion.digest, f"{path}: was replaced while the processes read it; start again"

@@ -84,12 +84,12 @@ def doubts(name: str, own: Intensity, *, in_distribution: bool = True) -> Iterat
         yield (
             f"the images of {name} fill {100 * (own.high - own.low):.2g} % of the range of values "
             f"that becomes 0 to 1 ({kinds} from {_least(own):g} to {_most(own):g}); give "
-            "`intensity_range`=LOW,HIGH in training if they are stored with fewer bits"
+            "intensity_range=LOW,HIGH in training if they are stored with fewer bits"
         )
     if own.clipped > 0.5:
         yield (
             f"{100 * own.clipped:.0f} % of the images of {name} have most of their pixels outside "
-            f"`intensity_range` ({kinds} from {_least(own):g} to {_most(own):g})"
+            f"intensity_range ({kinds} from {_least(own):g} to {_most(own):g})"
         )
 
 
