@@ -1,0 +1,300 @@
+"""Faults that users of comparable programs met: what is scored, refused or said instead."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from diffusion_ood import cli
+from diffusion_ood.commands import get_datasets, ood_detection, reconstruct
+from diffusion_ood.data.splits import read_split, write_split
+from diffusion_ood.errors import UserError
+from diffusion_ood.model import Diffusion
+from diffusion_ood.runtime.checkpoint import load_checkpoint
+
+Command = Callable[..., Path]
+
+
+def scored(run_dir: Path, data: Path, *flags: str) -> Path:
+    """Score all sets of a folder of splits by MSE; returns the folder of tables."""
+    reconstruct.main(
+        [
+            f"--output_dir={run_dir.parent}",
+            f"--model_name={run_dir.name}",
+            f"--validation_ids={data / 'A_val.csv'}",
+            f"--in_ids={data / 'A_test.csv'}",
+            f"--out_ids={data / 'B_test.csv'}",
+            *("--num_inference_steps=4", "--scores=mse", "--device=cpu", "--compile=off"),
+            *("--num_workers=0", "--report_images=0", *flags),
+        ]
+    )
+    return run_dir / "ood"
+
+
+def detected(run_dir: Path) -> dict[str, Any]:
+    """The content of metrics.json."""
+    argv = [f"--output_dir={run_dir.parent}", f"--model_name={run_dir.name}", "--n_bootstrap=0"]
+    ood_detection.main(argv)
+    found: dict[str, Any] = json.loads((run_dir / "ood" / "metrics.json").read_text())
+    return found
+
+
+def saved(path: Path, content: dict[str, Any]) -> Path:
+    torch.save(content, path)
+    return path
+
+
+@pytest.mark.parametrize("packed", ["1", "0"])
+def test_an_image_that_changed_under_its_name_is_scored_again_and_no_other(
+    run_dir: Path, own_splits: Path, packed: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = [f"--cache_data={packed}"]
+    before = pd.read_csv(scored(run_dir, own_splits, *flags) / "results_in.csv")
+    Image.fromarray(np.full((8, 8), 77, np.uint8)).save(own_splits / "A_test" / "2.png")
+    capsys.readouterr()
+    after = pd.read_csv(scored(run_dir, own_splits, *flags) / "results_in.csv")
+    changed = (before["mse"] != after["mse"]).groupby(before["filename"]).any()
+    assert list(changed[changed].index) == ["A_test/2.png"]
+    printed = capsys.readouterr().out
+    assert "in: 1 images have changed" in printed
+    assert "in: 5 of 6 images were done" in printed
+    assert "B: 5 of 5 images were done" in printed
+    assert pd.read_csv(scored(run_dir, own_splits, *flags) / "results_in.csv").equals(after)
+
+
+def test_tables_of_before_contents_were_kept_are_not_scored_again(
+    run_dir: Path, own_splits: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ood = scored(run_dir, own_splits)
+    for path in ood.glob("contents_*.json"):
+        path.unlink()
+    capsys.readouterr()
+    scored(run_dir, own_splits)
+    assert "in: 6 of 6 images were done" in capsys.readouterr().out
+    assert (ood / "contents_in.json").exists()
+
+
+def test_another_training_set_under_one_name_is_refused(
+    train: Command, tmp_path: Path, own_splits: Path
+) -> None:
+    run = train(tmp_path / "runs" / "A", data=own_splits)
+    before = (run / "checkpoint.pth").read_bytes()
+    image = own_splits / "A_train" / "3.png"
+    Image.fromarray(255 - np.asarray(Image.open(image))).save(image)
+    with pytest.raises(UserError, match=r"checkpoint\.pth: .*12 images.*A_train\.csv.* 11"):
+        train(run, data=own_splits)
+    assert (run / "checkpoint.pth").read_bytes() == before
+
+
+def test_training_images_that_test_are_refused_or_counted(
+    train: Command, tmp_path: Path, own_splits: Path
+) -> None:
+    run = train(tmp_path / "runs" / "A", data=own_splits)
+    training = read_split(own_splits / "A_train.csv").images
+    with pytest.raises(UserError, match=r"A_train\.csv: .*12 images"):
+        scored(run, own_splits, f"--in_ids={own_splits / 'A_train.csv'}")
+    copy = own_splits / "copy.png"
+    copy.write_bytes((own_splits / training[0]).read_bytes())
+    tests = read_split(own_splits / "A_test.csv").images
+    write_split(own_splits / "C_test.csv", ["copy.png", *tests])
+    scored(run, own_splits, f"--in_ids={own_splits / 'C_test.csv'}")
+    (sentence,) = (text for text in detected(run)["warnings"] if "trained on" in text)
+    assert sentence.startswith("1 images of in ")
+
+
+def test_a_table_in_the_wrong_role_is_refused(run_dir: Path, own_splits: Path) -> None:
+    ood = scored(run_dir, own_splits)
+    path = ood / "results_B.csv"
+    path.write_text(path.read_text().replace(",out,", ",in,"))
+    with pytest.raises(UserError, match=r"results_B\.csv: .*type in, expected out"):
+        detected(run_dir)
+
+
+def test_rows_that_the_original_sampler_doubled_count_once(run_dir: Path, own_splits: Path) -> None:
+    ood = scored(run_dir, own_splits)
+    expected = detected(run_dir)
+    path = ood / "results_in.csv"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([*lines, lines[1], lines[2]]))
+    found = detected(run_dir)
+    assert found["targets"] == expected["targets"]
+    assert [text for text in found["warnings"] if "2 rows" in text]
+    path.write_text("".join([*lines, lines[1].rsplit(",", 1)[0] + ",0.5\n"]))
+    with pytest.raises(UserError, match=rf"results_in\.csv, row {len(lines) + 1}: "):
+        detected(run_dir)
+
+
+def test_sets_stored_in_other_types_are_doubted(run_dir: Path, own_splits: Path) -> None:
+    for path in (own_splits / "B_test").glob("*.png"):
+        Image.fromarray(np.asarray(Image.open(path)).astype(np.uint16)).save(path)
+    scored(run_dir, own_splits)
+    warnings = " ".join(detected(run_dir)["warnings"])
+    assert "uint16" in warnings
+    assert "uint8" in warnings
+
+
+def test_checkpoints_that_do_not_fit_are_one_sentence(run_dir: Path, tmp_path: Path) -> None:
+    content = torch.load(run_dir / "checkpoint_best.pth", weights_only=True)
+    newer = {**content["options"]["DiffusionOptions"], "later": 1}
+    first = next(iter(content["weights"]))
+    wrong: dict[str, tuple[dict[str, Any], str]] = {
+        "newer": ({"options": {**content["options"], "DiffusionOptions": newer}}, "later"),
+        "no_options": ({"options": {}}, "DiffusionOptions"),
+        "less": ({"weights": {k: v for k, v in content["weights"].items() if k != first}}, first),
+        "other_format": ({"format": 2}, "format 2"),
+    }
+    for name, (changes, said) in wrong.items():
+        path = saved(tmp_path / f"{name}.pth", {**content, **changes})
+        with pytest.raises(UserError, match=rf"{name}\.pth: .*{said}"):
+            Diffusion.load(path)
+    path = saved(tmp_path / "no_weights.pth", {k: v for k, v in content.items() if k != "weights"})
+    with pytest.raises(UserError, match=r"no_weights\.pth: .*weights"):
+        Diffusion.load(path)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
+def test_weights_of_a_wrapped_network_are_read(run_dir: Path, tmp_path: Path, prefix: str) -> None:
+    content = torch.load(run_dir / "checkpoint_best.pth", weights_only=True)
+    weights = {prefix + name: weight for name, weight in content["weights"].items()}
+    found = Diffusion.load(saved(tmp_path / "w.pth", {**content, "weights": weights}))
+    expected = Diffusion.load(run_dir / "checkpoint_best.pth")
+    for own, other in zip(found.network.parameters(), expected.network.parameters(), strict=True):
+        assert torch.equal(own, other)
+
+
+def test_an_original_checkpoint_scores_by_its_own_weights(
+    run_dir: Path, own_splits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = pd.read_csv(scored(run_dir, own_splits) / "results_in.csv")
+    weights = load_checkpoint(run_dir / "checkpoint_best.pth")["weights"]
+    ancestor = tmp_path / "runs" / "original"
+    ancestor.mkdir()
+    content = {"epoch": 3, "global_step": 9, "best_loss": 0.1, "optimizer_state_dict": {}}
+    saved(ancestor / "checkpoint.pth", {**content, "model_state_dict": weights})
+    found = pd.read_csv(
+        scored(ancestor, own_splits, "--is_grayscale", "--model_type=tiny") / "results_in.csv"
+    )
+    pd.testing.assert_frame_equal(found, expected, rtol=1e-6)
+    assert "original ddpm-ood" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"original.checkpoint\.pth: .*small"):
+        scored(ancestor, own_splits, "--is_grayscale")
+
+
+def run_python(code: str, **more: Any) -> subprocess.CompletedProcess[str]:
+    options = {"capture_output": True, "text": True, "timeout": 120, **more}
+    return subprocess.run([sys.executable, "-W", "ignore", "-c", code], **options)
+
+
+def test_a_stray_rank_is_one_sentence() -> None:
+    code = (
+        "from diffusion_ood import cli\n"
+        "from diffusion_ood.runtime import distributed\n"
+        "def main():\n"
+        "    with distributed.process_group('cpu'): pass\n"
+        "cli.run(main)\n"
+    )
+    found = run_python(code, env={**os.environ, "LOCAL_RANK": "0"})
+    assert (found.returncode, found.stderr.count("\n")) == (2, 1)
+    assert "LOCAL_RANK" in found.stderr
+    alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+    with subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-u", "-c", code],
+        env={**os.environ, **alone, "MASTER_PORT": "29617"},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        begin = time.monotonic()
+        line = process.stdout.readline()
+        waited = time.monotonic() - begin
+        process.kill()
+    assert "2 processes" in line
+    assert waited < 60, "most of it imports torch"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_terminal_without_a_character_ends_nothing(encoding: str) -> None:
+    code = "from diffusion_ood import cli; cli.run(lambda: print('2 × 3 → ᾱ'))"
+    found = run_python(code, env={**os.environ, "PYTHONIOENCODING": encoding})
+    assert (found.returncode, found.stderr) == (0, "")
+
+
+def test_closed_streams_end_nothing(tmp_path: Path) -> None:
+    code = (
+        "import sys; from tqdm import tqdm; from diffusion_ood import cli\n"
+        "def main():\n"
+        "    print('x'); list(tqdm(range(3))); print('y', file=sys.stderr)\n"
+        f"    open({str(tmp_path / 'done')!r}, 'w').close()\n"
+        "cli.run(main)\n"
+    )
+    subprocess.run(
+        ["sh", "-c", f'{sys.executable} -c "$CODE" >&- 2>&-'],
+        env={**os.environ, "CODE": code},
+        check=True,
+    )
+    assert (tmp_path / "done").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "hint"),
+    [
+        (["--intensity_range", "-1000,1000"], "=-1,1"),
+        (["--out_ids", "a.csv", "b.csv"], "a,b"),
+    ],
+)
+def test_the_form_of_a_flag_is_hinted_at(flags: list[str], hint: str) -> None:
+    with pytest.raises(UserError, match=hint):
+        cli.parse("", reconstruct.GROUPS, ["--output_dir=x", "--model_name=y", *flags])
+
+
+def test_names_of_files_in_another_form_are_hinted_at(own_splits: Path) -> None:
+    (own_splits / "caf\u00e9.png").write_bytes((own_splits / "A_test" / "0.png").read_bytes())
+    for name, hint in (("cafe\u0301.png", "NFC"), ("A_test\\0.png", "/")):
+        write_split(own_splits / "D_test.csv", [name])
+        with pytest.raises(UserError, match=rf"D_test\.csv, row 2: .*{hint}"):
+            scored(own_splits / "none", own_splits, "--run_val=0", "--run_in=0")
+
+
+def prepared(tmp_path: Path, folder: Path, *flags: str) -> None:
+    get_datasets.main([f"--data_root={tmp_path / 'd'}", f"--image_folder={folder}", *flags])
+
+
+def test_a_split_that_cannot_calibrate_is_said_at_once(
+    tmp_path: Path, own_splits: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepared(tmp_path, own_splits / "A_train", "--name=a", "--val_fraction=0.4")
+    assert "warning: " in capsys.readouterr().out
+    with pytest.raises(UserError, match="`name`: .*a,b"):
+        prepared(tmp_path, own_splits / "A_train", "--name=a,b")
+
+
+def test_a_folder_whose_name_is_no_utf_8_is_one_sentence(tmp_path: Path, own_splits: Path) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    folder.mkdir()
+    (own_splits / "A_train").rename(folder / "s")
+    with pytest.raises(UserError, match="UTF-8"):
+        prepared(tmp_path, folder / "s", "--name=lat", "--test_fraction=1")
+
+
+@pytest.mark.parametrize(
+    "flag", ["--eval_checkpoint", "--lpips_weights", "--classifier_checkpoint"]
+)
+def test_a_home_folder_is_known_in_every_path(
+    flag: str, run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    argv = [f"--output_dir={run_dir.parent}", "--model_name=A", f"{flag}=~/none.pth"]
+    with pytest.raises(UserError, match=str(tmp_path / "none.pth")):
+        reconstruct.main([*argv, "--run_val=0", "--run_in=0", "--run_out=0"])
