@@ -193,7 +193,7 @@ def test_an_original_checkpoint_scores_by_its_own_weights(
 
 
 def run_python(code: str, **more: Any) -> subprocess.CompletedProcess[str]:
-    options = {"capture_output": True, "text": True, "timeout": 120, **more}
+    options = {"capture_output": True, "text": True, "errors": "replace", "timeout": 120, **more}
     return subprocess.run([sys.executable, "-W", "ignore", "-c", code], **options)
 
 
@@ -259,12 +259,12 @@ def test_the_form_of_a_flag_is_hinted_at(flags: list[str], hint: str) -> None:
         cli.parse("", reconstruct.GROUPS, ["--output_dir=x", "--model_name=y", *flags])
 
 
-def test_names_of_files_in_another_form_are_hinted_at(own_splits: Path) -> None:
+def test_names_of_files_in_another_form_are_hinted_at(run_dir: Path, own_splits: Path) -> None:
     (own_splits / "caf\u00e9.png").write_bytes((own_splits / "A_test" / "0.png").read_bytes())
     for name, hint in (("cafe\u0301.png", "NFC"), ("A_test\\0.png", "/")):
         write_split(own_splits / "D_test.csv", [name])
         with pytest.raises(UserError, match=rf"D_test\.csv, row 2: .*{hint}"):
-            scored(own_splits / "none", own_splits, "--run_val=0", "--run_in=0")
+            scored(run_dir, own_splits, f"--in_ids={own_splits / 'D_test.csv'}", "--run_val=0")
 
 
 def prepared(tmp_path: Path, folder: Path, *flags: str) -> None:
