@@ -276,7 +276,7 @@ def test_a_split_that_cannot_calibrate_is_said_at_once(
 ) -> None:
     prepared(tmp_path, own_splits / "A_train", "--name=a", "--val_fraction=0.4")
     assert "warning: " in capsys.readouterr().out
-    with pytest.raises(UserError, match="`name`: .*a,b"):
+    with pytest.raises(UserError, match=r"`name`: .*a,b"):
         prepared(tmp_path, own_splits / "A_train", "--name=a,b")
 
 

@@ -167,8 +167,8 @@ def _load(path: Path, line: cli.CommandLine, split: Split) -> Diffusion:
         sides = prepared_size(image_size(split.image_path(0), images), images)
         diffusion = Diffusion.of_ancestor(found, options, (images.channels, *sides), images)
         distributed.print_once(
-            f"{path}: a checkpoint of the original ddpm-ood, taken for {options.model_type}, images "
-            f"of {diffusion.image_shape} and {options.beta_schedule} noise, as the flags say"
+            f"{path}: a checkpoint of the original ddpm-ood, taken for {options.model_type} on "
+            f"images of {diffusion.image_shape} and {options.beta_schedule} noise, as the flags say"
         )
     distributed.require_same_on_all_ranks(
         diffusion.digest, f"{path}: was replaced while the processes read it; start again"
