@@ -61,7 +61,7 @@ class Checkpoints:
         self._saved = ""  # the progress of the last checkpoint
         self._options = (task.settings.image, task.settings.model)
         images = task.training
-        self._training = {
+        self._training: dict[str, Any] = {
             "contents": torch.tensor(sorted(set(map(content_number, images.digests)))),
             "intensity": images.intensity.as_json(),
         }
