@@ -74,6 +74,11 @@ def _said(sentence: str) -> Iterator[None]:
         timer.cancel()
 
 
+def _said_for_whom() -> contextlib.AbstractContextManager[None]:
+    others = ", ".join(str(other) for other in range(world_size()) if other != rank())
+    return _said(f"process {rank()} waits for the processes {others}")
+
+
 def _join(backend: str) -> None:
     number, size = os.environ["RANK"], os.environ["WORLD_SIZE"]
     place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
@@ -135,8 +140,7 @@ def world_size() -> int:
 def barrier() -> None:
     """Wait until every process is here."""
     if distributed.is_initialized():
-        others = ", ".join(str(other) for other in range(world_size()) if other != rank())
-        with _said(f"process {rank()} waits for the processes {others}"):
+        with _said_for_whom():
             distributed.barrier()
 
 
@@ -164,7 +168,8 @@ def is_main() -> bool:
 def sum_over_processes(values: Tensor) -> Tensor:
     """The sum of every process's `values`, in every process."""
     if distributed.is_initialized():
-        distributed.all_reduce(values)
+        with _said_for_whom():
+            distributed.all_reduce(values)
     return values
 
 
@@ -173,7 +178,8 @@ def any_rank(*flags: bool) -> list[bool]:
     if not distributed.is_initialized():
         return list(flags)
     found = torch.tensor(flags, dtype=torch.uint8)
-    distributed.all_reduce(found, distributed.ReduceOp.MAX)
+    with _said_for_whom():
+        distributed.all_reduce(found, distributed.ReduceOp.MAX)
     return [flag != 0 for flag in found.tolist()]
 
 
@@ -196,7 +202,8 @@ def gather(value: Any) -> list[Any]:  # noqa: ANN401 - any picklable value of ou
     if not distributed.is_initialized():
         return [value]
     values: list[Any] = [None] * world_size()
-    distributed.all_gather_object(values, value)
+    with _said_for_whom():
+        distributed.all_gather_object(values, value)
     return values
 
 
