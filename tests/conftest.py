@@ -22,7 +22,7 @@ from torch import Tensor
 import diffusion_ood
 
 SIDE = 8
-SIZES = {"A_train": 12, "A_val": 6, "A_test": 6, "B_test": 5}
+SIZES = {"A_train": 12, "A_val": 6, "A_test": 6, "B_test": 5, "A_more": 12}
 PACKAGES = str(Path(diffusion_ood.__file__).parents[1])
 PATIENCE_S = 240
 
@@ -45,7 +45,7 @@ def write_set(folder: Path, name: str, num: int) -> None:
 
 @pytest.fixture(scope="session")
 def splits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with A_train.csv, A_val.csv, A_test.csv, B_test.csv and their 8 x 8 grey PNGs."""
+    """A folder with A_train.csv, A_val.csv, A_test.csv, A_more.csv, B_test.csv and their 8 x 8 grey PNGs."""
     folder = tmp_path_factory.mktemp("data")
     for name, num in SIZES.items():
         write_set(folder, name, num)

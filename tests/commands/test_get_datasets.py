@@ -64,7 +64,7 @@ def test_an_image_folder_becomes_splits_and_the_next_command(
         part: len(read_split(tmp_path / "data_splits" / f"Scans_{part}.csv"))
         for part in ("train", "val", "test")
     }
-    assert sizes == {"train": 7, "val": 1, "test": 2}
+    assert sizes == {"train": 6, "val": 1, "test": 3}
     printed = capsys.readouterr().out
     assert f"--training_ids={tmp_path}/data_splits/Scans_train.csv" in printed
 

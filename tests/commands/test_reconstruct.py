@@ -349,12 +349,15 @@ def test_the_companion_says_what_the_scores_depend_on(reference: Path, splits: P
     companion = json.loads((reference / "results_in.json").read_text())
     assert companion["fingerprint"]["starts"] == STARTS
     assert companion["fingerprint"]["scores"] == ["mse"]
+    assert companion["facts"].pop("intensity")["stored"].keys() == {"uint8"}
+    assert companion["facts"].pop("training_intensity")["stored"].keys() == {"uint8"}
     assert companion["facts"] == {
         "split": str(splits / "A_test.csv"),
         "flip": None,
         "skipped": 0,
         "native_size": [[8, 8]],
         "calls_per_image": 1 + 2 + 3 + 4,
+        "trained_on": 0,
     }
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from diffusion_ood import cli
@@ -244,7 +245,8 @@ def test_a_flipped_set_shares_its_files(
     flipped = f"--out_ids={splits / 'A_vflip_test.csv'}"
     ood = score(run_dir, flipped, "--run_val=0")
     assert (ood / "results_A_vflip.csv").exists()
-    shutil.copy(ood / "results_in.csv", ood / "results_val.csv")
+    table = pd.read_csv(ood / "results_in.csv")
+    table.assign(type="val").to_csv(ood / "results_val.csv", index=False)
     companion = json.loads((ood / "results_in.json").read_text())
     facts = {**companion["facts"], "split": "/elsewhere/A_val.csv"}
     (ood / "results_val.json").write_text(json.dumps({**companion, "facts": facts}))

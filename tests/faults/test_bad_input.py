@@ -360,8 +360,8 @@ def test_any_name_is_a_name(
     with Image.open(own_splits / "A_test" / "1.png") as image:
         expected = np.asarray(image, dtype=np.float32) / 255
     np.testing.assert_array_equal(opened(own_splits).batch([1])[0, 0], expected)
-    shutil.copy(run_dir / "ood" / "results_in.csv", run_dir / "ood" / "results_val.csv")
-    shutil.copy(run_dir / "ood" / "results_in.csv", run_dir / "ood" / "results_X.csv")
+    for own, role in (("val", "val"), ("X", "out")):
+        table.assign(type=role).to_csv(run_dir / "ood" / f"results_{own}.csv", index=False)
     ood_detection.main([*score_flags(run_dir, own_splits)[:2], "--n_bootstrap=0"])
     decided = pd.read_csv(run_dir / "ood" / "decisions_X.csv", keep_default_na=False)
     assert list(decided["filename"]) == ["A_test/0.png", name]

@@ -41,7 +41,7 @@ def test_tables_of_one_two_and_three_processes_are_equal(
     tables = {}
     for processes in (1, 2, 3):
         run_dir = linked(trained, tmp_path / str(processes))
-        flags = [flag.replace("A_test", "A_train") for flag in score_flags(run_dir)]
+        flags = [flag.replace("A_test", "A_more") for flag in score_flags(run_dir)]
         more = ["--first_n=7", "--first_n_val=2", "--batch_size=3"]
         said = run(nursery, processes, "reconstruct", *flags, *more)
         assert f"--batch_size is 3 images a process, {3 * processes} in all" in said

@@ -81,7 +81,7 @@ def test_a_second_job_on_one_folder_is_refused_while_detection_may_read(
     nursery: Any, flags: Any, run_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert nursery.start(*flags(run_dir)).wait() == 0
-    more = [flag.replace("A_test", "A_train") for flag in flags(run_dir)]
+    more = [flag.replace("A_test", "A_more") for flag in flags(run_dir)]
     first = nursery.start(*more, FAULT="SIGSTOP@1")
     first.wait_for(first.is_stopped)
     second = nursery.start(*flags(run_dir))
