@@ -45,7 +45,7 @@ def write_set(folder: Path, name: str, num: int) -> None:
 
 @pytest.fixture(scope="session")
 def splits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with A_train.csv, A_val.csv, A_test.csv, A_more.csv, B_test.csv and their 8 x 8 grey PNGs."""
+    """A folder with A_train, A_val, A_test, A_more and B_test.csv and their 8 x 8 grey PNGs."""
     folder = tmp_path_factory.mktemp("data")
     for name, num in SIZES.items():
         write_set(folder, name, num)

@@ -114,6 +114,15 @@ def test_training_images_that_test_are_refused_or_counted(
     assert sentence.startswith("1 images of in ")
 
 
+def test_a_copy_under_another_name_is_counted(run_dir: Path, own_splits: Path) -> None:
+    for i in (1, 2):
+        image = own_splits / "A_test" / f"{i}.png"
+        (own_splits / "B_test" / f"{i}.png").write_bytes(image.read_bytes())
+    scored(run_dir, own_splits)
+    (sentence,) = (text for text in detected(run_dir)["warnings"] if "copies" in text)
+    assert sentence.startswith("2 images of B ")
+
+
 def test_a_table_in_the_wrong_role_is_refused(run_dir: Path, own_splits: Path) -> None:
     ood = scored(run_dir, own_splits)
     path = ood / "results_B.csv"

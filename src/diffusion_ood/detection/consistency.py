@@ -10,6 +10,7 @@ import pandas as pd
 
 from diffusion_ood.data.intensity import differences, doubts, of_json
 from diffusion_ood.data.splits import PATCHED
+from diffusion_ood.detection.contents import read_contents
 from diffusion_ood.detection.folders import table_path
 from diffusion_ood.detection.table_writer import Sidecar, first_difference
 from diffusion_ood.errors import UserError
@@ -43,7 +44,21 @@ def comparison_warnings(
                 f"{_sides(sizes['in'])}: resizing only one of two sets inflates the AUROC"
             )
     yield from _overlap_warnings(folder, tables, facts)
+    yield from _copy_warnings(folder, facts)
     yield from _content_warnings(facts)
+
+
+def _copy_warnings(folder: Path, facts: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Say which images are in two sets by their content, under whatever names."""
+    contents = {
+        name: set(read_contents(folder, name).values())
+        for name, fact in facts.items()
+        if fact.get("flip") is None
+    }
+    for other in ("val", "in"):
+        for name in [name for name in contents if name not in ("val", other)]:
+            if shared := len(contents[name] & contents.get(other, set())):
+                yield f"{shared} images of {name} are copies of images of {other}"
 
 
 def _content_warnings(facts: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
