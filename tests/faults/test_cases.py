@@ -307,3 +307,47 @@ def test_a_home_folder_is_known_in_every_path(
     argv = [f"--output_dir={run_dir.parent}", "--model_name=A", f"{flag}=~/none.pth"]
     with pytest.raises(UserError, match=str(tmp_path / "none.pth")):
         reconstruct.main([*argv, "--run_val=0", "--run_in=0", "--run_out=0"])
+
+
+def test_an_edited_set_and_its_original_do_not_share_rows(run_dir: Path, own_splits: Path) -> None:
+    flipped = scored(run_dir, own_splits, f"--in_ids={own_splits / 'A_vflip_test.csv'}")
+    before = pd.read_csv(flipped / "results_in.csv")
+    after = pd.read_csv(scored(run_dir, own_splits) / "results_in.csv")
+    assert (before["filename"] == after["filename"]).all()
+    assert (before["mse"] != after["mse"]).all()
+
+
+def test_other_labels_of_the_same_images_are_another_training(
+    train: Command, tmp_path: Path, own_splits: Path
+) -> None:
+    path = own_splits / "A_train.csv"
+    images = read_split(path).images
+    write_split(path, images, [str(i % 2) for i in range(len(images))])
+    write_split(own_splits / "A_val.csv", read_split(own_splits / "A_val.csv").images, ["0"] * 6)
+    run = train(tmp_path / "runs" / "A", "--num_classes=2", data=own_splits)
+    order = list(range(len(images)))[::-1]
+    write_split(path, [images[i] for i in order], [str(i % 2) for i in order])
+    train(run, "--num_classes=2", data=own_splits)
+    write_split(path, images, [str((i + 1) % 2) for i in range(len(images))])
+    with pytest.raises(UserError, match=r"checkpoint\.pth: .*labels.*A_train\.csv"):
+        train(run, "--num_classes=2", data=own_splits)
+
+
+def test_copies_of_a_training_image_are_another_training(
+    train: Command, tmp_path: Path, own_splits: Path
+) -> None:
+    run = train(tmp_path / "runs" / "A", data=own_splits)
+    images = read_split(own_splits / "A_train.csv").images
+    (own_splits / "copy.png").write_bytes((own_splits / images[0]).read_bytes())
+    write_split(own_splits / "A_train.csv", [*images, "copy.png"])
+    with pytest.raises(UserError, match=r"checkpoint\.pth: .*12 images.*A_train\.csv"):
+        train(run, data=own_splits)
+
+
+def test_a_division_does_not_leave_parts_of_another_behind(
+    tmp_path: Path, own_splits: Path
+) -> None:
+    folder = own_splits / "A_train"
+    prepared(tmp_path, folder, "--name=a", "--val_fraction=0.4")
+    with pytest.raises(UserError, match=r"a_train\.csv: "):
+        prepared(tmp_path, folder, "--name=a", "--test_fraction=1")

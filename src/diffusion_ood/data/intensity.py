@@ -17,12 +17,15 @@ from diffusion_ood.data.splits import Split
 from diffusion_ood.errors import UserError
 from diffusion_ood.options import ImageOptions
 
-QUANTILES = (0.001, 0.01, 0.5, 0.99, 0.999)
+QUANTILES = (0.0001, 0.01, 0.5, 0.99, 0.9999)
 MAX_IMAGES, MAX_PIXELS = 64, 10_000  # that are looked at: of a set, of an image
-SLIVER = 1 / 8
-"""A set that fills less of the range that becomes 0 to 1 leaves the model little to tell apart."""
-SCALE = 8.0
-"""Brightest values that differ by more than this factor are taken for another scale of storage."""
+BYTES = {"uint8"}
+"""Types in which images of fewer bits are not stored: a set of them may be as dark as it likes."""
+SLIVER, SLIVER_OF_WIDE = 1 / 8, 0.3
+"""A set that fills less of the range that becomes 0 to 1 leaves the model little to tell apart; of
+wider types, two bits that are not used are less than 0.3."""
+SCALE = 3.0
+"""Brightest values that differ by more than this factor are taken for other bits of storage."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,8 @@ class Intensity:
         stored: for each type the quantiles `QUANTILES` of the values stored with it.
         low, high: the first and last of `QUANTILES` of the values as the model sees them, before
             they are clipped to 0 and 1.
-        clipped: share of the images with more than half of their pixels below 0 or above 1.
+        clipped: share of the images with more than half of their pixels above 1, or below 0 and
+            not at the image's least value.
     """
 
     stored: dict[str, list[float]]
@@ -65,7 +69,8 @@ def measure_intensity(split: Split, options: ImageOptions) -> Intensity:
         unit = (values - low) / (high - low)
         stored.setdefault(str(image.dtype), []).append(values)
         seen.append(unit)
-        clipped.append(np.mean((unit < 0) | (unit > 1)) > 0.5)
+        background = values == values.min()  # what pads an image may lie far below it
+        clipped.append(np.mean((unit > 1) | ((unit < 0) & ~background)) > 0.5)
     ends = np.quantile(np.concatenate(seen), [QUANTILES[0], QUANTILES[-1]])
     found = {
         kind: np.quantile(np.concatenate(parts), QUANTILES).tolist()
@@ -80,7 +85,8 @@ def doubts(name: str, own: Intensity, *, in_distribution: bool = True) -> Iterat
     Out of distribution, a set may be as dark or as even as it likes.
     """
     kinds = ", ".join(own.stored)
-    if in_distribution and own.high - own.low < SLIVER:
+    least = SLIVER if own.stored.keys() <= BYTES else SLIVER_OF_WIDE
+    if in_distribution and own.high - own.low < least:
         yield (
             f"the images of {name} fill {100 * (own.high - own.low):.2g} % of the range of values "
             f"that becomes 0 to 1 ({kinds} from {_least(own):g} to {_most(own):g}); give "
@@ -101,7 +107,8 @@ def differences(name: str, own: Intensity, others: str, expected: Intensity) -> 
             f"{', '.join(expected.stored)}: such files are told apart, whatever they show"
         )
     bright = sorted((abs(own.high), abs(expected.high)))
-    if bright[1] > SCALE * bright[0]:
+    bytes_alone = {*own.stored, *expected.stored} <= BYTES
+    if bright[1] > SCALE * bright[0] and not bytes_alone:
         yield (
             f"the brightest values of {name} are at {own.high:.2g}, those of {others} at "
             f"{expected.high:.2g} of what the model sees as 0 to 1: they may be stored with other "

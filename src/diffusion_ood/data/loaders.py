@@ -76,13 +76,15 @@ class ImageSet(Dataset[torch.Tensor]):
     def contents(self) -> dict[str, str]:
         """What the pixels of each image follow from, by its path as written in the split.
 
-        The digest of its file, and of a patched image that of its donor as well.
+        The digest of its file, then the edit, and of a patched image the digest of its donor.
         """
-        own = dict(zip(self.split.images, self.digests, strict=True))
-        if self.split.edit != "patched":
-            return own
-        donors = (self.digests[self._donor(index)[0]] for index in range(len(self)))
-        return {name: own[name] + donor for name, donor in zip(own, donors, strict=True)}
+        found = {}
+        for index, name in enumerate(self.split.images):
+            parts = [self.digests[index], *([self.split.edit] if self.split.edit else [])]
+            if self.split.edit == "patched":
+                parts.append(self.digests[self._donor(index)[0]])
+            found[name] = ":".join(parts)
+        return found
 
     def batch(self, indices: Sequence[int]) -> torch.Tensor:
         """The images of these indices, (B, C, *S); B may be 0.

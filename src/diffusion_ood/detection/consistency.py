@@ -51,7 +51,7 @@ def comparison_warnings(
 def _copy_warnings(folder: Path, facts: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """Say which images are in two sets by their content, under whatever names."""
     contents = {
-        name: set(read_contents(folder, name).values())
+        name: {content.split(":")[0] for content in read_contents(folder, name).values()}
         for name, fact in facts.items()
         if fact.get("flip") is None
     }

@@ -47,6 +47,15 @@ class OpenSet:
     trained_on: int
 
     @property
+    def contents(self) -> dict[str, str]:
+        """What each image's numbers follow from beside the model, by its path in the split."""
+        found = self.images.contents
+        if self.classes is None:
+            return found
+        pairs = zip(found.items(), self.classes.tolist(), strict=True)
+        return {name: f"{content}:class {number}" for (name, content), number in pairs}
+
+    @property
     def keys(self) -> Sequence[str]:
         """What the images are called in a table: their paths as written in the split."""
         return self.images.split.images
@@ -155,7 +164,7 @@ class ScoringRun:
         """Let images be scored again whose content is not what was scored under their names."""
         if distributed.is_main():
             folder = self.folder(method)
-            changed = forget_changed(table_path(folder, one.name), one.name, one.images.contents)
+            changed = forget_changed(table_path(folder, one.name), one.name, one.contents)
             if changed:
                 pictures_path(folder, one.name).unlink(missing_ok=True)
                 print(

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from diffusion_ood.data.contents import content_number
+from diffusion_ood.data.loaders import ImageSet
 from diffusion_ood.errors import UserError
 from diffusion_ood.model import versions
 from diffusion_ood.options import FitOptions
@@ -42,6 +43,18 @@ class Progress:
         return f"epoch {self.epoch}{steps}"
 
 
+def _of_images(images: ImageSet, labels: Tensor | None) -> dict[str, Any]:
+    """What a checkpoint keeps of its training images, whatever their order."""
+    numbers = torch.tensor([content_number(digest) for digest in images.digests])
+    classes = torch.full_like(numbers, -1) if labels is None else labels
+    order = sorted(range(len(numbers)), key=lambda i: (int(numbers[i]), int(classes[i])))
+    return {
+        "contents": numbers[order],
+        "classes": classes[order],
+        "intensity": images.intensity.as_json(),
+    }
+
+
 class Checkpoints:
     """The checkpoints in a run directory.
 
@@ -60,11 +73,7 @@ class Checkpoints:
         self._trainer = trainer
         self._saved = ""  # the progress of the last checkpoint
         self._options = (task.settings.image, task.settings.model)
-        images = task.training
-        self._training: dict[str, Any] = {
-            "contents": torch.tensor(sorted(set(map(content_number, images.digests)))),
-            "intensity": images.intensity.as_json(),
-        }
+        self._training = _of_images(task.training, task.labels)
         self._order = {
             "seed": fit.seed,
             "batch_size": fit.batch_size,
@@ -183,15 +192,7 @@ class Checkpoints:
                     f"{path}: was trained with {name.replace('_', ' ')} {state[name]}, but the "
                     f"training images have {value}; use another `model_name`"
                 )
-        if "training" in state:
-            own, trained = self._training["contents"], state["training"]["contents"]
-            if not torch.equal(own, trained):
-                shared = int(torch.isin(own, trained).sum())
-                raise UserError(
-                    f"{path}: was trained on {len(trained)} images, of which "
-                    f"{self._task.training.split.path} has {shared}, and {len(own) - shared} "
-                    "others; expected the same images, use another `model_name`"
-                )
+        self._require_same_images(state.get("training") or {}, path)
         for name, value in self._order.items() if state.get("losses") else ():
             if state["order"][name] != value:
                 found = "other training images" if name == "images" else f"{name} {value}"
@@ -200,6 +201,24 @@ class Checkpoints:
                     f"found {found}; resume with the options of before, or from the end of an "
                     "epoch with `ddpm_checkpoint_epoch`"
                 )
+
+    def _require_same_images(self, trained: Mapping[str, Any], path: Path) -> None:
+        """Refuse images of other content or classes; checkpoints of before say nothing of them."""
+        if "contents" not in trained:
+            return
+        split, own, found = self._task.training.split.path, self._training, trained["contents"]
+        if not torch.equal(own["contents"], found):
+            shared = int(torch.isin(own["contents"], found).sum())
+            raise UserError(
+                f"{path}: was trained on {len(found)} images, of which {split} has {shared}, and "
+                f"{len(own['contents']) - shared} others; expected the same images, use another "
+                "`model_name`"
+            )
+        if "classes" in trained and not torch.equal(own["classes"], trained["classes"]):
+            raise UserError(
+                f"{path}: was trained with other labels of the same images than {split} has, "
+                "expected the same, use another `model_name`"
+            )
 
     def _last_whole(self) -> dict[str, Any]:
         try:

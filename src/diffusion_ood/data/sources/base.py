@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 Part = Literal["train", "val", "test"]
+PARTS: tuple[Part, ...] = ("train", "val", "test")
 RawFiles = dict[str, Path]
 
 

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from diffusion_ood.data.readers import image_suffix
-from diffusion_ood.data.sources.base import ImageFiles, Part
-from diffusion_ood.data.sources.prepare import VAL_FRACTION, write_splits
+from diffusion_ood.data.sources.base import PARTS, ImageFiles, Part
+from diffusion_ood.data.sources.prepare import VAL_FRACTION, split_path, write_splits
 from diffusion_ood.errors import UserError
 
 
@@ -60,11 +60,17 @@ def prepare_folder(
     labels = _labels(folder, images)
     root = folder.resolve()
     found: dict[Part, ImageFiles] = {}
-    for part in sorted(set(parts), key=("train", "val", "test").index):
+    for part in sorted(set(parts), key=PARTS.index):
         chosen = [i for i, own in enumerate(parts) if own == part]
         found[part] = ImageFiles(
             [root / images[i] for i in chosen], labels and [labels[i] for i in chosen]
         )
+    for part in PARTS:
+        if part not in found and (left := split_path(data_root, name, part)).exists():
+            raise UserError(
+                f"{left}: is of an earlier division, in which images of {folder} may train that "
+                "now test; expected another `name`, or that file removed"
+            )
     return write_splits(name, found, data_root.resolve(), seed)
 
 
