@@ -351,3 +351,28 @@ def test_a_division_does_not_leave_parts_of_another_behind(
     prepared(tmp_path, folder, "--name=a", "--val_fraction=0.4")
     with pytest.raises(UserError, match=r"a_train\.csv: "):
         prepared(tmp_path, folder, "--name=a", "--test_fraction=1")
+
+
+def test_a_name_that_is_written_twice_in_two_ways_is_one(own_splits: Path) -> None:
+    write_split(own_splits / "D_test.csv", ["A_test/0.png", "./A_test//0.png"])
+    with pytest.raises(UserError, match=r"D_test\.csv, row 3: .* row 2"):
+        read_split(own_splits / "D_test.csv")
+
+
+def test_a_damaged_file_of_contents_is_named(run_dir: Path, own_splits: Path) -> None:
+    path = scored(run_dir, own_splits) / "contents_in.json"
+    for text in ("{", "[]", '{"A_test/0.png": null}'):
+        path.write_text(text)
+        with pytest.raises(UserError, match=r"contents_in\.json: "):
+            scored(run_dir, own_splits)
+
+
+def test_validation_images_that_train_are_counted(
+    train: Command, tmp_path: Path, own_splits: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for i in (0, 1, 2):
+        image = own_splits / "A_train" / f"{i}.png"
+        (own_splits / "A_val" / f"{i}.png").write_bytes(image.read_bytes())
+    train(tmp_path / "runs" / "A", data=own_splits)
+    (line,) = (s for s in capsys.readouterr().out.splitlines() if "copies of training" in s)
+    assert line.startswith("warning: 3 images of ")

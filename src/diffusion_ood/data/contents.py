@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from diffusion_ood.data.readers import file_status
 from diffusion_ood.data.splits import Split
@@ -66,12 +67,16 @@ def _known(path: Path | None) -> dict[str, Any]:
         return {}
 
 
+def _is_digest(text: object) -> TypeGuard[str]:
+    return isinstance(text, str) and re.fullmatch(rf"[0-9a-f]{{{DIGITS}}}", text) is not None
+
+
 def _digest(path: Path, known: Any) -> tuple[list[int], str]:  # noqa: ANN401 - a file may hold it
     """A file's stamp, and its digest: the known one, if that is of the same stamp."""
     status = file_status(path)
     stamp = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
-    if isinstance(known, list) and len(known) == 2 and known[0] == stamp:
-        return stamp, str(known[1])
+    if isinstance(known, list) and len(known) == 2 and known[0] == stamp and _is_digest(known[1]):
+        return stamp, known[1]
     try:
         return stamp, sha256(path)[:DIGITS]
     except OSError as error:

@@ -39,11 +39,11 @@ def class_numbers(split: Split, names: tuple[str, ...]) -> Tensor:
     """
     numbers = {name: number for number, name in enumerate(names)}
     classes = []
-    for row, label in enumerate(_labels(split), start=2):
+    for index, label in enumerate(_labels(split)):
         text = str(int(label)) if label.isdecimal() else label
         if text not in numbers:
             raise UserError(
-                f"{split.path}, row {row}: found the label {label!r}, expected one of the "
+                f"{split.where(index)}: found the label {label!r}, expected one of the "
                 f"{len(names)} classes {_few(names)}"
             )
         classes.append(numbers[text])

@@ -228,7 +228,9 @@ def _refuse_header(path: Path, cells: list[str]) -> NoReturn:
 def _refuse_duplicates(path: Path, images: Iterable[str], unit: str, start: int) -> None:
     seen: dict[str, int] = {}
     for number, image in enumerate(images, start):
-        first = seen.setdefault(image, number)
+        # `./a.png` is a.png; where `..` leads depends on links.
+        plain = image if ".." in image else os.path.normpath(image)
+        first = seen.setdefault(plain, number)
         if first != number:
             raise UserError(
                 f"{path}, {unit} {number}: found {image} again after {unit} {first}, "

@@ -13,7 +13,9 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from diffusion_ood.detection.folders import table_path
 from diffusion_ood.detection.table_writer import forget
+from diffusion_ood.errors import UserError
 from diffusion_ood.runtime.files import write_json
 
 
@@ -23,12 +25,24 @@ def contents_path(ood_dir: Path, name: str) -> Path:
 
 
 def read_contents(ood_dir: Path, name: str) -> dict[str, str]:
-    """The digest of each image of a set; empty where none were written, by earlier versions."""
-    try:
-        found = json.loads(contents_path(ood_dir, name).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    """The digest of each image of a set; empty where none were written, by earlier versions.
+
+    Raises:
+        UserError: what is written there is damaged, so that no row can be trusted.
+    """
+    path = contents_path(ood_dir, name)
+    if not path.exists():
         return {}
-    return found if isinstance(found, dict) else {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or not all(isinstance(text, str) for text in found.values()):
+        raise UserError(
+            f"{path}: found no digests, expected one for each image; remove it and "
+            f"{table_path(ood_dir, name).name} to score the images again"
+        )
+    return found
 
 
 def forget_changed(table: Path, name: str, contents: Mapping[str, str]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +57,7 @@ class SampleQuality:
                 "diffusion model's"
             )
         self._samples = self._moments(torch.zeros(0, *image_shape))
-        content = repr((images.digests, images.split.edit)).encode()
+        content = repr((images.digests, images.split.edit, astuple(image_options))).encode()
         name = f"moments_{hashlib.sha256(content).hexdigest()[:12]}_{network_digest[:12]}.npy"
         if (cache / name).exists():
             self._reference = np.load(cache / name, allow_pickle=False)

@@ -74,7 +74,10 @@ def _said(sentence: str) -> Iterator[None]:
         timer.cancel()
 
 
-def _said_for_whom() -> contextlib.AbstractContextManager[None]:
+def said_for_whom() -> contextlib.AbstractContextManager[None]:
+    """What happens inside may wait for other processes; if it takes long, say for which."""
+    if world_size() == 1:
+        return contextlib.nullcontext()
     others = ", ".join(str(other) for other in range(world_size()) if other != rank())
     return _said(f"process {rank()} waits for the processes {others}")
 
@@ -140,7 +143,7 @@ def world_size() -> int:
 def barrier() -> None:
     """Wait until every process is here."""
     if distributed.is_initialized():
-        with _said_for_whom():
+        with said_for_whom():
             distributed.barrier()
 
 
@@ -168,7 +171,7 @@ def is_main() -> bool:
 def sum_over_processes(values: Tensor) -> Tensor:
     """The sum of every process's `values`, in every process."""
     if distributed.is_initialized():
-        with _said_for_whom():
+        with said_for_whom():
             distributed.all_reduce(values)
     return values
 
@@ -178,7 +181,7 @@ def any_rank(*flags: bool) -> list[bool]:
     if not distributed.is_initialized():
         return list(flags)
     found = torch.tensor(flags, dtype=torch.uint8)
-    with _said_for_whom():
+    with said_for_whom():
         distributed.all_reduce(found, distributed.ReduceOp.MAX)
     return [flag != 0 for flag in found.tolist()]
 
@@ -202,7 +205,7 @@ def gather(value: Any) -> list[Any]:  # noqa: ANN401 - any picklable value of ou
     if not distributed.is_initialized():
         return [value]
     values: list[Any] = [None] * world_size()
-    with _said_for_whom():
+    with said_for_whom():
         distributed.all_gather_object(values, value)
     return values
 

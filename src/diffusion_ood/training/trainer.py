@@ -149,7 +149,8 @@ class Trainer:
         # DDP averages over the processes; this gives the mean over the global batch.
         loss = losses.sum() * distributed.world_size() / batch.n
         self._optimizer.zero_grad(set_to_none=True)
-        self._scaler.scale(loss).backward()
+        with distributed.said_for_whom():  # the gradients are summed meanwhile
+            self._scaler.scale(loss).backward()
         if self.plan.grad_clip:
             self._scaler.unscale_(self._optimizer)
             nn.utils.clip_grad_norm_(self.network.parameters(), self.plan.grad_clip)
