@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from diffusion_ood.data.readers import image_size, read_image
@@ -63,3 +64,32 @@ def test_the_package_is_named_where_it_is_missing(
     (tmp_path / "a.nii").write_bytes(b"x")
     with pytest.raises(UserError, match=r"a\.nii: .*nibabel"):
         read_image(tmp_path / "a.nii", SLICE)
+
+
+@pytest.mark.parametrize("affine", [np.diag([-2, 1, 1, 1]), np.eye(4)[[1, 0, 2, 3]]])
+def test_values_lie_as_stored_whatever_the_affine(
+    tmp_path: Path, affine: npt.NDArray[np.float64]
+) -> None:
+    nibabel = pytest.importorskip("nibabel")
+    values = np.arange(120, dtype=np.uint8).reshape(4, 5, 6)
+    nibabel.save(nibabel.Nifti1Image(values, affine), tmp_path / "a.nii")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.nii", VOLUME), values[None])
+
+
+def test_the_header_of_a_pair_of_files_holds_no_voxels(tmp_path: Path) -> None:
+    nibabel = pytest.importorskip("nibabel")
+    values = np.arange(120, dtype=np.uint8).reshape(4, 5, 6)
+    nibabel.save(nibabel.Nifti1Pair(values, np.eye(4)), tmp_path / "a.hdr")
+    (tmp_path / "a.hdr").rename(tmp_path / "a.nii")
+    with pytest.raises(UserError, match=r"a\.nii: .*352"):
+        read_image(tmp_path / "a.nii", VOLUME)
+
+
+def test_scaled_values_keep_their_digits_or_are_refused(tmp_path: Path) -> None:
+    nibabel = pytest.importorskip("nibabel")
+    stored = nibabel.Nifti1Image(np.arange(20, dtype=np.int16).reshape(4, 5), np.eye(4))
+    stored.header.set_slope_inter(5, 1e9)
+    nibabel.save(stored, tmp_path / "a.nii")
+    narrow = ImageOptions(is_grayscale=True, intensity_range=(1e9, 1e9 + 100))
+    with pytest.raises(UserError, match=r"a\.nii: .*`intensity_range`"):
+        read_image(tmp_path / "a.nii", narrow)

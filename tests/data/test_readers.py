@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import tifffile
 from PIL import Image
 
 from diffusion_ood.data.readers import image_size, read_image, value_range
@@ -130,6 +131,38 @@ def test_floats_need_a_range_outside_0_to_1(tmp_path: Path) -> None:
         read_image(tmp_path / "a.npy", GREY)
     ranged = ImageOptions(is_grayscale=True, intensity_range=(-1000.0, 1000.0))
     np.testing.assert_array_equal(read_image(tmp_path / "a.npy", ranged), [[[-1000, 400]]])
+
+
+@pytest.mark.parametrize("suffix", ["npy", "tif"])
+@pytest.mark.parametrize("dtype", [np.float64, np.int64, ">f8"])
+def test_digits_that_float32_has_not_are_refused_where_the_range_needs_them(
+    tmp_path: Path, suffix: str, dtype: npt.DTypeLike
+) -> None:
+    if suffix == "tif" and dtype == np.int64:
+        return  # TIFF of 64-bit integers is refused
+    path = tmp_path / f"a.{suffix}"
+    steps = np.arange(12).reshape(3, 4)
+
+    def read(values: npt.NDArray[Any], low: float, high: float) -> npt.NDArray[Any]:
+        values = values.astype(dtype)
+        np.save(path, values) if suffix == "npy" else tifffile.imwrite(path, values)
+        return read_image(path, ImageOptions(is_grayscale=True, intensity_range=(low, high)))
+
+    for values, low, high in (
+        (1e9 + 9 * steps, 1e9, 1e9 + 100),
+        (-1e9 - 9 * steps, -1e9 - 100, -1e9),
+        (2**24 + steps, 2.0**24, 2.0**24 + 16),
+        (1e9 + 101 + steps, 1e9, 1e9 + 100),
+    ):
+        with pytest.raises(UserError, match=rf"a\.{suffix}: .*`intensity_range`"):
+            read(values, low, high)
+    for values, low, high in (
+        (1e9 + 9 * steps, 0, 2e9),
+        (2**23 + steps, 2.0**23, 2.0**23 + 16),
+        (2**30 + 128 * steps, 2.0**30, 2.0**30 + 2000),
+        (np.where(steps < 6, -1e9 - 1, 1e6 + steps), 1e6, 1e6 + 16),
+    ):
+        np.testing.assert_array_equal(read(values, low, high)[0], values.astype(np.float32))
 
 
 @pytest.mark.parametrize(

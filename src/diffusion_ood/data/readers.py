@@ -52,7 +52,7 @@ def read_image(path: Path, options: ImageOptions) -> Array:
     Colour becomes grey by ITU-R 601 and grey becomes colour by repetition. An alpha channel is
     dropped where it is opaque throughout. Where 0 means white, values are counted from the other
     end. Grey of 1, 2 and 4 bits fills 0 to 255. Signed integers, and those of 32 bits, become
-    float32, which has 24 bits.
+    float32, which has 24 bits, and so do floats of 64 bits.
 
     Raises:
         UserError: not one whole image of a known format, values without a known range, or more
@@ -218,20 +218,25 @@ def _known_type(path: Path, array: Array, options: ImageOptions) -> Array:
         raise UserError(f"{path}: found values of type {array.dtype}, expected real numbers")
     if array.dtype.kind == "u" and array.dtype.itemsize <= 2:
         return array.astype(array.dtype.newbyteorder("="), copy=False)
-    if array.dtype.kind != "f" and options.intensity_range is not None:
-        _check_digits(path, array, options)
     with np.errstate(over="ignore"):  # what overflows is found as an infinity
-        return array.astype(np.float32, copy=False)
+        kept = array.astype(np.float32, copy=False)
+    if array.dtype.itemsize > 2 and kept is not array and options.intensity_range is not None:
+        _check_digits(path, array, kept, options)
+    return kept
 
 
-def _check_digits(path: Path, array: Array, options: ImageOptions) -> None:
-    """Refuse integers beyond float32's 24 bits if that moves them by a step of 16 bits."""
-    largest = max(abs(int(array.min())), abs(int(array.max())))
+def _check_digits(path: Path, array: Array, kept: Array, options: ImageOptions) -> None:
+    """Refuse numbers of the range that float32's 24 bits move by more than a step of 16 bits."""
     low, high = value_range(np.float32, options)
-    if largest > 2**24 and largest * 2.0**-24 > (high - low) / 65_535:
+    step, rounding = (high - low) / 65_535, max(abs(low), abs(high)) * 2.0**-24
+    if rounding <= step:
+        return  # whatever the numbers are
+    inside = (array >= low - rounding) & (array <= high + rounding)
+    moved = np.abs(kept[inside].astype(np.float64) - array[inside]).max(initial=0)
+    if moved > step:
         raise UserError(
-            f"{path}: found integers up to {largest}, of which float32 keeps 24 bits, "
-            f"expected less with values from {low:g} to {high:g} (see `intensity_range`)"
+            f"{path}: found numbers that float32's 24 bits move by up to {moved:g}, expected "
+            f"at most {step:g} with values from {low!r} to {high!r} (see `intensity_range`)"
         )
 
 

@@ -1,4 +1,4 @@
-"""NIfTI: volumes of three sides, and slices of two; its scaling is applied."""
+"""NIfTI: volumes of three sides, and slices of two; its scaling is applied, its affine is not."""
 
 from __future__ import annotations
 
@@ -37,5 +37,8 @@ def _open(path: Path, dimension: int) -> Any:  # noqa: ANN401 - nibabel has no t
     if len(shape) != dimension and not (dimension == 2 and shape[2:] == (1,)):
         hint = "; see `spatial_dimension`=3" if dimension == 2 else ""
         raise Refusal(f"found an array of shape {shape}, expected {dimension} sides{hint}")
+    offset, expected = opened.dataobj.offset, opened.header.single_vox_offset
+    if offset < expected:  # as in the header of a pair of files under another name
+        raise Refusal(f"found voxels at byte {offset}, expected {expected} or later")
     check_sides(shape[:dimension], MAX_PIXELS if dimension == 2 else MAX_VOXELS)
     return opened
