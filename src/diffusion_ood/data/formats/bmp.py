@@ -84,6 +84,8 @@ def _layout(file: BinaryIO) -> Layout:
         places, alpha = _places(after or _read(file, 12))
     entry = 3 if size == CORE else 4
     palette = _palette(file, bits, colours, entry) if bits <= 8 else np.empty((0, 3), np.uint8)
+    if start < file.tell():
+        raise Refusal(f"found BMP pixels at byte {start}, expected {file.tell()} or later")
     return Layout(width, abs(height), bits, height < 0, start, palette, places, alpha)
 
 
