@@ -19,7 +19,7 @@ NUMBERS = st.one_of(
 KINDS = ["u1", "u2", "u4", "i1", "i2", "i4", "f2", "f4", "f8"]
 # Tags that say what samples are and where they lie, and some that mean nothing here.
 TAGS = [254, 256, 257, 258, 259, 262, 266, 270, 273, 274, 277, 278, 279, 284, 305, 317, 320, 322]
-TAGS += [323, 324, 325, 332, 338, 339, 32997, 65_000]
+TAGS += [291, 323, 324, 325, 332, 336, 338, 339, 346, 433, 532, 700, 32997, 65_000]
 
 
 def noise(draw: st.DrawFn, channels: int, top: int) -> Array:
@@ -61,7 +61,7 @@ def png_files(draw: st.DrawFn) -> tuple[bytes, int]:
         place = draw(st.integers(0, 12))
         header[place] = draw(st.sampled_from([0, 1, 2, 3, 4, 6, 8, 16, 255]))
         content = content[:8] + chunk(b"IHDR", bytes(header)) + content[33:]
-    return damaged(draw, content, kind), max(1, orientation)
+    return damaged(draw, content, kind), orientation if 1 <= orientation <= 8 else 1
 
 
 @st.composite

@@ -26,6 +26,7 @@ ORIENTATIONS = {
 }
 ADAM7 = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2)]
 ADAM7.append((0, 1, 1, 2))  # first column and row, steps of columns and rows
+KINDS = {1: "B", 2: "B", 3: "H", 4: "I", 5: "I", 8: "h", 11: "f", 16: "Q"}  # TIFF's, by number
 PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 
 
@@ -71,15 +72,13 @@ def packed_rows(samples: Array, bits: int, order: str = ">") -> Array:
     return np.packbits(separate.reshape(len(rows), -1), axis=1)
 
 
-def exif(orientation: int, order: str = "<") -> bytes:
-    """An EXIF block with an orientation between two other tags."""
-    entries = [(256, 4, 7), (274, 3, orientation), (296, 3, 2)]
+def exif(orientation: int, order: str = "<", kind: int = 3) -> bytes:
+    """An EXIF block with an orientation, of a type, between two other tags."""
+    entries = [(256, 4, 7), (274, kind, orientation), (296, 3, 2)]
     block = {"<": b"II", ">": b"MM"}[order] + struct.pack(f"{order}HIH", 42, 8, len(entries))
-    for tag, kind, value in entries:
-        stored = (
-            struct.pack(f"{order}I", value) if kind == 4 else struct.pack(f"{order}HH", value, 0)
-        )
-        block += struct.pack(f"{order}HHI", tag, kind, 1) + stored
+    for tag, code, value in entries:
+        stored = struct.pack(f"{order}{KINDS[code]}", value).ljust(4, b"\0")
+        block += struct.pack(f"{order}HHI", tag, code, 1) + stored
     return block + bytes(4)
 
 
@@ -139,19 +138,19 @@ def tiff_directory(
     entries: Sequence[tuple[int, int, Sequence[int]]], order: str, start: int, *, big: bool = False
 ) -> bytes:
     """A directory (tag, type, values) that lies at `start`, with its longer values behind it."""
-    kinds = {1: "B", 3: "H", 4: "I", 16: "Q"}
     count, entry, room, offset = ("Q", "HHQ", 8, "Q") if big else ("H", "HHI", 4, "I")
     entry_size = struct.calcsize(f"<{entry}") + room
     values_at = start + struct.calcsize(f"<{count}") + entry_size * len(entries) + room
     directory, values = struct.pack(f"{order}{count}", len(entries)), b""
     for tag, kind, numbers in entries:
-        stored = struct.pack(f"{order}{len(numbers)}{kinds[kind]}", *numbers)
+        stored = struct.pack(f"{order}{len(numbers)}{KINDS[kind]}", *numbers)
         if len(stored) > room:
             place = struct.pack(f"{order}{offset}", values_at + len(values))
             values += stored + bytes(len(stored) % 2)
         else:
             place = stored.ljust(room, b"\0")
-        directory += struct.pack(f"{order}{entry}", tag, kind, len(numbers)) + place
+        length = len(numbers) // (2 if kind == 5 else 1)  # fractions are of two numbers
+        directory += struct.pack(f"{order}{entry}", tag, kind, length) + place
     return directory + bytes(room) + values
 
 

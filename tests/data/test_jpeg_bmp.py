@@ -117,9 +117,53 @@ def test_other_jpegs_are_refused_by_name(
     assert found in refused(tmp_path / "a.jpg", bytes(content))
 
 
-def test_an_unknown_orientation_is_refused(tmp_path: Path) -> None:
-    content = jpeg(smooth(1), "L", exif=b"Exif\0\0" + exif(9))
-    assert "orientation 9" in refused(tmp_path / "a.jpg", content)
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize(("orientation", "kind"), [(6, 1), (6, 3), (6, 4), (6, 8), (9, 3), (6, 11)])
+def test_an_orientation_is_a_whole_number_from_1_to_8(
+    tmp_path: Path, orientation: int, kind: int, order: str
+) -> None:
+    block = b"Exif\0\0" + exif(orientation, order, kind)
+    (tmp_path / "a.jpg").write_bytes(jpeg(smooth(1), "L", exif=block))
+    turned_aside = orientation == 6 and kind != 11
+    assert image_size(tmp_path / "a.jpg", COLOUR) == (SIDES[::-1] if turned_aside else SIDES)
+
+
+def with_xmp(content: bytes, text: bytes) -> bytes:
+    body = b"http://ns.adobe.com/xap/1.0/\0" + text
+    return content[:2] + b"\xff\xe1" + (len(body) + 2).to_bytes(2, "big") + body + content[2:]
+
+
+@pytest.mark.parametrize(
+    "text", [b'<x tiff:Orientation="6"/>', b"<tiff:Orientation>6</tiff:Orientation>"]
+)
+def test_an_orientation_outside_exif_has_to_agree(tmp_path: Path, text: bytes) -> None:
+    path = tmp_path / "a.jpg"
+    assert "orientation 6" in refused(path, with_xmp(jpeg(smooth(1), "L"), text))
+    for told, right in ((3, None), (6, SIDES[::-1])):
+        content = with_xmp(jpeg(smooth(1), "L", exif=b"Exif\0\0" + exif(told)), text)
+        if right is None:
+            assert "orientation 6" in refused(path, content)
+        else:
+            path.write_bytes(content)
+            assert image_size(path, COLOUR) == right
+    path.write_bytes(with_xmp(jpeg(smooth(1), "L"), text.replace(b"6", b"1")))
+    assert image_size(path, COLOUR) == SIDES
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_second_picture_behind_the_first_is_refused(tmp_path: Path, progressive: bool) -> None:
+    path = tmp_path / "a.jpg"
+    content = jpeg(smooth(3), "RGB", progressive=progressive)
+    for between in (b"", bytes(9), b"\xff" * 100_000):
+        assert "second" in refused(path, content + between + content)
+    assert "second" in refused(path, content[:-2] + content)
+    thumbnail = b"Exif\0\0" + exif(1) + content
+    for whole in (
+        content + b"\xff\xd8 no picture" + bytes(9),
+        jpeg(smooth(3), "RGB", progressive=progressive, exif=thumbnail),
+    ):
+        path.write_bytes(whole)
+        np.testing.assert_allclose(read_image(path, COLOUR).astype(int), smooth(3), atol=3)
 
 
 def test_exif_that_ends_early_declares_nothing(tmp_path: Path) -> None:
@@ -188,3 +232,15 @@ def test_other_bmps_are_refused_by_name(tmp_path: Path) -> None:
     assert "64 bytes" in refused(path, bmp(noise(3), 24, header=64))
     assert "255" in refused(path, bmp(noise(1) | np.uint8(255), 8, palette=palette[:9]))
     assert "early" in refused(path, bmp(noise(3), 24)[:-1])
+
+
+@pytest.mark.parametrize(("bits", "channels", "end"), [(24, 3, 54), (8, 1, 54 + 4 * 256)])
+def test_pixels_start_behind_header_and_palette(
+    tmp_path: Path, bits: int, channels: int, end: int
+) -> None:
+    palette = np.zeros((256, 3), np.uint8) if bits == 8 else None
+    content = bmp(noise(channels), bits, palette=palette)
+    assert content[10:14] == end.to_bytes(4, "little")
+    for start in (0, 14, 53, end - 1):
+        wrong = content[:10] + start.to_bytes(4, "little") + content[14:]
+        assert str(end) in refused(tmp_path / "a.bmp", wrong)

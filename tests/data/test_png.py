@@ -1,6 +1,8 @@
 """PNG: every kind of samples against known values and against a second decoder."""
 
+import contextlib
 import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -171,14 +173,52 @@ def test_an_animation_is_refused(tmp_path: Path) -> None:
     assert "7 frames" in refused(tmp_path / "a.png", png(known(GREY, 8), 8, 0, before=animation))
 
 
-@pytest.mark.parametrize("orientation", [9, 255])
-def test_an_unknown_orientation_is_refused(tmp_path: Path, orientation: int) -> None:
-    tag = [(b"eXIf", exif(orientation))]
-    path = tmp_path / "a.png"
-    assert str(orientation) in refused(path, png(known(GREY, 8), 8, GREY, before=tag))
-
-
-def test_an_orientation_of_0_is_upright(tmp_path: Path) -> None:
+@pytest.mark.parametrize("orientation", [0, 9, 255])
+def test_an_unknown_orientation_is_upright(tmp_path: Path, orientation: int) -> None:
     samples = known(GREY, 8)
-    content = png(samples, 8, GREY, before=[(b"eXIf", exif(0, ">"))])
+    content = png(samples, 8, GREY, before=[(b"eXIf", exif(orientation, ">"))])
     assert_read(tmp_path / "a.png", content, expected(samples, GREY, 8))
+
+
+def texts(orientation: int) -> list[tuple[bytes, bytes]]:
+    """Text chunks that declare an orientation, as older programs write it."""
+    block = b"Exif\0\0" + exif(orientation)
+    digits = b"\nexif\n%8d\n%s\n%s\n" % (
+        len(block),
+        block.hex().encode()[:72],
+        block.hex().encode()[72:],
+    )
+    xmp = b'<x:xmpmeta><rdf:Description tiff:Orientation="%d"/></x:xmpmeta>' % orientation
+    profile = b"\nxmp\n%8d\n%s\n" % (len(xmp), xmp.hex().encode())
+    return [
+        (b"tEXt", b"Raw profile type exif\0" + digits),
+        (b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(digits)),
+        (b"zTXt", b"Raw profile type APP1\0\0" + zlib.compress(digits)),
+        (b"zTXt", b"Raw profile type xmp\0\0" + zlib.compress(profile)),
+        (b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp),
+        (b"iTXt", b"XML:com.adobe.xmp\0\1\0en\0word\0" + zlib.compress(xmp)),
+    ]
+
+
+@pytest.mark.parametrize("kind", range(6))
+def test_an_orientation_in_text_has_to_agree(tmp_path: Path, kind: int) -> None:
+    samples = known(GREY, 8)
+    path = tmp_path / "a.png"
+    other, same = texts(6)[kind], texts(1)[kind]
+    for blocks in ([other], [same, other], [(b"eXIf", exif(3)), other]):
+        assert "orientation 6" in refused(path, png(samples, 8, GREY, after=blocks))
+    upright = expected(samples, GREY, 8)
+    assert_read(path, png(samples, 8, GREY, before=[same, (b"tEXt", other[1][3:])]), upright)
+    stored = turned(samples, 6)
+    assert_read(path, png(stored, 8, GREY, before=[(b"eXIf", exif(6)), other, same]), upright)
+    for length in range(len(other[1])):  # what cannot be read declares nothing, or the same
+        path.write_bytes(png(samples, 8, GREY, before=[(other[0], other[1][:length])]))
+        with contextlib.suppress(UserError):
+            assert image_size(path, COLOUR) == SIDES
+
+
+def test_a_narrow_range_is_refused(tmp_path: Path) -> None:
+    samples, path = known(GREY, 8), tmp_path / "a.png"
+    narrow, full = ([(b"cICP", bytes([9, 16, 0, flag]))] for flag in (0, 1))
+    assert "cICP" in refused(path, png(samples, 8, GREY, before=narrow))
+    assert_read(path, png(samples, 8, GREY, before=full), expected(samples, GREY, 8))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,8 @@ Array = npt.NDArray[Any]
 MAX_PIXELS = 100_000_000
 
 ORIENTATION = 274  # the tag of TIFF 6.0, which EXIF takes over
+WHOLE_NUMBERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i"}  # TIFF's types of values
+XMP_ORIENTATION = re.compile(rb"tiff:Orientation(?:\s*=\s*[\"']|[^<>]{0,99}>)\s*(\d+)")
 
 
 class Refusal(Exception):
@@ -71,18 +74,25 @@ def check_sides(sides: Sequence[int], limit: int) -> None:
 
 
 def known_orientation(value: object) -> int:
-    """1 to 8; 0, which some cameras write for "unknown", is upright."""
-    if not isinstance(value, int) or not 0 <= value <= 8:
-        raise Refusal(f"found orientation {value}, expected 1 to 8")
-    return max(1, int(value))
+    """1 to 8; anything else, as the 0 of some cameras for "unknown", is upright."""
+    return int(value) if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def exif_orientation(block: bytes) -> int:
-    """The orientation that an EXIF block declares in its first directory; without one, 1."""
+def agreed_orientation(declared: int, others: Iterable[bytes]) -> int:
+    """The orientation of a file's own tag, where no other block of EXIF or XMP turns otherwise."""
+    for other in map(block_orientation, others):
+        if other not in (1, declared):
+            raise Refusal(f"found orientation {other} beside the tag's {declared}, expected one")
+    return declared
+
+
+def block_orientation(block: bytes) -> int:
+    """The orientation that EXIF declares in its first directory, or XMP; without one, 1."""
     block = block.removeprefix(b"Exif\0\0")
     order = {b"II": "<", b"MM": ">"}.get(block[:2])
     if order is None or len(block) < 8:
-        return 1
+        found = XMP_ORIENTATION.search(block)
+        return known_orientation(int(found[1][:9])) if found else 1
     (start,) = struct.unpack_from(f"{order}I", block, 4)
     if start + 2 > len(block):
         return 1
@@ -90,8 +100,9 @@ def exif_orientation(block: bytes) -> int:
     for at in range(start + 2, min(start + 2 + 12 * count, len(block) - 11), 12):
         tag, kind, _ = struct.unpack_from(f"{order}HHI", block, at)
         if tag == ORIENTATION:
-            size = {3: "H", 4: "I"}.get(kind, "H")
-            return known_orientation(struct.unpack_from(f"{order}{size}", block, at + 8)[0])
+            size = WHOLE_NUMBERS.get(kind)
+            value = struct.unpack_from(f"{order}{size}", block, at + 8)[0] if size else None
+            return known_orientation(value)
     return 1
 
 

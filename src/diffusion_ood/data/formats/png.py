@@ -17,9 +17,10 @@ from diffusion_ood.data.formats.base import (
     Array,
     Picture,
     Refusal,
+    agreed_orientation,
+    block_orientation,
     channels_first,
     check_sides,
-    exif_orientation,
     refuse_transparent,
     without_alpha,
 )
@@ -55,7 +56,10 @@ ADAM7 = (
     *((0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)),
 )
 
-KEPT = (b"PLTE", b"tRNS", b"eXIf", b"acTL")
+KEPT = (b"PLTE", b"tRNS", b"eXIf", b"acTL", b"cICP")
+TEXTS = (b"tEXt", b"zTXt", b"iTXt")
+PROFILES = tuple(b"Raw profile type " + kind for kind in (b"exif", b"APP1", b"xmp"))
+MAX_TEXT = 10_000_000
 
 
 class Header(NamedTuple):
@@ -72,9 +76,10 @@ class Header(NamedTuple):
 
 @dataclass(frozen=True)
 class Chunks:
-    """Chunks by name, each of which may be there once, and where the compressed rows lie."""
+    """Chunks by name, each of which may be there once; texts; where the compressed rows lie."""
 
     kept: dict[bytes, bytes] = field(default_factory=dict)
+    texts: list[tuple[bytes, bytes]] = field(default_factory=list)
     rows: list[tuple[int, int]] = field(default_factory=list)
 
 
@@ -92,11 +97,12 @@ def open_png(file: BinaryIO) -> Picture:
         raise Refusal(f"found an animation of {frames} frames or pages, expected one image")
     if header.colour == PALETTE and b"PLTE" not in chunks.kept:
         raise Refusal("found no palette, expected one as the PNG header says")
-    return Picture(
-        (header.height, header.width),
-        partial(_decode, file, header, chunks),
-        exif_orientation(chunks.kept.get(b"eXIf", b"")),
-    )
+    if chunks.kept.get(b"cICP", b"\1")[-1:] == b"\0":
+        raise Refusal("found a PNG of narrow range (its chunk cICP), expected the full range")
+    exif = block_orientation(chunks.kept.get(b"eXIf", b""))
+    orientation = agreed_orientation(exif, (_text_block(*text) for text in chunks.texts))
+    sides = header.height, header.width
+    return Picture(sides, partial(_decode, file, header, chunks), orientation)
 
 
 def _header(file: BinaryIO) -> Header:
@@ -129,6 +135,8 @@ def _chunks(file: BinaryIO) -> Chunks:
                 raise Refusal(f"found the PNG chunk {kind!r}, expected one of the standard's, once")
             if kind in KEPT:
                 chunks.kept[kind] = body
+            elif kind in TEXTS:
+                chunks.texts.append((kind, body))
         last = kind
     return chunks
 
@@ -148,6 +156,24 @@ def _checked(kind: bytes, body: bytes, length: int) -> bytes:
     if zlib.crc32(content, zlib.crc32(kind)).to_bytes(4, "big") != checksum:
         raise Refusal(f"not a whole image (the PNG chunk {kind!r} is damaged)")
     return content
+
+
+def _text_block(kind: bytes, body: bytes) -> bytes:
+    """The EXIF or XMP that a text chunk holds, as some programs write it; b"" where it has none."""
+    keyword, _, text = body.partition(b"\0")
+    if keyword not in (*PROFILES, b"XML:com.adobe.xmp"):
+        return b""
+    packed = kind == b"zTXt" or (kind == b"iTXt" and text[:1] == b"\1")
+    if kind == b"iTXt":  # two bytes on compression, the language, the keyword in it
+        text = text[2:].split(b"\0", 2)[-1]
+    elif packed:
+        text = text[1:]
+    try:
+        text = zlib.decompressobj().decompress(text, MAX_TEXT) if packed else text
+        # A profile is its name, its length, then hexadecimal digits.
+        return bytes.fromhex(b"".join(text.split()[2:]).decode()) if keyword in PROFILES else text
+    except (ValueError, zlib.error):  # damaged EXIF declares nothing either
+        return b""
 
 
 def _decode(file: BinaryIO, header: Header, chunks: Chunks) -> Array:

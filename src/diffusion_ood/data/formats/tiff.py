@@ -15,9 +15,11 @@ import numpy as np
 from diffusion_ood.data.formats.base import (
     MAX_PIXELS,
     ORIENTATION,
+    WHOLE_NUMBERS,
     Array,
     Picture,
     Refusal,
+    agreed_orientation,
     check_sides,
     cmyk_to_rgb,
     known_orientation,
@@ -33,7 +35,7 @@ UNSIGNED, SIGNED, FLOAT = 1, 2, 3
 BITS = {UNSIGNED: (1, 2, 4, 8, 16, 32), SIGNED: (8, 16, 32), FLOAT: (16, 32, 64)}
 ALPHA = ((1,), (2,))  # associated and unassociated; they are the same where all is opaque
 
-WIDTH, LENGTH, EXTRA_SAMPLES, COLOR_MAP = 256, 257, 338, 320
+WIDTH, LENGTH, EXTRA_SAMPLES, COLOR_MAP, XMP = 256, 257, 338, 320, 700
 
 
 class Tag(NamedTuple):
@@ -56,6 +58,7 @@ TAGS = {
     317: Tag("Predictor", 1, (1, 2, 3)),
     332: Tag("InkSet", 1, (1,)),
     339: Tag("SampleFormat", 1, (UNSIGNED, SIGNED, FLOAT)),
+    346: Tag("Indexed", 0, (0,)),
     32997: Tag("ImageDepth", 1, (1,)),
 }
 
@@ -82,7 +85,10 @@ def open_tiff(file: BinaryIO) -> Picture:
     import tifffile  # takes a tenth of a second
 
     with _errors_refused():
-        tiff = tifffile.TiffFile(file)
+        try:
+            tiff = tifffile.TiffFile(file)
+        except TypeError as error:  # a list of unlike numbers; the error before names the tag
+            raise Refusal(f"found unlike TIFF values ({error.__context__ or error})") from None
         _refuse_frames(tiff)
         page = tiff.pages.first
         sides = _side(page, LENGTH), _side(page, WIDTH)
@@ -90,7 +96,8 @@ def open_tiff(file: BinaryIO) -> Picture:
         if page.is_tiled:  # a tile is decoded whole
             check_sides((page.tilelength, page.tilewidth), MAX_PIXELS)
         layout = _layout(page)
-        orientation = known_orientation(_value(page, ORIENTATION, "Orientation", 1))
+        _refuse_scales(page, layout)
+        orientation = _orientation(page)
     white_is_zero = layout.photometric == WHITE_IS_ZERO
     return Picture(sides, partial(_decode, file, page, layout), orientation, white_is_zero)
 
@@ -128,26 +135,66 @@ def _refuse_frames(tiff: Any) -> None:  # noqa: ANN401 - mypy does not follow ti
         raise Refusal("found a TIFF without a page, expected one image")
     if tiff.is_imagej:
         frames = max(frames, int((tiff.imagej_metadata or {}).get("images", 1)))
-    if tiff.is_shaped:  # tifffile's own note of what it wrote
-        shape = json.loads(tiff.pages.first.shaped_description)["shape"]
-        frames = max(frames, math.prod(shape) // max(1, math.prod(tiff.pages.first.shape)))
+        if "cf" in (tiff.imagej_metadata or {}):
+            raise Refusal("found values with an ImageJ calibration, expected them without one")
+    if tiff.is_shaped:
+        noted = _noted_samples(tiff.pages.first.shaped_description)
+        frames = max(frames, noted // max(1, math.prod(tiff.pages.first.shape)))
     if frames > 1 or tiff.is_stk:
         raise Refusal(f"found {frames} frames or pages, expected one image")
 
 
+def _noted_samples(description: str) -> int:
+    """The count of samples in tifffile's own note of what it wrote; 0 where it is another text."""
+    try:
+        if description.startswith("shape="):  # as its old versions wrote it
+            return math.prod(map(int, description[7:-1].split(",")))
+        return math.prod(map(int, json.loads(description)["shape"]))
+    except (ValueError, TypeError, KeyError, OverflowError):
+        return 0
+
+
+def _numbers(page: Any, tag: int | str, default: object = None) -> tuple[Any, ...]:  # noqa: ANN401
+    value = page.tags.valueof(tag, default)
+    return tuple(value) if isinstance(value, tuple | bytes) else (value,)
+
+
 def _value(page: Any, code: int, name: str, default: int | None) -> int:  # noqa: ANN401
     """A tag's one value; of a list, all have to be equal."""
-    value = page.tags.valueof(code, default)
     if len(page.tags.getall(code, ())) > 1:
         raise Refusal(f"found the TIFF tag {name} twice, expected it once")
-    values = value if isinstance(value, tuple) else (value,)
+    values = _numbers(page, code, default)
     if not values or any(v != values[0] for v in values) or not isinstance(values[0], int):
-        raise Refusal(f"found {name} {value} in a TIFF, expected one number")
+        found = ", ".join(map(str, values))
+        raise Refusal(f"found {name} {found} in a TIFF, expected one number")
     return int(values[0])
 
 
 def _side(page: Any, code: int) -> int:  # noqa: ANN401
     return _value(page, code, "ImageWidth" if code == WIDTH else "ImageLength", None)
+
+
+def _orientation(page: Any) -> int:  # noqa: ANN401
+    tag, packet = page.tags.get(ORIENTATION), page.tags.valueof(XMP)
+    declared = _numbers(page, ORIENTATION)[:1] if tag and tag.dtype in WHOLE_NUMBERS else ()
+    others = [packet] if isinstance(packet, bytes) else []
+    return agreed_orientation(known_orientation(*declared or (1,)), others)
+
+
+def _refuse_scales(page: Any, layout: Layout) -> None:  # noqa: ANN401
+    """Refuse tags that map samples to other values, unless it is to the usual ones."""
+    top = 2**layout.bits - 1
+    usual = (0, 1, top, 1)  # two fractions
+    chroma = (top // 2 + 1, 1, top, 1) if layout.photometric == YCBCR else usual
+    scales: dict[str, tuple[tuple[int, ...], ...]] = {
+        "GrayResponseCurve": (),
+        "DotRange": ((0, top), (0, top) * layout.samples),
+        "Decode": (),
+        "ReferenceBlackWhite": (usual + chroma * 2,),
+    }
+    for name, known in scales.items():
+        if name in page.tags and _numbers(page, name) not in known:
+            raise Refusal(f"found the TIFF tag {name} with values that are not applied")
 
 
 def _layout(page: Any) -> Layout:  # noqa: ANN401
@@ -156,7 +203,6 @@ def _layout(page: Any) -> Layout:  # noqa: ANN401
         if values[code] not in tag.known:
             known = ", ".join(map(str, tag.known))
             raise Refusal(f"found {tag.name} {values[code]} in a TIFF, expected one of {known}")
-    extra = page.tags.valueof(EXTRA_SAMPLES, ())
     layout = Layout(
         bits=values[258],
         compression=values[259],
@@ -165,7 +211,7 @@ def _layout(page: Any) -> Layout:  # noqa: ANN401
         planar=values[284],
         predictor=values[317],
         format=values[339],
-        extra=tuple(map(int, np.ravel(extra))),
+        extra=tuple(map(int, _numbers(page, EXTRA_SAMPLES, ()))),
     )
     if not _tested(layout):
         raise Refusal(f"found a TIFF of {layout}, a combination that is not tested")
@@ -247,6 +293,8 @@ def _coloured(indices: Array, page: Any, layout: Layout) -> Array:  # noqa: ANN4
         raise Refusal(f"found a TIFF colour map of shape {colours.shape}, expected 3 by 2^bits")
     colours = colours.astype(np.uint16)
     high = colours >> 8
-    if (colours == high * 257).all() or (colours == high << 8).all():
+    if colours.max() < 256:  # written as numbers of 8 bits, as libtiff takes them too
+        colours = colours.astype(np.uint8)
+    elif (colours == high * 257).all() or (colours == high << 8).all():
         colours = high.astype(np.uint8)
     return colours[:, indices.astype(np.uint8)]
