@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import difflib
 import io
 import os
 import re
@@ -28,6 +29,7 @@ import shtab
 
 from diffusion_ood.errors import UserError
 from diffusion_ood.runtime import failures
+from diffusion_ood.runtime.files import expanded
 from diffusion_ood.version import __version__
 
 Options = TypeVar("Options")
@@ -126,6 +128,9 @@ def run(main: Callable[[], None]) -> None:
     except UserError as error:
         sentences = [_printable(as_flags(sentence)) for sentence in error.args]
         failures.leave(sentences, USER_ERROR_EXIT_CODE)
+    except IsADirectoryError as error:
+        sentence = f"{error.filename}: found a folder, expected a file"
+        failures.leave([_printable(sentence)], USER_ERROR_EXIT_CODE)
     except KeyboardInterrupt:
         failures.leave_by_signal(signal.SIGINT)
     except failures.Terminated:
@@ -181,12 +186,18 @@ class _Parser(argparse.ArgumentParser):
     """An argument parser whose mistakes are `UserError`s, like every other mistake of a user."""
 
     def error(self, message: str) -> NoReturn:
-        hint = ""
+        raise UserError(f"{message}{self._hint(message)} (see {self.prog} --help)")
+
+    def _hint(self, message: str) -> str:
         if "expected one argument" in message:
-            hint = "; a value that begins with a minus follows an equals sign, as in --x=-1,1"
-        elif re.search(r"unrecognized arguments: [^-]", message):
-            hint = "; several values of a flag stand between commas, as in --x=a,b"
-        raise UserError(f"{message}{hint} (see {self.prog} --help)")
+            return "; a value that begins with a minus follows an equals sign, as in --x=-1,1"
+        if found := re.search(r"unrecognized arguments: ([-\u2010-\u2014][^\s=]*)", message):
+            name = re.sub(r"^[-\u2010-\u2014]+", "", found[1]).replace("-", "_")
+            near = difflib.get_close_matches(f"--{name}", self._option_string_actions, 1, 0.8)
+            return f"; {near[0]} is one" if near else ""
+        if "unrecognized arguments: " in message:
+            return "; a flag has one value, and several stand between commas where it takes them"
+        return ""
 
 
 def _add(group: argparse._ArgumentGroup, field: dataclasses.Field[Any], hint: object) -> None:
@@ -247,7 +258,7 @@ def _reader(
             raise argparse.ArgumentTypeError(
                 f"found {text!r}, expected some of {', '.join(choices)}"
             )
-        return Path(text).expanduser() if element is Path else element(text)
+        return expanded(text) if element is Path else element(text)
 
     def read(text: str) -> Any:  # noqa: ANN401 - any element type
         if optional and text == "None" and (several or element in (int, float)):

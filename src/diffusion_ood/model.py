@@ -17,7 +17,8 @@ from diffusion_ood.diffusion.denoiser import NetworkDenoiser
 from diffusion_ood.diffusion.schedule import NoiseSchedule, build_schedule
 from diffusion_ood.errors import UserError
 from diffusion_ood.networks.backend import BACKEND
-from diffusion_ood.networks.unet import activation_values, build_unet, load_weights
+from diffusion_ood.networks.unet import activation_values, build_unet
+from diffusion_ood.networks.weights import load_weights
 from diffusion_ood.options import DiffusionOptions, ImageOptions
 from diffusion_ood.options.stored import stored_entry, stored_options, to_dict
 from diffusion_ood.runtime.checkpoint import (
@@ -80,15 +81,16 @@ class Diffusion:
         """
         path = Path(path)
         content = load_checkpoint(path)
-        model = cls(
-            stored_options(DiffusionOptions, content, path),
-            tuple(stored_entry("image_shape", content, path)),
-            stored_options(ImageOptions, content, path),
-            content.get("classes", ()),
-        )
+        options = stored_options(DiffusionOptions, content, path)
+        image_options = stored_options(ImageOptions, content, path)
+        shape = tuple(stored_entry("image_shape", content, path))
+        try:
+            model = cls(options, shape, image_options, content.get("classes") or ())
+        except UserError as error:  # a size that this version does not know, say
+            raise UserError(f"{path}: {error}") from None
         model._take_weights(stored_entry("weights", content, path), path)
         model.digest, model.epoch = content["digest"], content.get("epoch")
-        model.training = content.get("training", {})
+        model.training = content.get("training") or {}
         return model
 
     @classmethod
@@ -109,15 +111,9 @@ class Diffusion:
         model.digest, model.epoch = found.content["digest"], found.content.get("epoch")
         return model
 
-    def _take_weights(self, weights: dict[str, Tensor], path: Path) -> None:
-        try:
-            load_weights(self.network, weights)
-        except RuntimeError as error:
-            reason = str(error).split("\n")[1:2] or [str(error)]
-            raise UserError(
-                f"{path}: found weights that are not those of a {self.options.model_type} U-Net on "
-                f"images of {self.image_shape}; {reason[0].strip()[:200]}"
-            ) from None
+    def _take_weights(self, weights: object, path: Path) -> None:
+        whose = f"a {self.options.model_type} U-Net on images of {self.image_shape}"
+        load_weights(self.network, weights, f"{path}: found weights that are not those of {whose}")
         self.network.eval()
 
     def save(self, path: str | Path) -> None:
@@ -136,7 +132,7 @@ class Diffusion:
 
     def trained_on(self, digests: Sequence[str]) -> int:
         """How many of these file contents it was trained on, as far as its checkpoint says so."""
-        if not self.training:
+        if "contents" not in self.training:
             return 0
         numbers = torch.tensor([content_number(digest) for digest in digests], dtype=torch.int64)
         return int(torch.isin(numbers, self.training["contents"]).sum())

@@ -25,7 +25,7 @@ from diffusion_ood.detection.table_writer import TableWriter
 from diffusion_ood.errors import UserError
 from diffusion_ood.methods import reconstruction
 from diffusion_ood.model import Diffusion
-from diffusion_ood.networks.unet import load_weights
+from diffusion_ood.networks.weights import load_weights
 from diffusion_ood.options import DiffusionOptions
 from diffusion_ood.runtime.checkpoint import load_checkpoint
 from diffusion_ood.runtime.files import sha256

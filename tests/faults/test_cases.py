@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -22,6 +23,7 @@ from diffusion_ood.commands import get_datasets, ood_detection, reconstruct
 from diffusion_ood.data.splits import read_split, write_split
 from diffusion_ood.errors import UserError
 from diffusion_ood.model import Diffusion
+from diffusion_ood.runtime import launch
 from diffusion_ood.runtime.checkpoint import load_checkpoint
 
 Command = Callable[..., Path]
@@ -168,9 +170,32 @@ def test_checkpoints_that_do_not_fit_are_one_sentence(run_dir: Path, tmp_path: P
         path = saved(tmp_path / f"{name}.pth", {**content, **changes})
         with pytest.raises(UserError, match=rf"{name}\.pth: .*{said}"):
             Diffusion.load(path)
+    options = content["options"]
+    values = {
+        "model_type": "huge",
+        "beta_start": "a",
+        "num_classes": None,
+        "beta_schedule": "of_later",
+    }
+    for name, value in values.items():
+        changed = {**options, "DiffusionOptions": {**options["DiffusionOptions"], name: value}}
+        path = saved(tmp_path / f"{name}.pth", {**content, "options": changed})
+        with pytest.raises(UserError, match=rf"{name}\.pth: .*{name}"):
+            Diffusion.load(path)
+    for weights in ([], {1: content["weights"][first]}, None):
+        path = saved(tmp_path / "weights.pth", {**content, "weights": weights})
+        with pytest.raises(UserError, match=r"weights\.pth: .*weights"):
+            Diffusion.load(path)
     path = saved(tmp_path / "no_weights.pth", {k: v for k, v in content.items() if k != "weights"})
     with pytest.raises(UserError, match=r"no_weights\.pth: .*weights"):
         Diffusion.load(path)
+
+
+def test_a_checkpoint_without_word_of_its_training_is_read(run_dir: Path, tmp_path: Path) -> None:
+    content = torch.load(run_dir / "checkpoint_best.pth", weights_only=True)
+    for training in (None, {}):
+        path = saved(tmp_path / "old.pth", {**content, "training": training, "classes": None})
+        assert Diffusion.load(path).trained_on(["0" * 32]) == 0
 
 
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
@@ -233,6 +258,58 @@ def test_a_stray_rank_is_one_sentence() -> None:
     assert waited < 60, "most of it imports torch"
 
 
+MISTAKE = """
+from diffusion_ood import cli
+from diffusion_ood.commands import ood_detection
+cli.run(lambda: ood_detection.main(["--nosuch"]))
+"""
+GROUP = {
+    **{"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"},
+    "MASTER_PORT": "29618",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *((name, value) for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE") for value in ("x", "-1")),
+        *(("RANK", "1"), ("WORLD_SIZE", "0"), ("MASTER_PORT", "99999"), ("MASTER_PORT", "x")),
+        *(("LOCAL_RANK", ""), ("MASTER_ADDR", ""), ("LOCAL_WORLD_SIZE", "x")),
+    ],
+)
+def test_nonsense_in_the_environment_is_named(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable, text in {**GROUP, name: value}.items():
+        monkeypatch.setenv(variable, text)
+    with pytest.raises(UserError, match=rf"\b{name}\b"):
+        launch.is_launched()
+
+
+def test_a_port_that_says_nothing_does_not_hold_a_mistake_back() -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        begin = time.monotonic()
+        code = (
+            "from diffusion_ood.commands import ood_detection as d; from diffusion_ood import cli"
+        )
+        found = run_python(
+            f"{code}; cli.run(lambda: d.main(['--nosuch']))",
+            env={**os.environ, **GROUP, "MASTER_PORT": str(silent.getsockname()[1])},
+        )
+    assert found.returncode == 2
+    assert found.stderr.count("\n") == 1
+    assert time.monotonic() - begin < 30, "most of it imports torch"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_mistake_has_its_exit_code_where_nothing_can_be_printed() -> None:
+    with open("/dev/full", "w") as full:
+        found = subprocess.run([sys.executable, "-c", MISTAKE], stderr=full, check=False)
+    assert found.returncode == 2
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 def test_a_terminal_without_a_character_ends_nothing(encoding: str) -> None:
     code = "from diffusion_ood import cli; cli.run(lambda: print('2 × 3 → ᾱ'))"
@@ -260,7 +337,10 @@ def test_closed_streams_end_nothing(tmp_path: Path) -> None:
     ("flags", "hint"),
     [
         (["--intensity_range", "-1000,1000"], "=-1,1"),
-        (["--out_ids", "a.csv", "b.csv"], "a,b"),
+        (["--out_ids", "a.csv", "b.csv"], "commas"),
+        (["--eval-checkpoint=last"], "--eval_checkpoint"),
+        (["-budget=3"], "--budget"),
+        (["\u2014budget=3"], "--budget"),
     ],
 )
 def test_the_form_of_a_flag_is_hinted_at(flags: list[str], hint: str) -> None:
@@ -304,9 +384,11 @@ def test_a_home_folder_is_known_in_every_path(
     flag: str, run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    argv = [f"--output_dir={run_dir.parent}", "--model_name=A", f"{flag}=~/none.pth"]
+    argv = [f"--output_dir={run_dir.parent}", "--model_name=A", "--run_val=0", "--run_in=0"]
     with pytest.raises(UserError, match=str(tmp_path / "none.pth")):
-        reconstruct.main([*argv, "--run_val=0", "--run_in=0", "--run_out=0"])
+        reconstruct.main([*argv, f"{flag}=~/none.pth", "--run_out=0"])
+    with pytest.raises(UserError, match=r"~nobody\.here"):
+        reconstruct.main([*argv, f"{flag}=~nobody.here/none.pth", "--run_out=0"])
 
 
 def test_an_edited_set_and_its_original_do_not_share_rows(run_dir: Path, own_splits: Path) -> None:
@@ -376,3 +458,13 @@ def test_validation_images_that_train_are_counted(
     train(tmp_path / "runs" / "A", data=own_splits)
     (line,) = (s for s in capsys.readouterr().out.splitlines() if "copies of training" in s)
     assert line.startswith("warning: 3 images of ")
+
+
+def test_data_in_a_folder_whose_name_is_no_text_are_scored(run_dir: Path, own_splits: Path) -> None:
+    folder = Path(os.fsdecode(os.fsencode(own_splits.parent) + b"/caf\xe9"))
+    data = own_splits.rename(folder)
+    scored(run_dir, data)
+    detected(run_dir)
+    assert (run_dir / "ood" / "report.html").stat().st_size > 10_000
+    with pytest.raises(UserError, match="`output_dir`"):
+        scored(folder / "A", data)

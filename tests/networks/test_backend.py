@@ -5,7 +5,8 @@ import torch
 
 from diffusion_ood.errors import UserError
 from diffusion_ood.networks import backend
-from diffusion_ood.networks.unet import build_unet, load_weights
+from diffusion_ood.networks.unet import build_unet
+from diffusion_ood.networks.weights import load_weights
 
 
 @pytest.mark.parametrize(("model_type", "parameters"), [("tiny", 1_096_161), ("small", 17_446_785)])

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from diffusion_ood.networks.resnet import Classifier
-from diffusion_ood.networks.unet import add_dropout, build_unet, load_weights
+from diffusion_ood.networks.unet import add_dropout, build_unet
+from diffusion_ood.networks.weights import load_weights
 from diffusion_ood.options import ClassifierOptions
 
 

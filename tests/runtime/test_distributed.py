@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from diffusion_ood.runtime import distributed
+from diffusion_ood.runtime import distributed, launch
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +53,7 @@ def test_nccl_is_for_processes_with_a_device_each(
     chosen = torch.device("cpu" if device == "cpu" else "cuda:1")
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
-    for name, value in zip(distributed.NEEDED, ("1", "16", "127.0.0.1", "29500"), strict=True):
+    for name, value in zip(launch.NEEDED, ("1", "1", "16", "127.0.0.1", "29500"), strict=True):
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: devices)
     monkeypatch.setattr(torch.cuda, "set_device", lambda _: None)

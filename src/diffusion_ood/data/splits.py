@@ -16,7 +16,7 @@ from typing import Literal, NoReturn
 
 from diffusion_ood.data.image_lists import SUFFIX, list_root, parse_list
 from diffusion_ood.errors import UserError
-from diffusion_ood.runtime.files import atomic_write
+from diffusion_ood.runtime.files import atomic_write, expanded
 
 Edit = Literal["vflip", "hflip", "patched"]
 
@@ -97,7 +97,7 @@ def read_split(path: Path, flips: bool = True) -> Split:
     Raises:
         UserError: the file is missing, has another content, or names an image twice.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     source, flip = _without_flip(path) if flips and not os.path.exists(path) else (path, None)
     text = _text(source)
     if source.suffix == SUFFIX:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from diffusion_ood.errors import UserError
 from diffusion_ood.networks.backend import ResNet
+from diffusion_ood.networks.weights import load_weights
 from diffusion_ood.options import ClassifierOptions
 from diffusion_ood.options.stored import stored_entry, stored_options
 from diffusion_ood.registries import CLASSIFIERS
@@ -28,11 +29,10 @@ def load_classifier(path: Path) -> tuple[Classifier, dict[str, Any]]:
     content = load_checkpoint(path)
     options = stored_options(ClassifierOptions, content, path)
     network = Classifier(options, tuple(stored_entry("image_shape", content, path)))
-    try:
-        network.load_state_dict(stored_entry("weights", content, path))
-    except RuntimeError as error:
-        reason = str(error).split("\n")[1:2] or [str(error)]
-        raise UserError(f"{path}: found other weights than a classifier's; {reason[0]}") from None
+    if not stored_entry("classes", content, path):
+        raise UserError(f"{path}: found a classifier without classes, expected their names")
+    wrong = f"{path}: found other weights than a classifier's"
+    load_weights(network, stored_entry("weights", content, path), wrong)
     network.eval()
     return network, content
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from diffusion_ood.errors import UserError
-from diffusion_ood.networks.backend import diffusion_unet, own_names
+from diffusion_ood.networks.backend import diffusion_unet
 from diffusion_ood.networks.layers import replace_layers
 from diffusion_ood.registries import SIZES
 
@@ -38,9 +38,6 @@ TINY = UNetSize((32, 64, 64), (False, False, True), 1, 64)
 SMALL = UNetSize((128, 256, 256), (False, False, True), 1, 256)
 BIG = UNetSize((256, 512, 768), (True, True, True), 2, 256)
 DDIM32 = UNetSize((128, 256, 256, 256), (False, True, False, False), 2, 256, True)
-
-
-PREFIXES = ("module.", "_orig_mod.", "module.")  # in either order
 
 
 def activation_values(model_type: str, image_shape: tuple[int, ...]) -> int:
@@ -101,15 +98,3 @@ def add_dropout(network: nn.Module, share: float) -> None:
 
 def _drop(share: float, module: nn.Module, inputs: tuple[Tensor]) -> Tensor:
     return functional.dropout(inputs[0], share, module.training)
-
-
-def load_weights(network: nn.Module, state_dict: dict[str, Any]) -> None:
-    """Load weights that were saved under either of the packages that MONAI's networks come from.
-
-    Or from a network that was wrapped, compiled or replicated, whose names begin with `PREFIXES`.
-    """
-    for prefix in PREFIXES:
-        if state_dict and all(name.startswith(prefix) for name in state_dict):
-            state_dict = {name.removeprefix(prefix): w for name, w in state_dict.items()}
-    own = state_dict.keys() == network.state_dict().keys()
-    network.load_state_dict(state_dict if own else own_names(state_dict))

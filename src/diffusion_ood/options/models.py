@@ -12,6 +12,7 @@ from typing import Any, Literal
 from diffusion_ood.errors import UserError
 from diffusion_ood.options.fields import MAX_BATCH, MAX_WORKERS, OptionGroup, option, refuse_outside
 from diffusion_ood.registries import CLASSIFIERS, SIZES
+from diffusion_ood.runtime.files import expanded
 
 BetaSchedule = Literal[
     "linear", "scaled_linear", "cosine", "linear_beta", "scaled_linear_beta", "sigmoid_beta"
@@ -30,10 +31,19 @@ class RunOptions(OptionGroup):
     output_dir: Path = option("folder of all runs; this one is output_dir/model_name")
     model_name: str = option("name of this run's folder", folder_name=True)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        try:
+            str(self.run_dir).encode()
+        except UnicodeEncodeError:  # TensorBoard writes to none other
+            raise UserError(
+                f"`output_dir`, `model_name`: found {str(self.run_dir)!r}, expected names in UTF-8"
+            ) from None
+
     @property
     def run_dir(self) -> Path:
         """The run directory, `output_dir/model_name`."""
-        return self.output_dir.expanduser() / self.model_name
+        return expanded(self.output_dir) / self.model_name
 
     @property
     def ood_dir(self) -> Path:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import types
+import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -52,7 +54,32 @@ def stored_options(cls: type[Options], content: Mapping[str, Any], path: Path) -
             f"{path}: found the option {unknown[0]}, which this version does not know, expected a "
             f"checkpoint of this version or an earlier one, not by {content.get('versions')}"
         )
-    return from_dict(cls, found)
+    hints = typing.get_type_hints(cls)
+    for name, value in found.items():
+        if not _fits(value, hints[name]):
+            raise UserError(f"{path}: found {name} {value!r}, expected {hints[name]}")
+    try:
+        return from_dict(cls, found)
+    except UserError as error:  # of a later version, perhaps
+        raise UserError(f"{path}: {error}") from None
+
+
+def _fits(value: Any, hint: Any) -> bool:  # noqa: ANN401 - any value of a file, any annotation
+    """Whether a plain value is one of an annotated type."""
+    kind, parts = typing.get_origin(hint), typing.get_args(hint)
+    if kind is typing.Literal:
+        return value in parts
+    if kind in (types.UnionType, typing.Union):
+        return any(_fits(value, part) for part in parts)
+    if kind is tuple:
+        several = isinstance(value, (list, tuple))
+        element = parts[0] if len(set(parts) - {...}) == 1 else None
+        return several and (element is None or all(_fits(part, element) for part in value))
+    if hint is Path:
+        return isinstance(value, str)
+    if hint in (int, float):
+        return isinstance(value, (int, hint)) and not isinstance(value, bool)
+    return isinstance(value, hint)
 
 
 def refuse_contradiction(asked: object, stored: object, names: Iterable[str], path: Path) -> None:

@@ -66,7 +66,7 @@ class TensorBoard:
     def compare(self, parameters: Mapping[str, str], metrics: Mapping[str, float]) -> None:
         """A row of TensorBoard's table of hyperparameters, to compare runs by."""
         # Without a list of all parameters and metrics TensorBoard makes it itself, of all runs.
-        self._add_summary("", 0, hparams.hparams_pb(dict(parameters), self._trial))
+        self._add_summary("", 0, hparams.hparams_pb(_as_text(parameters), self._trial))
         for tag, value in metrics.items():
             self.scalar("", tag, value)
 
@@ -92,3 +92,11 @@ class TensorBoard:
             self._writers[group] = EventFileWriter(str(folder), filename_suffix=self._suffix)
         event = Event(wall_time=time.time(), step=step, summary=summary)
         self._writers[group].add_event(event)
+
+
+def _as_text(parameters: Mapping[str, str]) -> dict[str, str]:
+    """What a message takes: names of files may hold what is no text, and are escaped."""
+    return {
+        name: str(value).encode("utf-8", "backslashreplace").decode()
+        for name, value in parameters.items()
+    }

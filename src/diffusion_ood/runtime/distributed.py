@@ -20,7 +20,7 @@ from torch.distributed import (  # type: ignore[attr-defined] # public by torch'
 from torch.nn.parallel import DistributedDataParallel
 
 from diffusion_ood.errors import UserError
-from diffusion_ood.runtime import failures
+from diffusion_ood.runtime import failures, launch
 from diffusion_ood.runtime.device import pick_device
 
 Item = TypeVar("Item")
@@ -31,7 +31,6 @@ PATIENCE = timedelta(days=1)
 
 POLL_S = 0.05
 NOTICE_S = 8.0  # of waiting, after which a process says for whom it waits
-NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
 @contextlib.contextmanager
@@ -43,18 +42,13 @@ def process_group(device: str) -> Iterator[torch.device]:
 
     After an error the group is not destroyed, since that could wait for the others for ever.
     """
-    if "LOCAL_RANK" not in os.environ:
+    if not launch.is_launched():
         yield pick_device(device)
         return
-    if missing := [name for name in NEEDED if name not in os.environ]:
-        raise UserError(
-            f"LOCAL_RANK is set in the environment, but not {missing[0]}; start this with "
-            "torchrun, or unset LOCAL_RANK"
-        )
-    chosen = pick_device(device, int(os.environ["LOCAL_RANK"]))
+    chosen = pick_device(device, launch.number("LOCAL_RANK"))
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
-    here = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("WORLD_SIZE", "1"))
+    here = launch.number("LOCAL_WORLD_SIZE", launch.number("WORLD_SIZE"))
     spread = device == "auto" or torch.device(device).index is None
     alone = here == 1 or (spread and here <= torch.cuda.device_count())
     _join("cpu:gloo,cuda:nccl" if chosen.type == "cuda" and alone else "gloo")

@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import signal
+import socket
 import sys
 import threading
 import traceback
@@ -57,11 +58,16 @@ def leave(sentences: Sequence[str], code: int) -> NoReturn:
     group = in_a_group()
     name = f"error (rank {os.environ['RANK']})" if group else "error"
     if not group or _first_to_fail():
-        print(*(f"{name}: {sentence}" for sentence in sentences), sep="\n", file=sys.stderr)
+        lines = (f"{name}: {sentence}" for sentence in sentences)
+        try:
+            print(*lines, sep="\n", file=sys.stderr, flush=True)
+        except OSError:  # a full disk, or a reader that has gone
+            sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - to the end
     if not group:
         sys.exit(code)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
     os._exit(code)
 
 
@@ -86,14 +92,26 @@ def _raise(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def _first_to_fail() -> bool:
-    """Whether this is the first process of the group, since its start, to ask."""
-    # Imported here, since detection does without torch.
-    from torch.distributed import TCPStore  # type: ignore[attr-defined] # public by its docs
+    """Whether this is the first process of the group, since its start, to ask.
 
+    Without an answer within `PATIENCE` it is taken for the first: print twice rather than never.
+    """
+    found: list[bool] = []
+    asking = threading.Thread(target=_ask_store, args=[found], daemon=True)
+    asking.start()  # a store that takes a connection and says nothing is waited for without end
+    asking.join(PATIENCE.total_seconds())
+    return found != [False]
+
+
+def _ask_store(found: list[bool]) -> None:
     try:
         host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        socket.create_connection((host, port), 1).close()  # torch says much where nobody listens
+        # Imported here, since detection does without torch.
+        from torch.distributed import TCPStore  # type: ignore[attr-defined] # public by its docs
+
         name = start or os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         store = TCPStore(host, port, is_master=False, timeout=PATIENCE)
-        return bool(store.add(f"failures {name}", 1) == 1)
-    except (KeyError, ValueError, RuntimeError):  # print twice rather than never
-        return True
+        found.append(store.add(f"failures {name}", 1) == 1)
+    except (KeyError, ValueError, RuntimeError, OSError, OverflowError):
+        found.append(True)

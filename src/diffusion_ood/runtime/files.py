@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from diffusion_ood.errors import UserError
+
 
 @contextlib.contextmanager
 def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
@@ -19,10 +21,11 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
 
     Args:
         path: the file to write; its folder is made if it is missing.
-        mode: `"w"` for UTF-8 text without newline translation, `"wb"` for bytes.
+        mode: `"w"` for UTF-8 text without newline translation, in which what is no text, as in
+            names of files, is escaped; `"wb"` for bytes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
+    text = {} if "b" in mode else {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
     descriptor, name = tempfile.mkstemp(
         dir=path.parent, prefix=f".{path.name[:100]}.", suffix=".tmp"
     )
@@ -66,6 +69,16 @@ def write_json(path: Path, value: object) -> None:
     with atomic_write(path) as file:
         json.dump(value, file, indent=2, allow_nan=False)
         file.write("\n")
+
+
+def expanded(path: str | Path) -> Path:
+    """A path whose `~` is a home folder; UserError where there is no such user."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise UserError(
+            f"{path}: found no such home folder, expected a user of this machine"
+        ) from None
 
 
 def sha256(path: Path) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from diffusion_ood.errors import UserError
+from diffusion_ood.runtime.files import expanded
 
 LAST = "checkpoint.pth"
 PREVIOUS = "checkpoint_previous.pth"
@@ -19,7 +20,7 @@ def epoch_checkpoint(run_dir: Path, epoch: int) -> Path:
 def checkpoint_path(run_dir: Path, asked: str) -> Path:
     """The checkpoint meant by `best`, `last` or a path."""
     names = {"best": BEST, "last": LAST}
-    return run_dir / names[asked] if asked in names else Path(asked).expanduser()
+    return run_dir / names[asked] if asked in names else expanded(asked)
 
 
 def require_checkpoint(path: Path) -> Path:

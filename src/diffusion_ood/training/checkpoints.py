@@ -17,7 +17,7 @@ from diffusion_ood.data.loaders import ImageSet
 from diffusion_ood.errors import UserError
 from diffusion_ood.model import versions
 from diffusion_ood.options import FitOptions
-from diffusion_ood.options.stored import refuse_contradiction, stored_options, to_dict
+from diffusion_ood.options.stored import refuse_contradiction, stored_entry, stored_options, to_dict
 from diffusion_ood.runtime import distributed, run_directory
 from diffusion_ood.runtime.checkpoint import load_checkpoint, restore_previous, save_checkpoint
 from diffusion_ood.training.task import TrainingTask
@@ -114,7 +114,8 @@ class Checkpoints:
                 "resume with those packages, or use another `model_name`"
             ) from error
         losses = [loss.to(self._trainer.device) for loss in state.get("losses", ())]
-        progress = Progress(state["epoch"], losses, state["best_loss"])
+        epoch, best = (stored_entry(name, state, path) for name in ("epoch", "best_loss"))
+        progress = Progress(epoch, losses, best)
         distributed.print_once(f"resuming from {path} after {progress}")
         return progress
 

@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from diffusion_ood.commands import interpolate, reconstruct, sample, train_ddpm
 from diffusion_ood.commands.diffood.config import KEYS, read_config
 from diffusion_ood.errors import UserError
 from diffusion_ood.options.diffood import SCORED, TEMP, MainOptions, scored_run
+from diffusion_ood.runtime import launch
 
 LEVELS = (0, 120, 240, 360)  # as far as the model was trained on them
 SCORES = "logit_l1,feature_l1,msp,maxlogit,energy"
@@ -51,7 +51,7 @@ def training_flags(options: MainOptions, config: dict[str, Any]) -> list[str]:
     The authors' batch size is that of one process, ours of all together. Their clip is for a loss
     summed over an image, ours for its mean.
     """
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    processes = launch.number("WORLD_SIZE", 1)
     values = config["Dataset.channels"] * config["Dataset.image_size"] ** 2
     if config["Dataset.channels"] not in (1, 3):
         raise UserError(f"Dataset.channels: found {config['Dataset.channels']}, expected 1 or 3")
