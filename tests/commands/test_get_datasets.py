@@ -76,6 +76,8 @@ def test_an_image_folder_becomes_splits_and_the_next_command(
         (["--datasets="], "`datasets`"),
         (["--image_folder=."], "`image_folder`, `name`"),
         (["--image_folder=.", "--name=a/b"], "`name`.* 'a/b'"),
+        (["--image_folder=.", "--name=in"], "`name`.* 'in'"),
+        (["--image_folder=.", "--name=a_vflip"], "`name`.* 'a_vflip'"),
         (["--image_folder=.", "--name=a", "--datasets=MNIST"], "`datasets`, `image_folder`"),
         (["--image_folder=.", "--name=a", "--test_fraction=1.5"], "`test_fraction`.* 1.5"),
         (["--image_folder=missing", "--name=a"], "`image_folder`.* missing"),

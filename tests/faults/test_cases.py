@@ -123,6 +123,13 @@ def test_a_copy_under_another_name_is_counted(run_dir: Path, own_splits: Path) -
     scored(run_dir, own_splits)
     (sentence,) = (text for text in detected(run_dir)["warnings"] if "copies" in text)
     assert sentence.startswith("2 images of B ")
+    scored(run_dir, own_splits, "--first_n=2", "--first_n_val=2")  # others are kept for later
+    (sentence,) = (text for text in detected(run_dir)["warnings"] if "copies" in text)
+    assert sentence.startswith("1 images of B ")
+    (own_splits / "B_test" / "0.png").write_bytes((own_splits / "B_test" / "1.png").read_bytes())
+    scored(run_dir, own_splits)
+    found = [text for text in detected(run_dir)["warnings"] if "copies" in text]
+    assert [text[:14] for text in found] == ["1 images of B ", "3 images of B "]
 
 
 def test_a_table_in_the_wrong_role_is_refused(run_dir: Path, own_splits: Path) -> None:
@@ -468,3 +475,52 @@ def test_data_in_a_folder_whose_name_is_no_text_are_scored(run_dir: Path, own_sp
     assert (run_dir / "ood" / "report.html").stat().st_size > 10_000
     with pytest.raises(UserError, match="`output_dir`"):
         scored(folder / "A", data)
+
+
+def test_a_table_that_was_changed_is_said(run_dir: Path, own_splits: Path) -> None:
+    ood = scored(run_dir, own_splits)
+    path = ood / "results_B.csv"
+    pd.read_csv(path).assign(mse=0.5).to_csv(path, index=False)
+    (sentence,) = (text for text in detected(run_dir)["warnings"] if "changed" in text)
+    assert sentence.startswith("results_B.csv ")
+
+
+def test_an_image_is_once_in_a_set_under_whatever_name(run_dir: Path, own_splits: Path) -> None:
+    os.link(own_splits / "A_test" / "0.png", own_splits / "twin.png")
+    write_split(own_splits / "D_test.csv", ["A_test/0.png", "twin.png"])
+    with pytest.raises(UserError, match=r"D_test\.csv, row 3: .* row 2"):
+        scored(run_dir, own_splits, f"--in_ids={own_splits / 'D_test.csv'}")
+
+
+def test_what_is_wrong_in_a_later_set_is_said_before_any_is_scored(
+    run_dir: Path, own_splits: Path
+) -> None:
+    (own_splits / "B_test" / "3.png").write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"B_test\.csv, row 5: "):
+        scored(run_dir, own_splits)
+    assert not list((run_dir / "ood").glob("results_*.csv"))
+
+
+def test_a_first_image_of_another_size_is_the_one_that_is_skipped(
+    run_dir: Path, own_splits: Path
+) -> None:
+    Image.new("L", (12, 12)).save(own_splits / "A_test" / "0.png")
+    ood = scored(run_dir, own_splits, "--on_error=skip")
+    assert pd.read_csv(ood / "results_in.csv")["filename"].nunique() == 5
+
+
+def test_a_runs_own_pictures_are_no_images(
+    run_dir: Path, tmp_path: Path, own_splits: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scored(run_dir, own_splits, "--save_images=2")
+    assert list(run_dir.rglob("*.png"))
+    run_dir.parent.rename(own_splits / "A_train" / "runs")
+    prepared(tmp_path, own_splits / "A_train", "--name=a", "--test_fraction=1")
+    assert "12 images; left out: folders of runs of this program (1)" in capsys.readouterr().out
+
+
+def test_a_grey_folder_is_trained_in_grey(
+    tmp_path: Path, own_splits: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepared(tmp_path, own_splits / "A_train", "--name=a", "--val_fraction=0.4")
+    assert "--is_grayscale=1" in capsys.readouterr().out

@@ -14,6 +14,7 @@ from diffusion_ood.registries import SOURCES
 
 if TYPE_CHECKING:
     from diffusion_ood.data.sources.base import Part
+    from diffusion_ood.data.splits import Split
 
 GROUPS = (DatasetOptions,)
 
@@ -52,7 +53,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if "val" in splits:
         for doubt in conformal.doubts(len(read_split(splits["val"])), DetectOptions.target_fpr, ()):
             print(cli.as_flags(f"warning: {doubt}; see `val_fraction`"))
-    _print_next(options.name, splits)
+    grey = "train" in splits and _is_grey(read_split(splits["train"]))
+    _print_next(options.name, splits, is_grayscale=grey)
 
 
 def _prepare_sets(options: DatasetOptions, data_root: Path) -> None:
@@ -81,6 +83,18 @@ def _prepare_sets(options: DatasetOptions, data_root: Path) -> None:
         _print_next(trainable, ready[trainable], is_grayscale=is_grayscale)
     if failures:
         raise UserError(*failures)
+
+
+def _is_grey(split: Split) -> bool:
+    """Whether the first image has no colour, as far as it can be read without more options."""
+    from diffusion_ood.data.readers import read_image
+    from diffusion_ood.options import ImageOptions
+
+    try:
+        red, *others = read_image(split.image_path(0), ImageOptions())
+    except UserError:
+        return False
+    return all((red == other).all() for other in others)
 
 
 def _print_next(name: str, splits: Mapping[Part, Path], *, is_grayscale: bool = False) -> None:

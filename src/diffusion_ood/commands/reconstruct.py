@@ -26,6 +26,7 @@ from diffusion_ood.options import (
 )
 from diffusion_ood.options.stored import refuse_contradiction
 from diffusion_ood.runtime import run_directory
+from diffusion_ood.runtime.failures import Terminated
 from diffusion_ood.scoring.sets import ScoringSet, read_sets
 
 if TYPE_CHECKING:
@@ -61,7 +62,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     from diffusion_ood.runtime import distributed
 
     with distributed.process_group(line[EvaluationOptions].device) as device:
-        _score(line, _load(checkpoint, line, sets[0].split), sets, device)
+        try:
+            _score(line, _load(checkpoint, line, sets[0].split), sets, device)
+        except (KeyboardInterrupt, Terminated):
+            distributed.print_once("stopped; finished images are kept, the same command goes on")
+            raise
 
 
 def _score(
@@ -92,12 +97,11 @@ def _score(
     for one in sets if labels else ():
         class_numbers(one.split, diffusion.classes)  # says now what is wrong there
     with locked(run_options.ood_dir, leftovers="**/.results_*.tmp"):
-        opened = []
-        for one in sets:
-            opened.append(run.open(one, needs_classes=labels))
+        opened = [run.open(one, needs_classes=labels) for one in sets]  # says now what is wrong
+        for images in opened:
             for method, calls_an_image in zip(methods, calls, strict=True):
-                left -= calls_an_image * len(one.split)
-                run.score(method, opened[-1], left)
+                left -= calls_an_image * len(images.images)
+                run.score(method, images, left)
         _show(run, methods[0], opened, line)
     distributed.print_once(
         f"tables are in {run_options.ood_dir}; next: {invocation('detect')} "

@@ -55,7 +55,7 @@ class NotBytes(UserError):
     """Not every image of the split is stored in bytes; the caller takes floats instead."""
 
 
-def size_mismatch(path: Path, found: Sequence[int], first: Path, expected: Sequence[int]) -> str:
+def size_mismatch(path: Path, found: Sequence[int], first: object, expected: Sequence[int]) -> str:
     """The sentence about an image whose size differs from that of the others."""
     found_text, expected_text = (" x ".join(map(str, sides)) for sides in (found, expected))
     return (
@@ -65,22 +65,26 @@ def size_mismatch(path: Path, found: Sequence[int], first: Path, expected: Seque
 
 
 def decode(
-    images: DecodedImages, num_workers: int, progress: str
+    images: DecodedImages,
+    num_workers: int,
+    progress: str,
+    expected: tuple[int, ...] | None = None,
 ) -> Iterator[ArrayItem | UserError]:
-    """Every image in order, or why it cannot be read or differs in size from the first readable.
+    """Every image in order, or why it cannot be read or has another size than expected.
 
     Args:
         images: what to decode.
         num_workers: by how many processes.
         progress: the text of a progress bar; without text there is none.
+        expected: the shape (C, *S) of the model's images; None for that of the first readable one.
     """
-    first: tuple[Path, tuple[int, ...]] | None = None
+    first = expected and ("the model's images", expected)
     for index, item in enumerate(_items(images, num_workers, progress)):
         if isinstance(item, UserError):
             yield item
             continue
         path, shape = images.split.image_path(index), item[0].shape
-        first = first or (path, shape)
+        first = first or (str(path), shape)
         if shape == first[1]:
             yield item
         else:

@@ -142,6 +142,7 @@ def open_images(
     loading_options: LoadingOptions,
     *,
     progress: bool = True,
+    expected: tuple[int, ...] | None = None,
 ) -> ImageSet:
     """Open the images of a split, packed or not: the values are equal to the bit.
 
@@ -151,6 +152,7 @@ def open_images(
         loading_options: by how many processes, whether to keep the decoded images, and whether to
             leave out what cannot be read.
         progress: print a progress bar and where nothing could be packed.
+        expected: the shape (C, *S) of what is not left out; None for that of the first readable.
 
     Raises:
         UserError: no image can be read; or, without skipping, one cannot, or differs in size from
@@ -166,7 +168,8 @@ def open_images(
     if opened and (opened.packed or not skip):
         return opened
     # What is packed was decoded; of the others, headers alone do not tell whether they are whole.
-    whole, skipped = _readable(split, image_options, loading_options.num_workers, progress)
+    workers = loading_options.num_workers
+    whole, skipped = _readable(split, image_options, workers, progress, expected)
     if skipped or opened is None:
         opened = _open(whole, image_options, loading_options, progress)
     return replace(opened, skipped=skipped)
@@ -272,14 +275,18 @@ def _scan(
 
 
 def _readable(
-    split: Split, options: ImageOptions, num_workers: int, progress: bool
+    split: Split,
+    options: ImageOptions,
+    num_workers: int,
+    progress: bool,
+    expected: tuple[int, ...] | None,
 ) -> tuple[Split, tuple[SkippedImage, ...]]:
     """The split of the images that can be read, and the others.
 
     Every image is decoded, since a header does not tell whether its file is whole.
     """
     title = "checking" if progress else ""
-    items = enumerate(decode(DecodedImages(split, options), num_workers, title))
+    items = enumerate(decode(DecodedImages(split, options), num_workers, title, expected))
     errors = {index: item for index, item in items if isinstance(item, UserError)}
     if len(errors) == len(split):
         raise UserError(

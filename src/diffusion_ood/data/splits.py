@@ -221,7 +221,12 @@ def _headerless(path: Path, rows: list[list[str]]) -> tuple[str, ...]:
 def _refuse_header(path: Path, cells: list[str]) -> NoReturn:
     found = ",".join(cells)
     found = found if len(found) <= 60 else found[:60] + "…"
-    hint = " (the cells are separated by semicolons, expected commas)" if ";" in found else ""
+    hint = ""
+    for separator, name in ((";", "semicolons"), ("\t", "tabs")):
+        if separator in found:
+            hint = f" (the cells are separated by {name}, expected commas)"
+    if found in ("image,label", "image"):
+        hint = " (the row is one quoted cell, expected no quotes around it)"
     raise UserError(f"{path}, row 1: found {found!r}, expected image or image,label{hint}")
 
 

@@ -14,6 +14,7 @@ from diffusion_ood.detection.contents import read_contents
 from diffusion_ood.detection.folders import table_path
 from diffusion_ood.detection.table_writer import Sidecar, first_difference
 from diffusion_ood.errors import UserError
+from diffusion_ood.runtime.files import sha256
 
 
 def comparison_warnings(
@@ -36,6 +37,12 @@ def comparison_warnings(
                 f"results_{first}.json; scores of different models or settings do not compare"
             )
     facts = {name: found["facts"] for name, found in sidecars.items()}
+    for name, fact in facts.items():
+        if "table" in fact and fact["table"] != sha256(table_path(folder, name)):
+            yield (
+                f"results_{name}.csv is not the table that results_{name}.json describes; it was "
+                "changed or replaced after it was scored"
+            )
     sizes = {name: fact["native_size"] for name, fact in facts.items() if fact.get("native_size")}
     for name, size in sizes.items():
         if size != sizes.get("in", size):
@@ -44,20 +51,26 @@ def comparison_warnings(
                 f"{_sides(sizes['in'])}: resizing only one of two sets inflates the AUROC"
             )
     yield from _overlap_warnings(folder, tables, facts)
-    yield from _copy_warnings(folder, facts)
+    yield from _copy_warnings(folder, tables, facts)
     yield from _content_warnings(facts)
 
 
-def _copy_warnings(folder: Path, facts: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """Say which images are in two sets by their content, under whatever names."""
-    contents = {
-        name: {content.split(":")[0] for content in read_contents(folder, name).values()}
-        for name, fact in facts.items()
-        if fact.get("flip") is None
-    }
+def _copy_warnings(
+    folder: Path, tables: Mapping[str, pd.DataFrame], facts: Mapping[str, Mapping[str, Any]]
+) -> Iterator[str]:
+    """Say which images are there twice by their content, under whatever names."""
+    contents: dict[str, list[str]] = {}
+    for name in [name for name, fact in facts.items() if fact.get("flip") is None]:
+        known = read_contents(folder, name)  # also of images that are kept for later
+        images = tables[name]["filename"].unique()
+        contents[name] = [known[image].split(":")[0] for image in images if image in known]
+    for name, found in contents.items():
+        if copies := len(found) - len(set(found)):
+            yield f"{copies} images of {name} are copies of others of it"
     for other in ("val", "in"):
         for name in [name for name in contents if name not in ("val", other)]:
-            if shared := len(contents[name] & contents.get(other, set())):
+            others = set(contents.get(other, ()))
+            if shared := sum(content in others for content in contents[name]):
                 yield f"{shared} images of {name} are copies of images of {other}"
 
 

@@ -26,7 +26,7 @@ from diffusion_ood.calibration.base import KEY_COLUMNS, check_finite
 from diffusion_ood.detection.folders import PARTS
 from diffusion_ood.detection.table import encode, parse, write_table
 from diffusion_ood.errors import UserError
-from diffusion_ood.runtime.files import atomic_write, write_json, write_through
+from diffusion_ood.runtime.files import atomic_write, sha256, write_json, write_through
 
 Sidecar = dict[str, dict[str, Any]]
 
@@ -177,6 +177,14 @@ def merge_parts(path: Path, filenames: Sequence[str], rows_per_image: int) -> in
         if leftover.empty or part != leftover_part:
             part.unlink()
     return int(leftover["filename"].nunique())
+
+
+def note_table(path: Path) -> None:
+    """Note the digest of a finished table in its sidecar, by which a changed one is known."""
+    sidecar = read_sidecar(path)
+    if sidecar is not None:
+        sidecar["facts"]["table"] = sha256(path)
+        write_json(path.with_suffix(".json"), sidecar)
 
 
 def forget(path: Path, filenames: Collection[str]) -> None:

@@ -9,6 +9,8 @@ from diffusion_ood.errors import UserError
 from diffusion_ood.options.fields import MAX_WORKERS, OptionGroup, option
 from diffusion_ood.registries import SOURCES
 
+TAKEN = ("val", "in", "val_patched")
+
 
 @dataclass(frozen=True)
 class DatasetOptions(OptionGroup):
@@ -53,5 +55,10 @@ class DatasetOptions(OptionGroup):
             raise UserError("`image_folder`, `name`: found one, expected both or neither")
         if self.name is not None and "," in self.name:
             raise UserError(f"`name`: found {self.name!r}, expected no comma, which lists splits")
+        if self.name in TAKEN or (self.name or "").endswith(("_vflip", "_hflip")):
+            raise UserError(
+                f"`name`: found {self.name!r}, expected none of {', '.join(TAKEN)}, which scoring "
+                "takes for its own sets, nor one that ends as flipped sets do"
+            )
         if self.group_by is not None and self.image_folder is None:
             raise UserError("`group_by`: found without `image_folder`, expected both")

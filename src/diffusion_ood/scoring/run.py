@@ -19,7 +19,7 @@ from diffusion_ood.data.skipped import report_skipped
 from diffusion_ood.detection.contents import forget_changed
 from diffusion_ood.detection.folders import MAIN, method_dir, table_path
 from diffusion_ood.detection.history import add_work
-from diffusion_ood.detection.table_writer import TableWriter, merge_parts
+from diffusion_ood.detection.table_writer import TableWriter, merge_parts, note_table
 from diffusion_ood.errors import UserError
 from diffusion_ood.methods.base import ImageBatch, Method
 from diffusion_ood.methods.measure import finished, table
@@ -103,7 +103,11 @@ class ScoringRun:
         """
         diffusion = self.evaluator.diffusion
         images = open_images(
-            one.split, diffusion.image_options, self.loading, progress=distributed.is_main()
+            one.split,
+            diffusion.image_options,
+            self.loading,
+            progress=distributed.is_main(),
+            expected=diffusion.image_shape,
         )
         report_skipped(images, one.name, self.run.run_dir)
         if images.shape != diffusion.image_shape:
@@ -156,6 +160,7 @@ class ScoringRun:
         distributed.barrier()
         if distributed.is_main():
             leftover = merge_parts(path, one.keys, num_draws)
+            note_table(path)
             if leftover:
                 print(f"{title}: {leftover} more images were done and are kept for later")
         distributed.barrier()

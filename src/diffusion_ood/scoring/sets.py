@@ -68,27 +68,33 @@ def _refuse_equal_names(sets: Sequence[ScoringSet]) -> None:
 
 
 def _refuse_overlap(sets: Sequence[ScoringSet]) -> None:
-    """Refuse an image of the validation or in-distribution set in another set, by any name.
+    """Refuse an image that is twice in a set, or in one that is compared with it, by any name.
 
     OOD sets may share images, and a flipped set those of the set that it flips.
     """
     seen: dict[tuple[object, ...], tuple[ScoringSet, int]] = {}
     for one in sets:
+        own: dict[tuple[object, ...], int] = {}
         for i in range(len(one.split)):
             try:
                 status = os.stat(one.split.image_path(i))
             except (OSError, ValueError):  # opening the image will say so
                 continue
             key = (status.st_dev, status.st_ino, one.split.edit)
-            other, j = seen.get(key, (one, i))
+            other, j = seen.get(key, (one, own.setdefault(key, i)))
+            if j != i and other is one:
+                raise UserError(
+                    f"{one.split.where(i)}: found {one.split.images[i]}, which is the image of "
+                    f"{one.split.where(j)}, expected every image once"
+                )
             if other is not one:
                 raise UserError(
                     f"{one.split.where(i)}: found {one.split.images[i]}, which is the image of "
                     f"{other.split.where(j)}, expected different images in {other.name} and "
                     f"{one.name}"
                 )
-            if one.role != "out":
-                seen[key] = one, i
+        if one.role != "out":
+            seen |= {key: (one, i) for key, i in own.items()}
 
 
 def _shortened(one: ScoringSet, options: ReconstructOptions) -> ScoringSet:

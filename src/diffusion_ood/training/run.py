@@ -61,9 +61,11 @@ def open_data(splits: Sequence[Split], settings: TrainingSettings[Any, Any]) -> 
             f"the {name} set", images.intensity, "training", sets[0].intensity
         ):
             distributed.print_once(f"warning: {doubt}")
-        if name != "training" and (shared := set(images.digests) & set(sets[0].digests)):
+        trained = set(sets[0].digests)
+        shared = sum(digest in trained for digest in images.digests)
+        if shared and name != "training":
             distributed.print_once(
-                f"warning: {len(shared)} images of {images.split.path} are copies of training "
+                f"warning: {shared} images of {images.split.path} are copies of training "
                 "images, and look more usual than they are"
             )
     return sets

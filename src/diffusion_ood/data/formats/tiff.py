@@ -214,7 +214,8 @@ def _layout(page: Any) -> Layout:  # noqa: ANN401
         extra=tuple(map(int, _numbers(page, EXTRA_SAMPLES, ()))),
     )
     if not _tested(layout):
-        raise Refusal(f"found a TIFF of {layout}, a combination that is not tested")
+        tags = ", ".join(f"{name} {value}" for name, value in layout._asdict().items())
+        raise Refusal(f"found a TIFF of a combination of tags that is not tested: {tags}")
     return layout
 
 

@@ -9,6 +9,7 @@ import stat
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
+from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
 from diffusion_ood.data.readers import image_suffix
@@ -91,7 +92,7 @@ def list_images(folder: Path) -> tuple[list[str], Counter[str]]:
     """The images' paths below `folder`, sorted, and what else is there: how many of each kind.
 
     Links are followed. Left out are hidden files and folders, files of other suffixes, links to
-    nothing, pipes and devices, and folders that cannot be read.
+    nothing, pipes and devices, run directories, and folders that cannot be read.
 
     Raises:
         UserError: no folder; or a file or folder that is there twice, by links: one copy could
@@ -110,6 +111,10 @@ def list_images(folder: Path) -> tuple[list[str], Counter[str]]:
         _refuse_twice(Path(parent), os.stat(parent), seen)
         left_out["hidden folders"] += sum(name.startswith(".") for name in folders)
         folders[:] = [name for name in folders if not name.startswith(".")]
+        if _is_run(Path(parent), names):
+            left_out["folders of runs of this program"] += 1
+            folders.clear()
+            continue
         for name in names:
             path = Path(parent, name)
             status = _status(path)
@@ -120,6 +125,12 @@ def list_images(folder: Path) -> tuple[list[str], Counter[str]]:
                 _refuse_twice(path, status, seen)
                 images.append(path.relative_to(folder).as_posix())
     return sorted(images), +left_out
+
+
+def _is_run(folder: Path, names: Sequence[str]) -> bool:
+    """Whether a folder is a run directory, whose pictures are results."""
+    checkpoint = any(fnmatch(name, "checkpoint*.pth") for name in names)
+    return checkpoint or any((folder / "ood").glob("results_*.csv"))
 
 
 def _refuse_twice(path: Path, status: os.stat_result, seen: dict[tuple[int, int], Path]) -> None:
