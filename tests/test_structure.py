@@ -25,15 +25,16 @@ GROUND = {
     "errors": set(),
     "version": set(),
     "registries": set(),
-    "options": {"options", "errors", "registries"},
-    "runtime": {"runtime", "errors"},
+    "paths": {"errors"},
+    "options": {"options", "errors", "paths", "registries"},
+    "runtime": {"runtime", "errors", "paths"},
 }
 STAGES = ["data", "networks", "quality", "diffusion", "model", "trajectories", "methods"]
 STAGES += ["calibration", "detection", "report", "scoring", "sampling", "training"]
 # The package's face, and what knows of command lines: nothing above may import them.
 FACE = {"__init__": {"version", "model", "trajectories", "methods"}}
 PROGRAMS = {
-    "cli": {"version", "errors", "runtime"},
+    "cli": {"version", "errors", "paths", "runtime"},
     "console": {"errors", "cli"},
     "commands": {*GROUND, *STAGES, "cli", "console", "commands"},
 }

@@ -28,8 +28,8 @@ from typing import Any, NoReturn, TypeVar
 import shtab
 
 from diffusion_ood.errors import UserError
+from diffusion_ood.paths import expanded
 from diffusion_ood.runtime import failures
-from diffusion_ood.runtime.files import expanded
 from diffusion_ood.version import __version__
 
 Options = TypeVar("Options")

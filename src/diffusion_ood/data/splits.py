@@ -16,7 +16,8 @@ from typing import Literal, NoReturn
 
 from diffusion_ood.data.image_lists import SUFFIX, list_root, parse_list
 from diffusion_ood.errors import UserError
-from diffusion_ood.runtime.files import atomic_write, expanded
+from diffusion_ood.paths import expanded
+from diffusion_ood.runtime.files import atomic_write
 
 Edit = Literal["vflip", "hflip", "patched"]
 

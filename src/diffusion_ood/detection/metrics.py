@@ -101,7 +101,7 @@ def rate(hits: ArrayLike) -> Interval:
     """The share of `hits` `(N,)` with its 95 % interval (Wilson 1927)."""
     share = float(np.mean(np.asarray(hits, dtype=bool)))
     low, high = _wilson(share, np.size(hits), _Z_95)
-    return Interval(share, min(share, float(low)), max(share, float(high)))  # but for rounding
+    return Interval(share, float(low), float(high))
 
 
 def _wilson(p: ArrayLike, n: ArrayLike, z: ArrayLike) -> tuple[Floats, Floats]:

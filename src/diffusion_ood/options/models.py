@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from diffusion_ood.errors import UserError
 from diffusion_ood.options.fields import MAX_BATCH, MAX_WORKERS, OptionGroup, option, refuse_outside
+from diffusion_ood.paths import expanded
 from diffusion_ood.registries import CLASSIFIERS, SIZES
-from diffusion_ood.runtime.files import expanded
 
 BetaSchedule = Literal[
     "linear", "scaled_linear", "cosine", "linear_beta", "scaled_linear_beta", "sigmoid_beta"

@@ -12,8 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from diffusion_ood.errors import UserError
-
 
 @contextlib.contextmanager
 def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
@@ -69,16 +67,6 @@ def write_json(path: Path, value: object) -> None:
     with atomic_write(path) as file:
         json.dump(value, file, indent=2, allow_nan=False)
         file.write("\n")
-
-
-def expanded(path: str | Path) -> Path:
-    """A path whose `~` is a home folder; UserError where there is no such user."""
-    try:
-        return Path(path).expanduser()
-    except RuntimeError:
-        raise UserError(
-            f"{path}: found no such home folder, expected a user of this machine"
-        ) from None
 
 
 def sha256(path: Path) -> str:

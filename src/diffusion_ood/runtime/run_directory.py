@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from diffusion_ood.errors import UserError
-from diffusion_ood.runtime.files import expanded
+from diffusion_ood.paths import expanded
 
 LAST = "checkpoint.pth"
 PREVIOUS = "checkpoint_previous.pth"

@@ -58,6 +58,18 @@ def prepare_folder(
     parts = [part_of(group, seed, test_fraction, val_fraction) for group in groups]
     if test_fraction < 1 and len(set(parts)) < 3:
         _refuse_empty_part(folder, sorted(set(groups)), seed, test_fraction, val_fraction)
+    found = _files(folder, images, parts)
+    for part in PARTS:
+        if part not in found and (left := split_path(data_root, name, part)).exists():
+            raise UserError(
+                f"{left}: is of an earlier division, in which images of {folder} may train that "
+                "now test; expected another `name`, or that file removed"
+            )
+    return write_splits(name, found, data_root.resolve(), seed)
+
+
+def _files(folder: Path, images: Sequence[str], parts: Sequence[Part]) -> dict[Part, ImageFiles]:
+    """The files of each part that has any."""
     labels = _labels(folder, images)
     root = folder.resolve()
     found: dict[Part, ImageFiles] = {}
@@ -66,13 +78,7 @@ def prepare_folder(
         found[part] = ImageFiles(
             [root / images[i] for i in chosen], labels and [labels[i] for i in chosen]
         )
-    for part in PARTS:
-        if part not in found and (left := split_path(data_root, name, part)).exists():
-            raise UserError(
-                f"{left}: is of an earlier division, in which images of {folder} may train that "
-                "now test; expected another `name`, or that file removed"
-            )
-    return write_splits(name, found, data_root.resolve(), seed)
+    return found
 
 
 def part_of(group: str, seed: int, test_fraction: float, val_fraction: float) -> Part:
