@@ -214,8 +214,7 @@ def _layout(page: Any) -> Layout:  # noqa: ANN401
         extra=tuple(map(int, _numbers(page, EXTRA_SAMPLES, ()))),
     )
     if not _tested(layout):
-        tags = ", ".join(f"{name} {value}" for name, value in layout._asdict().items())
-        raise Refusal(f"found a TIFF of a combination of tags that is not tested: {tags}")
+        raise Refusal(f"found TIFF tags of a combination that is not tested: {layout._asdict()}")
     return layout
 
 
