@@ -37,6 +37,7 @@ Options = TypeVar("Options")
 USER_ERROR_EXIT_CODE = 2
 CONSOLE = "diffusion-ood"
 MACHINE_ERROR_EXIT_CODE = 1
+SEVERAL = ",…"
 
 
 @dataclass(frozen=True)
@@ -71,9 +72,9 @@ def parse(
         UserError: an unknown flag, a missing one, a value outside its type or range, or a path that
             does not exist where it has to.
     """
-    parser = new_parser(description)
-    add_options(parser, classes)
     words = sys.argv[1:] if argv is None else argv
+    parser = new_parser(description, words=words)
+    add_options(parser, classes)
     found = vars(parser.parse_args(words))
     groups = []
     for cls in classes:
@@ -83,8 +84,10 @@ def parse(
     return CommandLine(tuple(groups), frozenset(found), words)
 
 
-def new_parser(description: str | None, program: str | None = None) -> argparse.ArgumentParser:
-    """A parser that knows `--help` and `--version` and whose mistakes are `UserError`s."""
+def new_parser(
+    description: str | None, program: str | None = None, words: Sequence[str] = ()
+) -> argparse.ArgumentParser:
+    """A parser with `--help` and `--version`; mistakes, of the line's `words`, are `UserError`s."""
     script = [Path(sys.argv[0]).name, *(sys.argv[1:2] if in_console() else [])]
     parser = _Parser(
         prog=program or " ".join(script),
@@ -92,6 +95,7 @@ def new_parser(description: str | None, program: str | None = None) -> argparse.
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.words = words
     parser.add_argument("--version", action="version", version=f"diffusion-ood {__version__}")
     return parser
 
@@ -128,8 +132,10 @@ def run(main: Callable[[], None]) -> None:
     except UserError as error:
         sentences = [_printable(as_flags(sentence)) for sentence in error.args]
         failures.leave(sentences, USER_ERROR_EXIT_CODE)
-    except IsADirectoryError as error:
-        sentence = f"{error.filename}: found a folder, expected a file"
+    except (IsADirectoryError, NotADirectoryError, FileExistsError) as error:
+        is_folder = isinstance(error, IsADirectoryError)
+        found = "a folder, expected a file" if is_folder else "a file, expected a folder"
+        sentence = f"{error.filename}: found {found}"
         failures.leave([_printable(sentence)], USER_ERROR_EXIT_CODE)
     except KeyboardInterrupt:
         failures.leave_by_signal(signal.SIGINT)
@@ -185,18 +191,28 @@ def _printable(text: str) -> str:
 class _Parser(argparse.ArgumentParser):
     """An argument parser whose mistakes are `UserError`s, like every other mistake of a user."""
 
+    words: Sequence[str] = ()  # of the line, for hints
+
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}{self._hint(message)} (see {self.prog} --help)")
 
     def _hint(self, message: str) -> str:
         if "expected one argument" in message:
             return "; a value that begins with a minus follows an equals sign, as in --x=-1,1"
-        if found := re.search(r"unrecognized arguments: ([-\u2010-\u2014][^\s=]*)", message):
-            name = re.sub(r"^[-\u2010-\u2014]+", "", found[1]).replace("-", "_")
-            near = difflib.get_close_matches(f"--{name}", self._option_string_actions, 1, 0.8)
-            return f"; {near[0]} is one" if near else ""
-        if "unrecognized arguments: " in message:
-            return "; a flag has one value, and several stand between commas where it takes them"
+        if not re.search("unrecognized arguments|arguments are required", message):
+            return ""  # argparse looks for missing flags first, also where one is misspelt
+        before = None
+        for word in self.words:
+            dashes, name = re.findall(r"^([-\u2010-\u2014]*)([^=]*)", word)[0]
+            if known := self._option_string_actions.get(dashes + name):
+                before = known
+            elif dashes:
+                meant = f"--{name.replace('-', '_')}"
+                if near := difflib.get_close_matches(meant, self._option_string_actions, 1, 0.8):
+                    return f"; {dashes}{name} is none, but {near[0]} is one"
+            elif f"unrecognized arguments: {word}" in message and before is not None:
+                takes = "values between commas" if SEVERAL in str(before.metavar) else "one value"
+                return f"; {before.option_strings[0]} takes {takes}"
         return ""
 
 
@@ -232,7 +248,7 @@ def _add(group: argparse._ArgumentGroup, field: dataclasses.Field[Any], hint: ob
         element = typing.get_args(hint)[0] if several else hint
         assert isinstance(element, type), f"{field.name}: an option of type {hint}"
         reader = _reader(element, choices, optional=optional, several=several)
-        metavar = element.__name__.upper() + (",…" if several else "")
+        metavar = element.__name__.upper() + (SEVERAL if several else "")
         action = group.add_argument(flag, type=reader, metavar=metavar, **common)
         if hint is Path:
             action.complete = shtab.FILE  # type: ignore[attr-defined]  # where shtab looks for it
@@ -258,7 +274,10 @@ def _reader(
             raise argparse.ArgumentTypeError(
                 f"found {text!r}, expected some of {', '.join(choices)}"
             )
-        return expanded(text) if element is Path else element(text)
+        try:
+            return expanded(text) if element is Path else element(text)
+        except UserError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
 
     def read(text: str) -> Any:  # noqa: ANN401 - any element type
         if optional and text == "None" and (several or element in (int, float)):

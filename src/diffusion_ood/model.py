@@ -20,7 +20,13 @@ from diffusion_ood.networks.backend import BACKEND
 from diffusion_ood.networks.unet import activation_values, build_unet
 from diffusion_ood.networks.weights import load_weights
 from diffusion_ood.options import DiffusionOptions, ImageOptions
-from diffusion_ood.options.stored import stored_entry, stored_options, to_dict
+from diffusion_ood.options.stored import (
+    stored_classes,
+    stored_entry,
+    stored_options,
+    stored_shape,
+    to_dict,
+)
 from diffusion_ood.runtime.checkpoint import (
     AncestorCheckpoint,
     load_checkpoint,
@@ -83,14 +89,14 @@ class Diffusion:
         content = load_checkpoint(path)
         options = stored_options(DiffusionOptions, content, path)
         image_options = stored_options(ImageOptions, content, path)
-        shape = tuple(stored_entry("image_shape", content, path))
+        shape, classes = stored_shape(content, path), stored_classes(content, path)
         try:
-            model = cls(options, shape, image_options, content.get("classes") or ())
+            model = cls(options, shape, image_options, classes)
         except UserError as error:  # a size that this version does not know, say
             raise UserError(f"{path}: {error}") from None
         model._take_weights(stored_entry("weights", content, path), path)
         model.digest, model.epoch = content["digest"], content.get("epoch")
-        model.training = content.get("training") or {}
+        model.training = _training(content, path)
         return model
 
     @classmethod
@@ -150,6 +156,15 @@ class Diffusion:
             self.options.prediction_type,
             self.null_label,
         )
+
+
+def _training(content: dict[str, Any], path: Path) -> dict[str, Any]:
+    """What a checkpoint says of its training images, empty where it does not."""
+    found = content.get("training")
+    found = {} if found is None else found
+    if not isinstance(found, dict) or not isinstance(found.get("contents", torch.empty(0)), Tensor):
+        raise UserError(f"{path}: found a checkpoint whose training is not that of train_ddpm.py")
+    return found
 
 
 def versions() -> dict[str, str]:

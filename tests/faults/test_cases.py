@@ -23,6 +23,9 @@ from diffusion_ood.commands import get_datasets, ood_detection, reconstruct
 from diffusion_ood.data.splits import read_split, write_split
 from diffusion_ood.errors import UserError
 from diffusion_ood.model import Diffusion
+from diffusion_ood.networks.resnet import Classifier, load_classifier
+from diffusion_ood.options import ClassifierOptions
+from diffusion_ood.options.stored import to_dict
 from diffusion_ood.runtime import launch
 from diffusion_ood.runtime.checkpoint import load_checkpoint
 
@@ -524,3 +527,82 @@ def test_a_grey_folder_is_trained_in_grey(
 ) -> None:
     prepared(tmp_path, own_splits / "A_train", "--name=a", "--val_fraction=0.4")
     assert "--is_grayscale=1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("entry", "value"),
+    [
+        *(("image_shape", value) for value in (None, "abc", (1, 8), (1, 0, 8), (-1, 8, 8))),
+        *(("classes", value) for value in (5, "ab", [1, 2])),
+        *(("training", value) for value in ([1], {"contents": None})),
+        *(("options", value) for value in ([], {"DiffusionOptions": "x"})),
+    ],
+)
+def test_entries_of_another_kind_name_the_checkpoint(
+    entry: str, value: object, run_dir: Path, tmp_path: Path
+) -> None:
+    content = torch.load(run_dir / "checkpoint_best.pth", weights_only=True)
+    path = saved(tmp_path / "strange.pth", {**content, entry: value})
+    with pytest.raises(UserError, match=rf"strange\.pth: .*{entry}"):
+        Diffusion.load(path)
+
+
+def test_the_model_of_an_ancestor_is_read_back(run_dir: Path, tmp_path: Path) -> None:
+    model = Diffusion.load(run_dir / "checkpoint_best.pth")
+    model.training = {}  # as of an ancestor's
+    model.save(tmp_path / "model.pth")
+    assert Diffusion.load(tmp_path / "model.pth").trained_on(["0" * 32]) == 0
+
+
+def test_checkpoints_of_classifiers_that_do_not_fit_are_one_sentence(tmp_path: Path) -> None:
+    options = ClassifierOptions(num_classes=2, classifier_type="narrow")
+    values = to_dict(options)
+    weights = Classifier(options, (1, 8, 8)).state_dict()
+    content = {
+        **{"format": 1, "image_shape": (1, 8, 8), "classes": ("a", "b"), "weights": weights},
+        "options": {"ClassifierOptions": values},
+    }
+    for prefix in ("", "module.", "_orig_mod.", "module._orig_mod."):
+        wrapped = {f"{prefix}{name}": value for name, value in weights.items()}
+        path = saved(tmp_path / "wrapped.pth", {**content, "weights": wrapped})
+        network, _ = load_classifier(path)
+        assert all(value.equal(weights[name]) for name, value in network.state_dict().items())
+    later = {"options": {"ClassifierOptions": {**values, "classifier_type": "huge"}}}
+    changes: dict[str, dict[str, Any]] = {
+        **{"huge": later, "classes": {"classes": None}, "weights": {"weights": [1]}},
+        **{"image_shape": {"image_shape": "abc"}},
+    }
+    for said, changed in changes.items():
+        path = saved(tmp_path / "changed.pth", {**content, **changed})
+        with pytest.raises(UserError, match=rf"changed\.pth: .*{said}"):
+            load_classifier(path)
+
+
+@pytest.mark.parametrize(
+    ("words", "hint", "other"),
+    [
+        (["--output-dir=runs"], "--output_dir is", None),  # and so a required one is missing
+        (["-output_dir", "runs"], "--output_dir is", None),
+        (["\u2014output_dir", "runs"], "--output_dir is", None),
+        (["--output_dir=runs", "--image_size", "8", "8"], "--image_size", "commas"),
+        (["--output_dir=runs", "--out_ids", "a", "b"], "commas", None),
+        (["--output_dir=~nobody.here/runs"], "--output_dir", "Path"),
+    ],
+)
+def test_a_flag_that_was_meant_is_named(words: list[str], hint: str, other: str | None) -> None:
+    with pytest.raises(UserError) as error:
+        reconstruct.main(["--model_name=A", *words])
+    assert hint in str(error.value)
+    assert other is None or other not in str(error.value)
+
+
+@pytest.mark.parametrize("action", ["open(folder)", "(file / 'x').mkdir()", "file.mkdir()"])
+def test_another_kind_of_path_is_a_mistake_of_the_user(action: str, tmp_path: Path) -> None:
+    code = (
+        "from pathlib import Path; from diffusion_ood import cli\n"
+        f"folder = Path({str(tmp_path)!r}); file = folder / 'file'; file.touch()\n"
+        f"cli.run(lambda: {action})\n"
+    )
+    found = run_python(code)
+    assert (found.returncode, found.stderr.count("\n")) == (2, 1)
+    assert str(tmp_path) in found.stderr

@@ -12,7 +12,12 @@ from diffusion_ood.errors import UserError
 from diffusion_ood.networks.backend import ResNet
 from diffusion_ood.networks.weights import load_weights
 from diffusion_ood.options import ClassifierOptions
-from diffusion_ood.options.stored import stored_entry, stored_options
+from diffusion_ood.options.stored import (
+    stored_classes,
+    stored_entry,
+    stored_options,
+    stored_shape,
+)
 from diffusion_ood.registries import CLASSIFIERS
 from diffusion_ood.runtime.checkpoint import load_checkpoint
 
@@ -28,8 +33,8 @@ def load_classifier(path: Path) -> tuple[Classifier, dict[str, Any]]:
     """
     content = load_checkpoint(path)
     options = stored_options(ClassifierOptions, content, path)
-    network = Classifier(options, tuple(stored_entry("image_shape", content, path)))
-    if not stored_entry("classes", content, path):
+    network = Classifier(options, stored_shape(content, path))
+    if not stored_classes(content, path):
         raise UserError(f"{path}: found a classifier without classes, expected their names")
     wrong = f"{path}: found other weights than a classifier's"
     load_weights(network, stored_entry("weights", content, path), wrong)

@@ -37,27 +37,55 @@ def stored_entry(name: str, content: Mapping[str, Any], path: Path) -> Any:  # n
     return content[name]
 
 
+def stored_shape(content: Mapping[str, Any], path: Path) -> tuple[int, ...]:
+    """The image shape `(C, *S)` of a checkpoint; UserError where it is none."""
+    found = stored_entry("image_shape", content, path)
+    if not (_fits(found, tuple[int, ...]) and len(found) in (3, 4) and min(found) > 0):
+        raise UserError(
+            f"{path}: found image_shape {found!r}, expected channels and two or three sides"
+        )
+    return tuple(found)
+
+
+def stored_classes(content: Mapping[str, Any], path: Path) -> tuple[str, ...]:
+    """The names of a checkpoint's classes, none of a model without; UserError where they are none.
+
+    A model without classes says None, or nothing.
+    """
+    found = content.get("classes")
+    found = () if found is None else found
+    if not _fits(found, tuple[str, ...]):
+        raise UserError(f"{path}: found classes {found!r}, expected their names")
+    return tuple(found)
+
+
 def stored_options(cls: type[Options], content: Mapping[str, Any], path: Path) -> Options:
     """What a checkpoint says of an options class; options younger than it have their defaults.
 
     Raises:
         UserError: the checkpoint is of another kind of network, or of a later version.
     """
-    groups = content.get("options") or {}
+    groups = content.get("options")
+    groups = groups if isinstance(groups, Mapping) else {}
     found = groups.get(cls.__name__)
-    if found is None:
-        kinds = ", ".join(groups) or "no options"
+    if not isinstance(found, Mapping):
+        kinds = ", ".join(k for k, v in groups.items() if isinstance(v, Mapping)) or "no options"
         raise UserError(f"{path}: found a checkpoint with {kinds}, expected {cls.__name__}")
-    known = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type] # a dataclass
-    if unknown := sorted(found.keys() - known):
+    choices = {field.name: field.metadata["choices"] for field in dataclasses.fields(cls)}  # type: ignore[arg-type] # a dataclass
+    if unknown := sorted(map(str, found.keys() - choices.keys())):
         raise UserError(
             f"{path}: found the option {unknown[0]}, which this version does not know, expected a "
             f"checkpoint of this version or an earlier one, not by {content.get('versions')}"
         )
     hints = typing.get_type_hints(cls)
     for name, value in found.items():
-        if not _fits(value, hints[name]):
-            raise UserError(f"{path}: found {name} {value!r}, expected {hints[name]}")
+        hint = hints[name]
+        if not _fits(value, hint):
+            expected = hint.__name__ if isinstance(hint, type) else str(hint)
+            raise UserError(f"{path}: found {name} {value!r}, expected {expected}")
+        if choices[name] and isinstance(value, str) and value not in choices[name]:
+            expected = ", ".join(choices[name])
+            raise UserError(f"{path}: found {name} {value!r}, expected one of {expected}")
     try:
         return from_dict(cls, found)
     except UserError as error:  # of a later version, perhaps

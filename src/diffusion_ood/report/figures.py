@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from diffusion_ood.detection.assessment import Assessment
 from diffusion_ood.report import curves
+from diffusion_ood.runtime.files import as_text
 
 WIDTH, HEIGHT = 4.2, 3.1  # inches, of 72 points
 
@@ -84,7 +85,9 @@ class Plotter:
             "levels": self._levels,
             "scatter": self._scatter,
         }
-        found = {kind: _draw(draw, name, f"{kind}-{name}") for kind, draw in drawings.items()}
+        found = {
+            kind: _draw(draw, name, as_text(f"{kind}-{name}")) for kind, draw in drawings.items()
+        }
         return {kind: svg for kind, svg in found.items() if svg}
 
     def overview(self, names: Sequence[str]) -> str:
@@ -205,4 +208,5 @@ def _inline(text: str) -> str:
 
 def _short(name: str) -> str:
     """A name that fits into a legend."""
+    name = as_text(name)
     return name if len(name) <= 24 else name[:23] + "…"

@@ -19,6 +19,7 @@ from diffusion_ood.report.mlflow_log import MLflow
 from diffusion_ood.report.pictures import load_pictures, pictures_path
 from diffusion_ood.report.provenance import Provenance
 from diffusion_ood.report.tensorboard_log import TensorBoard
+from diffusion_ood.runtime.files import as_text
 
 Tracker = TensorBoard | MLflow
 """A log that shows runs beside each other.
@@ -47,39 +48,40 @@ def open_tracker(
 
 def log_set(tracker: Tracker, ood_dir: Path, name: str, fingerprint: Mapping[str, Any]) -> None:
     """Log a finished set: scores at each noise level, reconstructions, throughput."""
-    table = read_table(table_path(ood_dir, name))
+    table, shown = read_table(table_path(ood_dir, name)), as_text(name)
     for column in score_columns(table):
         for t in sorted(table["t"].unique()):
             values = table.loc[table["t"] == t, column]
-            tracker.histogram(name, f"levels/{column}", values, step=int(t))
+            tracker.histogram(shown, f"levels/{column}", values, step=int(t))
     if pictures := load_pictures(pictures_path(ood_dir, name), fingerprint):
         levels = ", ".join(map(str, pictures.starts))
-        tracker.image(name, f"images and reconstructions from t = {levels}", sheet(pictures.cells))
+        tracker.image(shown, f"images and reconstructions from t = {levels}", sheet(pictures.cells))
     work = read_work(ood_dir, name, fingerprint)
     if seconds := sum(entry["seconds"] for entry in work):
         images = sum(entry["images"] * entry["processes"] for entry in work)
-        tracker.scalar(name, "images_per_second", images / seconds)
+        tracker.scalar(shown, "images_per_second", images / seconds)
 
 
 def log_results(tracker: Tracker, results: Assessment, provenance: Provenance) -> None:
     """Log results: scores, PR curves, and AUROCs beside the options of the run."""
     primary, inside = results.primary, results.scores["in"]
     for name, scores in results.scores.items():
-        tracker.histogram(name, f"scores/{primary}", scores[primary])
+        tracker.histogram(as_text(name), f"scores/{primary}", scores[primary])
         if name in ("val", "in"):
             continue
         truth = np.repeat([False, True], [len(inside), len(scores)])
         pooled = np.r_[inside[primary].to_numpy(), scores[primary].to_numpy()]
-        tracker.pr_curve(name, f"pr/{primary}", truth, pooled)
+        tracker.pr_curve(as_text(name), f"pr/{primary}", truth, pooled)
     for name, called in results.called_ood.items():
-        tracker.scalar(name, "called_ood", called.value)
+        tracker.scalar(as_text(name), "called_ood", called.value)
     aurocs = {
-        f"auroc/{target}/{name}": found["auroc"].value
+        as_text(f"auroc/{target}/{name}"): found["auroc"].value
         for target, sets in results.metrics.items()
         for name, found in sets.items()
     }
     training = {f"train {name}": value for name, value in provenance.training.items()}
-    tracker.compare({"headline": primary, **provenance.settings, **training}, aurocs)
+    settings = {name: as_text(value) for name, value in provenance.settings.items()}
+    tracker.compare({"headline": primary, **settings, **training}, aurocs)
 
 
 def sheet(cells: NDArray[np.uint8]) -> NDArray[np.uint8]:

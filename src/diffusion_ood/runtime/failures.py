@@ -96,22 +96,25 @@ def _first_to_fail() -> bool:
 
     Without an answer within `PATIENCE` it is taken for the first: print twice rather than never.
     """
+    try:
+        host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        socket.create_connection((host, port), 1).close()  # torch says much where nobody listens
+        # Imported here, since detection does without torch, and ahead of `PATIENCE`, which it may
+        # exceed where many processes import it.
+        import torch.distributed  # noqa: F401
+    except (KeyError, ValueError, OSError, OverflowError, ImportError):
+        return True
     found: list[bool] = []
-    asking = threading.Thread(target=_ask_store, args=[found], daemon=True)
+    asking = threading.Thread(target=_ask_store, args=[host, port, found], daemon=True)
     asking.start()  # a store that takes a connection and says nothing is waited for without end
     asking.join(PATIENCE.total_seconds())
     return found != [False]
 
 
-def _ask_store(found: list[bool]) -> None:
-    try:
-        host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-        socket.create_connection((host, port), 1).close()  # torch says much where nobody listens
-        # Imported here, since detection does without torch.
-        from torch.distributed import TCPStore  # type: ignore[attr-defined] # public by its docs
+def _ask_store(host: str, port: int, found: list[bool]) -> None:
+    from torch.distributed import TCPStore  # type: ignore[attr-defined] # public by its docs
 
-        name = start or os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    name = start or os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    with contextlib.suppress(RuntimeError, OSError):
         store = TCPStore(host, port, is_master=False, timeout=PATIENCE)
         found.append(store.add(f"failures {name}", 1) == 1)
-    except (KeyError, ValueError, RuntimeError, OSError, OverflowError):
-        found.append(True)

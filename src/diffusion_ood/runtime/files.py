@@ -69,6 +69,11 @@ def write_json(path: Path, value: object) -> None:
         file.write("\n")
 
 
+def as_text(name: str) -> str:
+    """A name of a file, in which what is no text is escaped, for what takes text alone."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 def sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, as hexadecimal digits."""
     with open(path, "rb") as file:
