@@ -606,3 +606,21 @@ def test_another_kind_of_path_is_a_mistake_of_the_user(action: str, tmp_path: Pa
     found = run_python(code)
     assert (found.returncode, found.stderr.count("\n")) == (2, 1)
     assert str(tmp_path) in found.stderr
+
+
+@pytest.mark.parametrize("value", [0, 1])
+def test_a_truth_value_may_be_stored_as_a_number(value: int, run_dir: Path, tmp_path: Path) -> None:
+    content = torch.load(run_dir / "checkpoint_best.pth", weights_only=True)
+    options = content["options"]
+    changed = {**options, "ImageOptions": {**options["ImageOptions"], "is_grayscale": value}}
+    path = saved(tmp_path / "number.pth", {**content, "options": changed})
+    assert Diffusion.load(path).image_options.is_grayscale == value
+    changed["ImageOptions"]["is_grayscale"] = value + 2
+    with pytest.raises(UserError, match=r"number\.pth: .*is_grayscale"):
+        Diffusion.load(saved(path, {**content, "options": changed}))
+
+
+def test_a_home_folder_of_nobody_names_the_checkpoints_option(run_dir: Path) -> None:
+    flags = [f"--output_dir={run_dir.parent}", "--model_name=A"]
+    with pytest.raises(UserError, match=r"`eval_checkpoint`: ~nobody\.here"):
+        reconstruct.main([*flags, "--eval_checkpoint=~nobody.here/x.pth", "--run_val=0"])

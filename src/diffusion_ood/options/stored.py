@@ -105,6 +105,8 @@ def _fits(value: Any, hint: Any) -> bool:  # noqa: ANN401 - any value of a file,
         return several and (element is None or all(_fits(part, element) for part in value))
     if hint is Path:
         return isinstance(value, str)
+    if hint is bool:  # whoever calls the library may have written 0 or 1
+        return isinstance(value, int) and value in (0, 1)
     if hint in (int, float):
         return isinstance(value, (int, hint)) and not isinstance(value, bool)
     return isinstance(value, hint)

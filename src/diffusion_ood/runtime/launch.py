@@ -20,9 +20,10 @@ def is_launched() -> bool:
     if "LOCAL_RANK" not in os.environ:
         return False
     if missing := [name for name in NEEDED if not os.environ.get(name)]:
+        how = "empty" if missing[0] in os.environ else "missing"
         raise UserError(
-            f"LOCAL_RANK is set in the environment, but not {missing[0]}; start this with "
-            "torchrun, or unset LOCAL_RANK"
+            f"{missing[0]} is {how} in the environment, expected a value, as from torchrun; start "
+            "this with torchrun, or unset LOCAL_RANK"
         )
     found = {name: number(name) for name in LEAST if name in os.environ}
     above = {"RANK": found["WORLD_SIZE"] - 1, "MASTER_PORT": LAST_PORT}

@@ -18,9 +18,12 @@ def epoch_checkpoint(run_dir: Path, epoch: int) -> Path:
 
 
 def checkpoint_path(run_dir: Path, asked: str) -> Path:
-    """The checkpoint meant by `best`, `last` or a path."""
+    """The checkpoint meant by `best`, `last` or a path; UserError where its `~` is nobody's."""
     names = {"best": BEST, "last": LAST}
-    return run_dir / names[asked] if asked in names else expanded(asked)
+    try:
+        return run_dir / names[asked] if asked in names else expanded(asked)
+    except UserError as error:
+        raise UserError(f"`eval_checkpoint`: {error}") from None
 
 
 def require_checkpoint(path: Path) -> Path:
