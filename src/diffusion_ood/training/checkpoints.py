@@ -107,10 +107,10 @@ class Checkpoints:
         self._require_same_training(state, path)
         try:
             self._trainer.load_state_dict(state["trainer"])
-        except (KeyError, RuntimeError, ValueError) as error:
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
             # MONAI core and monai-generative name some weights differently
             raise UserError(
-                f"{path}: found weights of another network, trained with {state['versions']}; "
+                f"{path}: found weights of another network, trained with {state.get('versions')}; "
                 "resume with those packages, or use another `model_name`"
             ) from error
         losses = [loss.to(self._trainer.device) for loss in state.get("losses", ())]
