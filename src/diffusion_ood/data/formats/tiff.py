@@ -214,7 +214,7 @@ def _layout(page: Any) -> Layout:  # noqa: ANN401
         extra=tuple(map(int, _numbers(page, EXTRA_SAMPLES, ()))),
     )
     if not _tested(layout):
-        raise Refusal(f"found TIFF tags of a combination that is not tested: {layout._asdict()}")
+        raise Refusal(f"found TIFF tags together that are not tested so, {str(layout)[6:]}")
     return layout
 
 
