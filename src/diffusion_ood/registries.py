@@ -29,6 +29,8 @@ class Registry(UserDict[str, Any]):
 METHODS = Registry(
     reconstruction="diffusion_ood.methods.reconstruction:Reconstruction",
     diffood="diffusion_ood.methods.diffood:DiffOOD",
+    denoising="diffusion_ood.methods.denoising:Denoising",
+    score_geometry="diffusion_ood.methods.score_geometry:ScoreGeometry",
 )
 """What is measured of an image: classes of `methods.base.Method`."""
 

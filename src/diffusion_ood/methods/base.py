@@ -30,6 +30,12 @@ class ImageBatch:
     def __len__(self) -> int:
         return len(self.keys)
 
+    def part(self, numbers: range) -> ImageBatch:
+        """Some of these images."""
+        chosen = slice(numbers.start, numbers.stop)
+        classes = None if self.classes is None else self.classes[chosen]
+        return ImageBatch(self.images[chosen], self.keys[chosen], classes)
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -63,6 +69,10 @@ class Method(Protocol):
     @property
     def columns(self) -> tuple[str, ...]:
         """Of its table."""
+
+    def columns_of(self, diffusion: Diffusion) -> tuple[str, ...]:
+        """Of its table with a model; where they depend on the model's size, `columns` is empty."""
+        return self.columns
 
     @classmethod
     def from_options(cls, options: ReconstructOptions) -> Method:

@@ -64,7 +64,7 @@ def measure(
         order = torch.tensor([image for rows in found for image in rows.images]).argsort()
         values = torch.cat([rows.measured for rows in found])[order]
         tables.append(table(method, diffusion, rows_of[part], values))
-    none = torch.empty(0, len(method.draws(diffusion)), len(method.columns))
+    none = torch.empty(0, len(method.draws(diffusion)), len(method.columns_of(diffusion)))
     return pd.concat(tables or [table(method, diffusion, [], none)], ignore_index=True)
 
 
@@ -132,9 +132,10 @@ def table(
         ValueError: columns of the method that collide, or values of another shape.
     """
     draws = method.draws(diffusion)
-    if len({"filename", "type", "t", "repeat", *method.columns}) < 4 + len(method.columns):
-        raise ValueError(f"found the columns {method.columns}, expected names that differ")
-    shape = len(keys), len(draws), len(method.columns)
+    columns = method.columns_of(diffusion)
+    if len({"filename", "type", "t", "repeat", *columns}) < 4 + len(columns):
+        raise ValueError(f"found the columns {columns}, expected names that differ")
+    shape = len(keys), len(draws), len(columns)
     if values.shape != shape:
         raise ValueError(f"found values of {tuple(values.shape)}, expected {shape}")
     found = pd.DataFrame({"filename": [key for key in keys for _ in draws]})
@@ -143,6 +144,6 @@ def table(
     found["t"] = [t for t, _ in draws] * len(keys)
     if any(repeat for _, repeat in draws):
         found["repeat"] = [repeat for _, repeat in draws] * len(keys)
-    for k, column in enumerate(method.columns):
-        found[column] = values[:, :, k].flatten().numpy()
-    return found
+    numbers = values.flatten(0, 1).numpy()
+    of_method = pd.DataFrame(numbers, columns=list(columns))
+    return pd.concat([found, of_method], axis=1)

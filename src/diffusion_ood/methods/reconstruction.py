@@ -21,14 +21,12 @@ from diffusion_ood.diffusion.schedule import CLEAN
 from diffusion_ood.errors import UserError
 from diffusion_ood.methods.base import ImageBatch, Method, Rows
 from diffusion_ood.methods.scores.base import PairScore, Scorer
+from diffusion_ood.methods.scores.chosen import scores_of, without_lpips
 from diffusion_ood.methods.scores.output_shift import OutputShift
-from diffusion_ood.methods.scores.perceptual import PerceptualDifference
 from diffusion_ood.model import Diffusion
-from diffusion_ood.networks.alexnet import MISSING, find_alexnet_features
 from diffusion_ood.networks.resnet import Classifier, load_classifier
 from diffusion_ood.options import ReconstructOptions
 from diffusion_ood.registries import SAMPLERS, SCORES
-from diffusion_ood.runtime import distributed
 from diffusion_ood.runtime.device import prepare
 from diffusion_ood.runtime.files import sha256
 from diffusion_ood.trajectories.engine import Trajectory
@@ -108,7 +106,7 @@ class Reconstruction(Method):
             levels=options.levels,
             repeats=options.repeats or cls.repeats,
             sampler=options.sampler,
-            scores=_without_lpips(options),
+            scores=without_lpips(options),
             classifier=options.classifier_checkpoint,
             labels=options.labels,
             guidance=options.guidance,
@@ -280,21 +278,7 @@ class Reconstruction(Method):
         if self._network is None and (of_classifier or self.labels == "pred"):
             asked = f"`scores` {of_classifier[0]}" if of_classifier else "`labels` pred"
             raise UserError(f"{asked}: found no `classifier_checkpoint`, expected one")
-        for kind in dict.fromkeys(SCORES[name] for name in SCORES if name in names):
-            if kind is PerceptualDifference:
-                weights = None if self.lpips_weights is None else Path(self.lpips_weights)
-                built.append(PerceptualDifference(find_alexnet_features(weights)))
-            elif kind is not OutputShift:
-                built.append(kind())
+        built += scores_of(names, self.lpips_weights)
         if self._network is not None and of_classifier:
             built.append(OutputShift(self._network, of_classifier, self.repeats))
         return built
-
-
-def _without_lpips(options: ReconstructOptions) -> Sequence[str]:
-    """The scores asked for; LPIPS is left out, with a sentence, where its weights are not there."""
-    lpips = {name for name in options.scores if SCORES[name] is PerceptualDifference}
-    if not lpips or find_alexnet_features(options.lpips_weights) is not None:
-        return options.scores
-    distributed.print_once(f"LPIPS is left out: {MISSING}")
-    return [name for name in options.scores if name not in lpips]

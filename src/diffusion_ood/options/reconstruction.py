@@ -64,6 +64,11 @@ class ReconstructOptions(OptionGroup):
         least=1,
         most=MAX_REPEATS,
     )
+    num_levels: int = option(
+        "noise levels of the methods other than reconstruction and diffood, even in log-SNR",
+        10,
+        least=1,
+    )
     scores: tuple[str, ...] = option(
         "how to measure: mse, perceptual; with `classifier_checkpoint` logit_l1, feature_l1 (how "
         "far the classifier's outputs move), msp, maxlogit, energy (of the image alone)",

@@ -174,6 +174,42 @@ class Evaluator:
                     denoiser(x, times)
         return {name: torch.cat(parts) for name, parts in found.items()}
 
+    @torch.inference_mode()
+    def observe(
+        self, x_t: Tensor, t: Tensor, blocks: Sequence[str] = (), *, exact: bool = False
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """ε̂ of any number of rows, and what named blocks do in the same calls.
+
+        Args:
+            x_t: shape `(N, C, *S)`.
+            t: times, shape (N,), on the CPU.
+            blocks: names of submodules, as in `features`.
+            exact: in fp32 whatever the evaluator's precision, for differences of near points.
+
+        Returns:
+            ε̂ `(N, C, *S)`, and by block the mean and the standard deviation over space of each
+            channel, `(N, 2c)`; all on the evaluator's device.
+
+        Raises:
+            AttributeError: the network has no such block.
+            ValueError: as `eps`.
+        """
+        plain = not blocks and not (exact and self.precision != "fp32")
+        denoiser = self.denoiser() if plain else self.differentiable()
+        network, precision = self.diffusion.network, "fp32" if exact else self.precision
+        found: dict[str, list[Tensor]] = {name: [] for name in blocks}
+        modules = {name: network.get_submodule(name) for name in found}
+        eps = []
+        with contextlib.ExitStack() as hooks:
+            for name, block in modules.items():
+                hooks.enter_context(block.register_forward_hook(partial(_summarise, found[name])))
+            for _, x, times in self._batches(x_t, t):
+                with contextlib.nullcontext() if plain else autocast(self.device, precision):
+                    eps.append(denoiser(x, times).float())
+        none = torch.empty_like(x_t, device=self.device)
+        statistics = {name: torch.cat(parts) for name, parts in found.items() if parts}
+        return torch.cat(eps) if eps else none, statistics
+
     def _call(self, network: Network, x: Tensor, t: Tensor, **labels: Tensor) -> Tensor:
         self.calls += len(x)
         return network(x, t, **labels)
@@ -188,6 +224,12 @@ class Evaluator:
         for k in range(0, len(x_t), self.max_batch):
             part = slice(k, k + self.max_batch)
             yield k, x_t[part].to(self.device), t[part]
+
+
+def _summarise(outputs: list[Tensor], module: nn.Module, inputs: object, output: Tensor) -> None:
+    """A forward hook of torch that keeps each channel's mean and deviation."""
+    values = output.float().flatten(2)
+    outputs.append(torch.cat([values.mean(2), values.std(2)], 1))
 
 
 def _keep(outputs: list[Tensor], module: nn.Module, inputs: object, output: Tensor) -> None:

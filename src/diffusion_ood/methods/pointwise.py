@@ -1,0 +1,197 @@
+"""Methods that ask the network once about each of some points, and nothing that follows from it.
+
+A point is an image at a noise level with one draw of noise, perhaps moved or flipped. Methods say
+which points they want by values that compare equal, so that several methods share the calls of
+those that they have in common: together they cost the union.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from diffusion_ood.methods.base import ImageBatch, Method, Rows
+from diffusion_ood.model import Diffusion
+from diffusion_ood.trajectories.evaluator import Evaluator
+from diffusion_ood.trajectories.noise import image_noise
+
+STEP = 3e-3
+"""How far a probe moves each value: in fp32, central differences are then right to 0.1 %."""
+
+MAX_VALUES = 2**26
+"""Numbers of points that are held at a time; images are taken in smaller parts above it."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """Where the network is asked about an image.
+
+    Attributes:
+        t: the noise level.
+        repeat: number of the draw of noise, and of the probe, there.
+        noise: whether there is noise at all: x_t = √ᾱ x_0 + √(1−ᾱ) ε, or √ᾱ x_0.
+        probe: ±1 moves x_t by `STEP` along a Rademacher vector of the image's own.
+        flip: axes of `(C, *S)` along which x_t is turned round.
+        exact: whether the answer has to be in fp32 whatever the precision of others.
+    """
+
+    t: int
+    repeat: int = 0
+    noise: bool = True
+    probe: int = 0
+    flip: tuple[int, ...] = ()
+    exact: bool = False
+
+
+class Answer(NamedTuple):
+    """What the network says at a point, of n images.
+
+    Attributes:
+        x_t: where it was asked, `(n, c, *s)`.
+        eps: ε̂, `(n, c, *s)`.
+        statistics: of the blocks that were asked for, the mean and the deviation over space of
+            each channel, `(n, 2·channels)`, by their names.
+    """
+
+    x_t: Tensor
+    eps: Tensor
+    statistics: Mapping[str, Tensor]
+
+
+Answers = Mapping[Point, Answer]
+
+
+class PointwiseMethod(Method):
+    """A method all of whose questions are known before the first answer.
+
+    Attributes:
+        seed: of the noise.
+    """
+
+    seed: int
+
+    @abstractmethod
+    def points(self, diffusion: Diffusion) -> Sequence[Point]:
+        """Where it asks the network, each point once."""
+
+    def blocks(self, diffusion: Diffusion) -> Sequence[str]:
+        """Names of blocks of the network whose statistics it wants at its points."""
+        return ()
+
+    @abstractmethod
+    def compute(self, batch: ImageBatch, evaluator: Evaluator, answers: Answers) -> Tensor:
+        """The numbers of n images, `(n, draws, columns)`; `answers` has the method's points."""
+
+    def calls(self, diffusion: Diffusion) -> int:
+        """Network calls an image: one a point."""
+        return len(self.points(diffusion))
+
+    def measure(self, batch: ImageBatch, evaluator: Evaluator) -> Iterator[Rows]:
+        """See `Method`."""
+        for _, rows in measure_together([self], batch, evaluator):
+            yield rows
+
+
+def shared_calls(methods: Sequence[Method], diffusion: Diffusion) -> int:
+    """Network calls an image of all methods together."""
+    pointwise = [method for method in methods if isinstance(method, PointwiseMethod)]
+    points = sum(len(method.points(diffusion)) for method in pointwise)
+    return (
+        sum(method.calls(diffusion) for method in methods)
+        - points
+        + len(_union(pointwise, diffusion, "fp32"))
+    )
+
+
+def measure_together(
+    methods: Sequence[PointwiseMethod], batch: ImageBatch, evaluator: Evaluator
+) -> Iterator[tuple[PointwiseMethod, Rows]]:
+    """The rows of each method, which ask the network once about each point of any of them.
+
+    Methods that share their calls have the same seed.
+    """
+    diffusion = evaluator.diffusion
+    wanted = _union(methods, diffusion, evaluator.precision)
+    values = max(1, len(wanted)) * diffusion.codec.encode(batch.images[:1]).numel()
+    size = max(1, MAX_VALUES // (2 * values))
+    for start in range(0, len(batch), size):
+        part = batch.part(range(start, min(start + size, len(batch))))
+        answers = _ask(methods, wanted, part, evaluator)
+        for method in methods:
+            points = method.points(diffusion)
+            own = {point: answers[_asked(point, evaluator.precision)] for point in points}
+            measured = method.compute(part, evaluator, own)
+            yield method, Rows(list(range(start, start + len(part))), measured.float().cpu())
+
+
+def _union(
+    methods: Sequence[PointwiseMethod], diffusion: Diffusion, precision: str
+) -> dict[Point, set[str]]:
+    """Every point that one of the methods wants, and the blocks that are wanted there."""
+    found: dict[Point, set[str]] = {}
+    for method in methods:
+        for point in method.points(diffusion):
+            blocks = found.setdefault(_asked(point, precision), set())
+            blocks.update(method.blocks(diffusion))
+    return found
+
+
+def _asked(point: Point, precision: str) -> Point:
+    """The point as it is asked about: in fp32 every answer is exact."""
+    return replace(point, exact=False) if precision == "fp32" else point
+
+
+@torch.inference_mode()
+def _ask(
+    methods: Sequence[PointwiseMethod],
+    wanted: Mapping[Point, set[str]],
+    batch: ImageBatch,
+    evaluator: Evaluator,
+) -> dict[Point, Answer]:
+    """The network's answers; points that want the same of it are asked about in one go."""
+    seed = methods[0].seed
+    assert all(method.seed == seed for method in methods), "the noise of shared calls is one"
+    x_0 = evaluator.diffusion.codec.encode(batch.images)
+    kinds: dict[tuple[tuple[str, ...], bool], list[Point]] = {}
+    for point, blocks in wanted.items():
+        kinds.setdefault((tuple(sorted(blocks)), point.exact), []).append(point)
+    answers: dict[Point, Answer] = {}
+    for (names, exact), points in kinds.items():
+        x_t = torch.cat([_place(point, x_0, batch, evaluator, seed) for point in points])
+        t = torch.tensor([point.t for point in points]).repeat_interleave(len(batch))
+        eps, statistics = evaluator.observe(x_t, t, names, exact=exact)
+        per_point = [part.split(len(batch)) for part in (x_t, eps, *statistics.values())]
+        for number, point in enumerate(points):
+            x, found, *rest = (parts[number] for parts in per_point)
+            answers[point] = Answer(x, found, dict(zip(statistics, rest, strict=True)))
+    return answers
+
+
+def _place(point: Point, x_0: Tensor, batch: ImageBatch, evaluator: Evaluator, seed: int) -> Tensor:
+    """Where the network is asked, `(n, c, *s)`."""
+    t = torch.full((len(batch),), point.t)
+    schedule = evaluator.diffusion.schedule
+    eps = noise_of(batch, x_0, seed, point) if point.noise else torch.zeros_like(x_0)
+    x_t = schedule.add_noise(x_0, eps, t)
+    if point.probe:
+        x_t = x_t + point.probe * STEP * probe_of(batch, x_0, seed, point)
+    return x_t.flip([axis + 1 for axis in point.flip]) if point.flip else x_t
+
+
+def noise_of(batch: ImageBatch, x_0: Tensor, seed: int, point: Point) -> Tensor:
+    """The noise ε of each image at a point, `(n, c, *s)`."""
+    shape = x_0.shape[1:]
+    draws = [image_noise(shape, seed, key, point.t, point.repeat) for key in batch.keys]
+    return torch.stack(draws).to(x_0)
+
+
+def probe_of(batch: ImageBatch, x_0: Tensor, seed: int, point: Point) -> Tensor:
+    """The Rademacher vector v of each image at a point, ±1 `(n, c, *s)`."""
+    shape = x_0.shape[1:]
+    draws = [image_noise(shape, seed, f"{key}\0probe", point.t, point.repeat) for key in batch.keys]
+    return torch.stack(draws).sign().to(x_0)
