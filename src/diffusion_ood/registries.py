@@ -30,6 +30,7 @@ METHODS = Registry(
     reconstruction="diffusion_ood.methods.reconstruction:Reconstruction",
     diffood="diffusion_ood.methods.diffood:DiffOOD",
     denoising="diffusion_ood.methods.denoising:Denoising",
+    features="diffusion_ood.methods.features:Features",
     score_geometry="diffusion_ood.methods.score_geometry:ScoreGeometry",
 )
 """What is measured of an image: classes of `methods.base.Method`."""

@@ -74,6 +74,7 @@ def _score(
 ) -> None:
     """Score the sets by the methods asked for, and keep the pictures of them."""
     from diffusion_ood.data.labels import class_numbers
+    from diffusion_ood.methods.pointwise import PointwiseMethod, shared_calls
     from diffusion_ood.registries import METHODS
     from diffusion_ood.runtime import distributed
     from diffusion_ood.runtime.lock import locked
@@ -87,21 +88,28 @@ def _score(
         if method.name != name:  # or its tables would be taken for another's
             raise UserError(f"`methods` {name}: found the name {method.name}, expected {name}")
         method.check(diffusion)
+    reference = _reference(options, methods)
     evaluator = Evaluator.from_options(diffusion, device, line[EvaluationOptions])
     command = line.command(invocation("reconstruct"))
     run = ScoringRun(evaluator, run_options, line[LoadingOptions], options.batch_size, command)
     _announce(run, methods)
-    calls = [method.calls(diffusion) for method in methods]
+    pointwise = [method for method in methods if isinstance(method, PointwiseMethod)]
+    groups: list[list[Method]] = [[m] for m in methods if m not in pointwise]
+    groups += [[*pointwise]] if pointwise else []
+    calls = [shared_calls(group, diffusion) for group in groups]
     left = sum(calls) * sum(len(one.split) for one in sets)
     labels = any(method.needs_classes for method in methods)
     for one in sets if labels else ():
         class_numbers(one.split, diffusion.classes)  # says now what is wrong there
     with locked(run_options.ood_dir, leftovers="**/.results_*.tmp"):
+        for method in methods:
+            if method.learns and reference is not None:
+                run.learn(method, reference)
         opened = [run.open(one, needs_classes=labels) for one in sets]  # says now what is wrong
         for images in opened:
-            for method, calls_an_image in zip(methods, calls, strict=True):
+            for group, calls_an_image in zip(groups, calls, strict=True):
                 left -= calls_an_image * len(images.images)
-                run.score(method, images, left)
+                run.score(group, images, left)
         _show(run, methods[0], opened, line)
     distributed.print_once(
         f"tables are in {run_options.ood_dir}; next: {invocation('detect')} "
@@ -109,7 +117,23 @@ def _score(
     )
 
 
+def _reference(options: ReconstructOptions, methods: Sequence[Method]) -> Split | None:
+    """The images that methods learn from, where any does."""
+    from diffusion_ood.data.splits import read_split
+
+    learning = [method.name for method in methods if method.learns]
+    if not learning:
+        return None
+    if options.reference_ids is None:
+        raise UserError(
+            f"`methods` {learning[0]}: found no `reference_ids`, expected a split of images to "
+            "learn from, best the training split"
+        )
+    return read_split(options.reference_ids).first(options.first_n_reference)
+
+
 def _announce(run: ScoringRun, methods: Sequence[Method]) -> None:
+    from diffusion_ood.methods.pointwise import shared_calls
     from diffusion_ood.runtime import distributed
     from diffusion_ood.runtime.device import describe
 
@@ -119,6 +143,9 @@ def _announce(run: ScoringRun, methods: Sequence[Method]) -> None:
         distributed.print_once(
             f"{method}: {starts} noise levels, {method.calls(diffusion)} network calls an image"
         )
+    alone = sum(method.calls(diffusion) for method in methods)
+    if (together := shared_calls(methods, diffusion)) < alone:
+        distributed.print_once(f"together they take {together} calls in place of {alone}")
     distributed.print_once(
         f"a model after epoch {diffusion.epoch}, on {processes} × "
         f"{describe(run.evaluator.device)}, at most {run.evaluator.max_batch} rows in a call; "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -66,6 +66,12 @@ class Method(Protocol):
     needs_classes: bool = False
     """Whether it asks for the true classes of the images."""
 
+    learns: bool = False
+    """Whether it has to learn from reference images before it measures others."""
+
+    learned: str = ""
+    """What tells what it learned from what it would have of other images."""
+
     @property
     def columns(self) -> tuple[str, ...]:
         """Of its table."""
@@ -90,6 +96,16 @@ class Method(Protocol):
     def check(self, diffusion: Diffusion) -> None:
         """Raise a `UserError` where this method cannot measure with the model."""
         return  # of its own, or a type checker would ask every method for one
+
+    def learn(self, batches: Iterable[ImageBatch], evaluator: Evaluator) -> None:
+        """Learn from reference images; UserError where there are too few."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What it learned, as arrays by name."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` gave."""
 
     def draws(self, diffusion: Diffusion) -> Sequence[tuple[int, int]]:
         """(t, repeat) of each row of an image, rising."""

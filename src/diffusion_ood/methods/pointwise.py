@@ -121,7 +121,7 @@ def measure_together(
     size = max(1, MAX_VALUES // (2 * values))
     for start in range(0, len(batch), size):
         part = batch.part(range(start, min(start + size, len(batch))))
-        answers = _ask(methods, wanted, part, evaluator)
+        answers = ask(methods, part, evaluator)
         for method in methods:
             points = method.points(diffusion)
             own = {point: answers[_asked(point, evaluator.precision)] for point in points}
@@ -147,13 +147,14 @@ def _asked(point: Point, precision: str) -> Point:
 
 
 @torch.inference_mode()
-def _ask(
-    methods: Sequence[PointwiseMethod],
-    wanted: Mapping[Point, set[str]],
-    batch: ImageBatch,
-    evaluator: Evaluator,
+def ask(
+    methods: Sequence[PointwiseMethod], batch: ImageBatch, evaluator: Evaluator
 ) -> dict[Point, Answer]:
-    """The network's answers; points that want the same of it are asked about in one go."""
+    """The network's answers at every point that one of the methods wants.
+
+    Points that want the same of the network are asked about in one go.
+    """
+    wanted = _union(methods, evaluator.diffusion, evaluator.precision)
     seed = methods[0].seed
     assert all(method.seed == seed for method in methods), "the noise of shared calls is one"
     x_0 = evaluator.diffusion.codec.encode(batch.images)

@@ -36,6 +36,11 @@ class ReconstructOptions(OptionGroup):
         ("reconstruction",),
         choices=METHODS,
     )
+    reference_ids: Path | None = option(
+        "split CSV of the images that methods such as features learn from, best the training split",
+        None,
+    )
+    first_n_reference: int = option("learn from the first N of them alone", 5_000, least=2)
     num_inference_steps: int = option("steps of the whole time grid", 100, least=1)
     inference_skip_factor: int = option("keep every N-th start point of the grid", 1, least=1)
     budget: int | None = option(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -16,18 +19,21 @@ from tqdm import tqdm
 from diffusion_ood.data.labels import class_numbers
 from diffusion_ood.data.loaders import ImageSet, image_batches, open_images
 from diffusion_ood.data.skipped import report_skipped
+from diffusion_ood.data.splits import Split
 from diffusion_ood.detection.contents import forget_changed
 from diffusion_ood.detection.folders import MAIN, method_dir, table_path
 from diffusion_ood.detection.history import add_work
 from diffusion_ood.detection.table_writer import TableWriter, merge_parts, note_table
 from diffusion_ood.errors import UserError
-from diffusion_ood.methods.base import ImageBatch, Method
+from diffusion_ood.methods.base import ImageBatch, Method, Rows
 from diffusion_ood.methods.measure import finished, table
+from diffusion_ood.methods.pointwise import PointwiseMethod, measure_together, shared_calls
 from diffusion_ood.model import versions
 from diffusion_ood.options import LoadingOptions, RunOptions
 from diffusion_ood.report.pictures import pictures_path
 from diffusion_ood.runtime import distributed
 from diffusion_ood.runtime.device import describe
+from diffusion_ood.runtime.files import atomic_write
 from diffusion_ood.scoring.sets import ScoringSet
 from diffusion_ood.trajectories.evaluator import Evaluator
 
@@ -67,6 +73,41 @@ class OpenSet:
         return ImageBatch(pixels.to(device), keys, classes)
 
 
+@dataclass(frozen=True)
+class Work:
+    """What is to be done for a set: tables that lack images, of methods that share their calls."""
+
+    one: OpenSet
+    writers: Mapping[Method, TableWriter]
+    missing: Mapping[Method, set[int]]
+
+    @classmethod
+    def of(cls, one: OpenSet, writers: Mapping[Method, TableWriter]) -> Work:
+        """What the tables lack when they are opened."""
+        missing = {
+            method: {n for n, key in enumerate(one.keys) if key not in writer.finished}
+            for method, writer in writers.items()
+        }
+        return cls(one, writers, missing)
+
+    def measure(
+        self, batch: ImageBatch, numbers: Sequence[int], evaluator: Evaluator
+    ) -> Iterable[tuple[Method, Rows]]:
+        """The rows of a batch of images of these numbers, of each method that lacks any of them."""
+        asked = [method for method in self.writers if self.missing[method].intersection(numbers)]
+        pointwise = [method for method in asked if isinstance(method, PointwiseMethod)]
+        together = measure_together(pointwise, batch, evaluator) if pointwise else ()
+        for one, found in together:
+            missing = self.missing[one]
+            kept = [k for k, image in enumerate(found.images) if numbers[image] in missing]
+            if kept:
+                yield one, Rows([found.images[k] for k in kept], found.measured[kept])
+        for method in asked:
+            if method not in pointwise:
+                for found in finished(method.measure(batch, evaluator), len(batch)):
+                    yield method, found
+
+
 @dataclass
 class ScoringRun:
     """A model on its device, and what it takes to score sets into a run's folder.
@@ -92,6 +133,7 @@ class ScoringRun:
             "checkpoint": diffusion.digest,
             "precision": self.evaluator.precision,
             **method.settings(diffusion),
+            **({"learned": method.learned} if method.learns else {}),
         }
 
     def open(self, one: ScoringSet, *, needs_classes: bool) -> OpenSet:
@@ -124,19 +166,71 @@ class ScoringRun:
             )
         return OpenSet(one.name, one.role, images, classes, trained_on)
 
-    def score(self, method: Method, one: OpenSet, rows_after: int) -> None:
-        """Make the table of one set, or what is missing of it; every process has to call this.
+    def learn(self, method: Method, split: Split) -> None:
+        """Let a method learn from reference images, once; every process has to call this.
 
-        By the network calls that come after it, `rows_after`, compiling is decided.
+        What it learned lies beside its tables, which depend on it.
         """
+        diffusion = self.evaluator.diffusion
+        images = open_images(
+            split, diffusion.image_options, self.loading, progress=distributed.is_main()
+        )
+        depends = (images.contents, diffusion.digest, self.evaluator.precision)
+        content = repr((depends, method.settings(diffusion))).encode()
+        method.learned = hashlib.sha256(content).hexdigest()
+        path = self.folder(method) / f"reference_{method.learned[:12]}.npz"
+        if distributed.is_main() and not path.exists():
+            numbers = [part.tolist() for part in torch.arange(len(images)).split(self.batch_size)]
+            loaded = image_batches(images, numbers, self.loading.num_workers)
+            one = OpenSet("reference", "reference", images, None, 0)
+            pairs = zip(numbers, loaded, strict=True)
+            batches = (one.batch(part, pixels, self.evaluator.device) for part, pixels in pairs)
+            method.learn(batches, self.evaluator)
+            with atomic_write(path, "wb") as file:
+                np.savez(file, allow_pickle=False, **method.state_dict())
+            print(f"{method.name}: learned from {len(images)} images of {split.path}")
+        distributed.barrier()
+        with np.load(path, allow_pickle=False) as state:
+            method.load_state_dict(dict(state))
+
+    def score(self, methods: Sequence[Method], one: OpenSet, rows_after: int) -> None:
+        """Make each method's table of one set, or what is missing; every process has to call this.
+
+        Several methods share their network calls. By the calls that come after these, `rows_after`,
+        compiling is decided.
+        """
+        diffusion = self.evaluator.diffusion
+        for method in methods:
+            self._forget_changed(method, one)
+        with contextlib.ExitStack() as writers:
+            opened = {m: writers.enter_context(self._writer(m, one)) for m in methods}
+            distributed.barrier()  # all see what was finished before any adds to it
+            work = Work.of(one, opened)
+            for method in methods:
+                if done := len(one.images) - len(work.missing[method]):
+                    sentence = f"{done} of {len(one.images)} images were done"
+                    distributed.print_once(f"{_title(method, one)}: {sentence}")
+            shard = distributed.shard(sorted(set().union(*work.missing.values())))
+            calls = len(shard) * shared_calls(methods, diffusion)
+            self.evaluator.expect(calls + rows_after // distributed.world_size())
+            self._score(work, shard)
+        distributed.barrier()
+        if distributed.is_main():
+            for method in methods:
+                path = table_path(self.folder(method), one.name)
+                leftover = merge_parts(path, one.keys, len(method.draws(diffusion)))
+                note_table(path)
+                if leftover:
+                    sentence = f"{leftover} more images were done and are kept for later"
+                    print(f"{_title(method, one)}: {sentence}")
+        distributed.barrier()
+
+    def _writer(self, method: Method, one: OpenSet) -> TableWriter:
         diffusion, split = self.evaluator.diffusion, one.images.split
-        path = table_path(self.folder(method), one.name)
-        num_draws, title = len(method.draws(diffusion)), _title(method, one)
-        self._forget_changed(method, one)
-        with TableWriter(
-            path,
+        return TableWriter(
+            table_path(self.folder(method), one.name),
             fingerprint=self.fingerprint(method),
-            rows_per_image=num_draws,
+            rows_per_image=len(method.draws(diffusion)),
             facts={
                 "split": str(split.path),
                 "flip": split.edit,
@@ -148,22 +242,7 @@ class ScoringRun:
                 "calls_per_image": method.calls(diffusion),
             },
             rank=distributed.rank(),
-        ) as writer:
-            distributed.barrier()  # all see what was finished before any adds to it
-            missing = [k for k, key in enumerate(one.keys) if key not in writer.finished]
-            if done := len(one.images) - len(missing):
-                distributed.print_once(f"{title}: {done} of {len(one.images)} images were done")
-            shard = distributed.shard(missing)
-            calls = len(shard) * method.calls(diffusion)
-            self.evaluator.expect(calls + rows_after // distributed.world_size())
-            self._score(method, one, shard, writer)
-        distributed.barrier()
-        if distributed.is_main():
-            leftover = merge_parts(path, one.keys, num_draws)
-            note_table(path)
-            if leftover:
-                print(f"{title}: {leftover} more images were done and are kept for later")
-        distributed.barrier()
+        )
 
     def _forget_changed(self, method: Method, one: OpenSet) -> None:
         """Let images be scored again whose content is not what was scored under their names."""
@@ -178,34 +257,33 @@ class ScoringRun:
                 )
         distributed.barrier()
 
-    def _score(self, method: Method, one: OpenSet, indices: list[int], writer: TableWriter) -> None:
+    def _score(self, work: Work, indices: list[int]) -> None:
         """Score the images of these indices, each on disk some seconds after it is finished."""
-        begin, done = time.perf_counter(), 0
+        begin, done = time.perf_counter(), dict.fromkeys(work.writers, 0)
         hidden = None if distributed.is_main() else True  # None: where nobody watches, too
         try:
-            with tqdm(total=len(indices), desc=one.name, unit="image", disable=hidden) as bar:
-                for rows, images in self._tables(method, one, indices):
-                    writer.append(rows)
-                    bar.update(images)
-                    done += images
+            with tqdm(total=len(indices), desc=work.one.name, unit="image", disable=hidden) as bar:
+                for method, rows, images in self._tables(work, indices):
+                    work.writers[method].append(rows)
+                    done[method] += images
+                    bar.update(max(done.values()) - bar.n)
                     if sentence := self.evaluator.decision():
                         distributed.print_once(sentence)
         finally:  # what an interrupted run has done counts too
-            if done:
-                self._remember(method, one, done, time.perf_counter() - begin)
+            for method, images in done.items():
+                if images:
+                    self._remember(method, work.one, images, time.perf_counter() - begin)
 
-    def _tables(
-        self, method: Method, one: OpenSet, indices: list[int]
-    ) -> Iterable[tuple[pd.DataFrame, int]]:
-        """The rows of finished images, and how many images these are."""
-        size, diffusion = self.batch_size, self.evaluator.diffusion
+    def _tables(self, work: Work, indices: list[int]) -> Iterable[tuple[Method, pd.DataFrame, int]]:
+        """The rows of finished images of each method, and how many images these are."""
+        size, diffusion, one = self.batch_size, self.evaluator.diffusion, work.one
         batches = [indices[k : k + size] for k in range(0, len(indices), size)]
         loaded = image_batches(one.images, batches, self.loading.num_workers)
         for numbers, pixels in zip(batches, loaded, strict=True):
             batch = one.batch(numbers, pixels, self.evaluator.device)
-            for found in finished(method.measure(batch, self.evaluator), len(batch)):
+            for method, found in work.measure(batch, numbers, self.evaluator):
                 keys = [batch.keys[image] for image in found.images]
-                yield table(method, diffusion, keys, found.measured, one.role), len(keys)
+                yield method, table(method, diffusion, keys, found.measured, one.role), len(keys)
 
     def _remember(self, method: Method, one: OpenSet, done: int, seconds: float) -> None:
         """Say what was done, and add it to the history."""

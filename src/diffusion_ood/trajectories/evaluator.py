@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from diffusion_ood.diffusion.denoiser import ClippedDenoiser, Denoiser, GuidedDenoiser, Network
 from diffusion_ood.diffusion.samplers.base import Sampler
@@ -17,6 +19,8 @@ from diffusion_ood.options import EvaluationOptions
 from diffusion_ood.runtime.compiling import MaybeCompiled
 from diffusion_ood.runtime.device import DTYPES, autocast, best_rows, pick_device, prepare
 from diffusion_ood.trajectories.engine import Step, Trajectory, run_trajectories
+
+PLACES = 4  # along each side, over which activations are averaged
 
 
 class Evaluator:
@@ -187,8 +191,8 @@ class Evaluator:
             exact: in fp32 whatever the evaluator's precision, for differences of near points.
 
         Returns:
-            ε̂ `(N, C, *S)`, and by block the mean and the standard deviation over space of each
-            channel, `(N, 2c)`; all on the evaluator's device.
+            ε̂ `(N, C, *S)`, and by block each channel's means over a grid of places and its
+            standard deviation over all, `(N, c · (places + 1))`; on the evaluator's device.
 
         Raises:
             AttributeError: the network has no such block.
@@ -227,9 +231,11 @@ class Evaluator:
 
 
 def _summarise(outputs: list[Tensor], module: nn.Module, inputs: object, output: Tensor) -> None:
-    """A forward hook of torch that keeps each channel's mean and deviation."""
-    values = output.float().flatten(2)
-    outputs.append(torch.cat([values.mean(2), values.std(2)], 1))
+    """A forward hook of torch that keeps each channel's means over places, and its deviation."""
+    values = output.float()
+    pool: Any = (functional.adaptive_avg_pool2d, functional.adaptive_avg_pool3d)[values.ndim - 4]
+    means = pool(values, [min(side, PLACES) for side in values.shape[2:]])
+    outputs.append(torch.cat([means.flatten(1), values.flatten(2).std(2)], 1))
 
 
 def _keep(outputs: list[Tensor], module: nn.Module, inputs: object, output: Tensor) -> None:

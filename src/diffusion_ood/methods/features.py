@@ -1,0 +1,183 @@
+"""How far the network's inner activations are from those of training images.
+
+While the network looks at a noisy image, the channels of its blocks are averaged over a grid of
+places, which tells a turned image from an upright one, and their deviations over space are taken.
+Their Mahalanobis distance from those of reference images, and what the principal components leave
+of them, are the columns. One call at a level that leaves nearly all of the image (log-SNR 5) is
+what CFS takes (arXiv 2605.11014), with channel means and deviations and a diagonal covariance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from diffusion_ood.diffusion.levels import nearest_level
+from diffusion_ood.errors import UserError
+from diffusion_ood.methods.base import ImageBatch
+from diffusion_ood.methods.pointwise import Answers, Point, PointwiseMethod, ask
+from diffusion_ood.model import Diffusion
+from diffusion_ood.options import ReconstructOptions
+from diffusion_ood.trajectories.evaluator import Evaluator
+
+BLOCKS = (
+    "down_blocks.1.resnets.0",
+    "middle_block",
+    "up_blocks.0.resnets.1",
+    "up_blocks.1.resnets.1",
+)
+"""Of every size of the U-Net; the finest ones are left out."""
+
+SHRINKAGE = 0.05  # of the covariance, towards its mean eigenvalue
+EXPLAINED = 0.9  # of the variance, by the principal components that the residual leaves out
+MIN_REFERENCE = 20
+
+Matrix = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """What reference images' features of one block at one level look like.
+
+    Attributes:
+        mean, std: of each feature, (D,).
+        basis: of the standardised features' covariance, (D, D), a column a component.
+        variances: of the components, falling, (D,).
+    """
+
+    mean: Matrix
+    std: Matrix
+    basis: Matrix
+    variances: Matrix
+
+    @classmethod
+    def fit(cls, features: Matrix) -> Gaussian:
+        """Fit to (N, D) features."""
+        mean, std = features.mean(0), features.std(0) + 1e-6
+        z = (features - mean) / std
+        variances, basis = np.linalg.eigh(z.T @ z / len(z))
+        return cls(mean, std, basis[:, ::-1].copy(), np.maximum(variances[::-1], 0).copy())
+
+    def distances(self, features: Matrix) -> NDArray[np.float64]:
+        """Log of the shrunken Mahalanobis distance, and of the residual's norm, (N, 2)."""
+        components = ((features - self.mean) / self.std).astype(np.float64) @ self.basis
+        squared = components**2
+        shrunken = self.variances + SHRINKAGE * self.variances.mean()
+        share = np.cumsum(self.variances) / self.variances.sum()
+        kept = min(int(np.searchsorted(share, EXPLAINED)) + 1, len(share) - 1)
+        both = (squared / shrunken).sum(1), squared[:, kept:].sum(1)
+        return np.log(np.stack(both, 1) + 1e-12) / 2
+
+
+@dataclass(kw_only=True, eq=False)
+class Features(PointwiseMethod):
+    """Distances of activations from those of reference images, a row for each level.
+
+    Args:
+        log_snrs: of the levels, as those of images in [-1, 1].
+        blocks: names of the network's blocks.
+        seed: of the noise.
+        reference: the fitted Gaussians by (level, block), see `learn`.
+    """
+
+    name = "features"
+    learns = True
+
+    log_snrs: Sequence[float] = (5.0,)
+    block_names: Sequence[str] = BLOCKS
+    seed: int = 2
+    reference: Mapping[tuple[int, str], Gaussian] = field(default_factory=dict)
+
+    @classmethod
+    def from_options(cls, options: ReconstructOptions) -> Features:
+        """As `reconstruct.py` is asked for it."""
+        return cls(seed=options.seed)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Two for each block."""
+        names = [name.replace(".", "_") for name in self.block_names]
+        return tuple(f"{name}_{kind}" for name in names for kind in ("distance", "residual"))
+
+    def levels(self, diffusion: Diffusion) -> tuple[int, ...]:
+        """The levels t, rising."""
+        found = (
+            nearest_level(diffusion.schedule, diffusion.codec.limits, wanted)
+            for wanted in self.log_snrs
+        )
+        return tuple(sorted(set(found)))
+
+    def draws(self, diffusion: Diffusion) -> Sequence[tuple[int, int]]:
+        """Every level."""
+        return [(t, 0) for t in self.levels(diffusion)]
+
+    def settings(self, diffusion: Diffusion) -> dict[str, Any]:
+        """The levels, the blocks and the seed; what was learned is noted by who lets it learn."""
+        levels = list(self.levels(diffusion))
+        return {"levels": levels, "blocks": list(self.block_names), "seed": self.seed}
+
+    def blocks(self, diffusion: Diffusion) -> Sequence[str]:
+        """Whose activations are looked at."""
+        return self.block_names
+
+    def points(self, diffusion: Diffusion) -> Sequence[Point]:
+        """The noisy image at every level."""
+        return [Point(t) for t in self.levels(diffusion)]
+
+    def learn(self, batches: Iterable[ImageBatch], evaluator: Evaluator) -> None:
+        """Fit to reference images, which are best those that the model was trained on.
+
+        Raises:
+            UserError: too few of them.
+        """
+        found: dict[tuple[int, str], list[Matrix]] = {}
+        for batch in batches:
+            answers = ask([self], batch, evaluator)
+            for point in self.points(evaluator.diffusion):
+                for name in self.block_names:
+                    values = answers[point].statistics[name].cpu().numpy()
+                    found.setdefault((point.t, name), []).append(values)
+        number = sum(map(len, next(iter(found.values()), [])))
+        if number < MIN_REFERENCE:
+            raise UserError(
+                f"`reference_ids`: found {number} images, expected at least {MIN_REFERENCE}"
+            )
+        self.reference = {key: Gaussian.fit(np.concatenate(v)) for key, v in found.items()}
+
+    def state_dict(self) -> dict[str, Matrix]:
+        """What was learned, as arrays by name."""
+        return {
+            f"{t}/{name}/{part}": getattr(gaussian, part)
+            for (t, name), gaussian in self.reference.items()
+            for part in Gaussian.__dataclass_fields__
+        }
+
+    def load_state_dict(self, state: Mapping[str, Matrix]) -> None:
+        """Take over what `state_dict` gave."""
+        keys = dict.fromkeys(key.rsplit("/", 1)[0] for key in state)
+        self.reference = {
+            (int(key.split("/")[0]), key.split("/")[1]): Gaussian(
+                **{part: state[f"{key}/{part}"] for part in Gaussian.__dataclass_fields__}
+            )
+            for key in keys
+        }
+
+    @torch.inference_mode()
+    def compute(self, batch: ImageBatch, evaluator: Evaluator, answers: Answers) -> Tensor:
+        """Every column, `(n, draws, columns)`."""
+        rows = []
+        for point in self.points(evaluator.diffusion):
+            columns = [
+                self.reference[point.t, name].distances(
+                    answers[point].statistics[name].cpu().numpy()
+                )
+                for name in self.block_names
+            ]
+            rows.append(np.concatenate(columns, 1))
+        return torch.from_numpy(np.stack(rows, 1))
