@@ -125,13 +125,13 @@ def score_flags(splits: Path) -> Callable[[Path], list[str]]:
 def score(score_flags: Callable[[Path], list[str]], monkeypatch: pytest.MonkeyPatch) -> Command:
     """`score(run_dir, *flags)` reconstructs and scores by MSE alone, and returns the ood folder."""
     from diffusion_ood.commands import reconstruct
-    from diffusion_ood.methods import reconstruction
+    from diffusion_ood.methods.scores import chosen
 
     def run(run_dir: Path, *flags: str) -> Path:
         reconstruct.main([*score_flags(run_dir), *flags])
         return run_dir / "ood"
 
-    monkeypatch.setattr(reconstruction, "find_alexnet_features", lambda path=None: None)
+    monkeypatch.setattr(chosen, "find_alexnet_features", lambda path=None: None)
     return run
 
 

@@ -31,7 +31,8 @@ from diffusion_ood import cli
 from diffusion_ood.data.loaders import ImageSet
 from diffusion_ood.detection.table_writer import TableWriter
 from diffusion_ood.errors import UserError
-from diffusion_ood.methods import measure, reconstruction
+from diffusion_ood.methods import measure
+from diffusion_ood.methods.scores import chosen
 from diffusion_ood.runtime import distributed
 from diffusion_ood.sampling import samples
 from diffusion_ood.training import diffusion_task, run
@@ -115,7 +116,7 @@ def strike_in_scoring(strike: Callable[[], None]) -> None:
             yield drawn
             strike()
 
-    reconstruction.find_alexnet_features = lambda path=None: None
+    chosen.find_alexnet_features = lambda path=None: None
     measure.GATHER_S = float(os.environ.get("GATHER", measure.GATHER_S))
     TableWriter.append = appending  # type: ignore[method-assign]
     samples.draw = drawing

@@ -32,7 +32,7 @@ from PIL import Image
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from diffusion_ood import cli
-from diffusion_ood.methods import reconstruction
+from diffusion_ood.methods.scores import chosen
 from diffusion_ood.runtime.checkpoint import load_checkpoint
 from diffusion_ood.training import diffusion_task
 
@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("--longest_pause", type=float, default=6.0, help="seconds between faults")
     options = parser.parse_args()
     diffusion_task.SAMPLE_STEPS = 2
-    reconstruction.find_alexnet_features = lambda path=None: None
+    chosen.find_alexnet_features = lambda path=None: None
     print(f"seed {options.seed}", flush=True)
     with tempfile.TemporaryDirectory() as name:
         soak = Soak(Path(name), random.Random(options.seed), options.longest_pause)

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from diffusion_ood.data.splits import Split
     from diffusion_ood.methods.base import Method
     from diffusion_ood.model import Diffusion
-    from diffusion_ood.scoring.run import OpenSet, ScoringRun
+    from diffusion_ood.scoring.run import ScoringRun
+    from diffusion_ood.scoring.work import OpenSet
 
 GROUPS = groups_of_a_run(ReconstructOptions, DiffusionOptions, EvaluationOptions)
 

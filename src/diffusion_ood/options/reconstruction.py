@@ -32,7 +32,8 @@ class ReconstructOptions(OptionGroup):
     first_n: int | None = option("score the first N images of each test set alone", None, least=1)
     methods: tuple[str, ...] = option(
         "what to measure, a table each; reconstruction is Graham et al. (2023), by the options "
-        "below; diffood is Liu et al. (2022) with its own levels and steps",
+        "below; diffood is Liu et al. (2022) with its own levels and steps; denoising, features "
+        "and score_geometry share their network calls",
         ("reconstruction",),
         choices=METHODS,
     )

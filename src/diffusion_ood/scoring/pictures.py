@@ -22,7 +22,8 @@ from diffusion_ood.methods.base import ImageBatch
 from diffusion_ood.methods.reconstruction import Reconstruction
 from diffusion_ood.options import DetectOptions
 from diffusion_ood.report.pictures import Pictures, load_pictures, pictures_path
-from diffusion_ood.scoring.run import OpenSet, ScoringRun
+from diffusion_ood.scoring.run import ScoringRun
+from diffusion_ood.scoring.work import OpenSet
 from diffusion_ood.trajectories.grid import SparseGrid
 
 SHOWN_LEVELS = 5

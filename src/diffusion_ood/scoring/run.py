@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from diffusion_ood.data.labels import class_numbers
-from diffusion_ood.data.loaders import ImageSet, image_batches, open_images
+from diffusion_ood.data.loaders import image_batches, open_images
 from diffusion_ood.data.skipped import report_skipped
 from diffusion_ood.data.splits import Split
 from diffusion_ood.detection.contents import forget_changed
@@ -25,9 +24,9 @@ from diffusion_ood.detection.folders import MAIN, method_dir, table_path
 from diffusion_ood.detection.history import add_work
 from diffusion_ood.detection.table_writer import TableWriter, merge_parts, note_table
 from diffusion_ood.errors import UserError
-from diffusion_ood.methods.base import ImageBatch, Method, Rows
-from diffusion_ood.methods.measure import finished, table
-from diffusion_ood.methods.pointwise import PointwiseMethod, measure_together, shared_calls
+from diffusion_ood.methods.base import Method
+from diffusion_ood.methods.measure import table
+from diffusion_ood.methods.pointwise import shared_calls
 from diffusion_ood.model import versions
 from diffusion_ood.options import LoadingOptions, RunOptions
 from diffusion_ood.report.pictures import pictures_path
@@ -35,77 +34,8 @@ from diffusion_ood.runtime import distributed
 from diffusion_ood.runtime.device import describe
 from diffusion_ood.runtime.files import atomic_write
 from diffusion_ood.scoring.sets import ScoringSet
+from diffusion_ood.scoring.work import OpenSet, Work
 from diffusion_ood.trajectories.evaluator import Evaluator
-
-
-@dataclass
-class OpenSet:
-    """A set whose images are open; its split is without those that cannot be read.
-
-    The `classes` are of each image, shape (N,), where the model has classes and the split labels;
-    `trained_on` is the number of images that the model was trained on.
-    """
-
-    name: str
-    role: str
-    images: ImageSet
-    classes: Tensor | None
-    trained_on: int
-
-    @property
-    def contents(self) -> dict[str, str]:
-        """What each image's numbers follow from beside the model, by its path in the split."""
-        found = self.images.contents
-        if self.classes is None:
-            return found
-        pairs = zip(found.items(), self.classes.tolist(), strict=True)
-        return {name: f"{content}:class {number}" for (name, content), number in pairs}
-
-    @property
-    def keys(self) -> Sequence[str]:
-        """What the images are called in a table: their paths as written in the split."""
-        return self.images.split.images
-
-    def batch(self, indices: list[int], pixels: Tensor, device: torch.device) -> ImageBatch:
-        """These images as a method takes them; `pixels` are theirs, `(B, C, *S)`."""
-        keys = [self.keys[index] for index in indices]
-        classes = None if self.classes is None else self.classes[indices]
-        return ImageBatch(pixels.to(device), keys, classes)
-
-
-@dataclass(frozen=True)
-class Work:
-    """What is to be done for a set: tables that lack images, of methods that share their calls."""
-
-    one: OpenSet
-    writers: Mapping[Method, TableWriter]
-    missing: Mapping[Method, set[int]]
-
-    @classmethod
-    def of(cls, one: OpenSet, writers: Mapping[Method, TableWriter]) -> Work:
-        """What the tables lack when they are opened."""
-        missing = {
-            method: {n for n, key in enumerate(one.keys) if key not in writer.finished}
-            for method, writer in writers.items()
-        }
-        return cls(one, writers, missing)
-
-    def measure(
-        self, batch: ImageBatch, numbers: Sequence[int], evaluator: Evaluator
-    ) -> Iterable[tuple[Method, Rows]]:
-        """The rows of a batch of images of these numbers, of each method that lacks any of them."""
-        asked = [method for method in self.writers if self.missing[method].intersection(numbers)]
-        pointwise = [method for method in asked if isinstance(method, PointwiseMethod)]
-        together = measure_together(pointwise, batch, evaluator) if pointwise else ()
-        for one, found in together:
-            missing = self.missing[one]
-            kept = [k for k, image in enumerate(found.images) if numbers[image] in missing]
-            if kept:
-                yield one, Rows([found.images[k] for k in kept], found.measured[kept])
-        for method in asked:
-            if method not in pointwise:
-                for found in finished(method.measure(batch, evaluator), len(batch)):
-                    yield method, found
 
 
 @dataclass

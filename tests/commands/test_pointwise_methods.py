@@ -1,0 +1,94 @@
+"""Methods that share their calls, through the command line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from diffusion_ood.commands import ood_detection
+from diffusion_ood.data.splits import read_split, write_split
+from diffusion_ood.errors import UserError
+
+Command = Callable[..., Path]
+NAMES = ("denoising", "features", "score_geometry")
+
+
+@pytest.fixture
+def flags(splits: Path, tmp_path: Path) -> list[str]:
+    """Three methods, and 24 images to learn from."""
+    names = [
+        f"{splits}/{name}"
+        for part in ("A_train", "A_more")
+        for name in read_split(splits / f"{part}.csv").images
+    ]
+    write_split(tmp_path / "reference.csv", names)
+    return [
+        f"--methods={','.join(NAMES)}",
+        f"--reference_ids={tmp_path / 'reference.csv'}",
+        "--num_levels=3",
+    ]
+
+
+def tables(ood: Path, name: str = "in") -> dict[str, pd.DataFrame]:
+    return {method: pd.read_csv(ood / method / f"results_{name}.csv") for method in NAMES}
+
+
+def test_they_share_their_calls_and_have_a_table_each(
+    score: Command, run_dir: Path, flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    ood = score(run_dir, *flags)
+    assert "together they take 19 calls in place of 22" in capsys.readouterr().out
+    found = tables(ood)
+    assert [len(found[name]) for name in NAMES] == [6 * 3, 6, 6 * 3]
+    assert np.isfinite(found["features"].select_dtypes("number")).all(axis=None)
+    ood_detection.main(
+        [f"--output_dir={run_dir.parent}", f"--model_name={run_dir.name}", "--n_bootstrap=0"]
+    )
+    assert json.loads((ood / "metrics.json").read_text())["methods"].keys() == set(NAMES)
+
+
+def test_a_table_that_is_missing_is_made_alone_with_the_same_numbers(
+    score: Command, run_dir: Path, flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = tables(score(run_dir, *flags))
+    (run_dir / "ood" / "denoising" / "results_in.csv").unlink()
+    (run_dir / "ood" / "denoising" / "results_in.json").unlink()
+    capsys.readouterr()
+    found = tables(score(run_dir, *flags, "--batch_size=1"))
+    printed = capsys.readouterr().out
+    assert "in, score_geometry: 6 of 6 images were done" in printed
+    assert "learned from" not in printed
+    for name in NAMES:
+        pd.testing.assert_frame_equal(found[name], expected[name], rtol=1e-4)
+
+
+def test_other_images_to_learn_from_are_other_numbers(
+    score: Command, run_dir: Path, flags: list[str]
+) -> None:
+    score(run_dir, *flags)
+    with pytest.raises(UserError, match=r"results_val\.json: .*learned"):
+        score(run_dir, *flags, "--first_n_reference=23")
+
+
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        (["--first_n_reference=19"], "`reference_ids`: found 19 images"),
+        (["--num_levels=1001"], "`num_levels`: found 1001"),
+    ],
+)
+def test_what_cannot_be_is_refused(
+    score: Command, run_dir: Path, flags: list[str], more: list[str], named: str
+) -> None:
+    with pytest.raises(UserError, match=named):
+        score(run_dir, *flags, *more)
+
+
+def test_features_need_images_to_learn_from(score: Command, run_dir: Path) -> None:
+    with pytest.raises(UserError, match=r"`methods` features: .*`reference_ids`"):
+        score(run_dir, "--methods=features")
