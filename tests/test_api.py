@@ -22,8 +22,8 @@ from diffusion_ood.commands import reconstruct
 from diffusion_ood.data.loaders import open_images
 from diffusion_ood.data.splits import read_split
 from diffusion_ood.errors import UserError
-from diffusion_ood.methods import reconstruction
 from diffusion_ood.methods.reconstruction import Reconstruction
+from diffusion_ood.methods.scores import chosen
 from diffusion_ood.model import versions
 from diffusion_ood.options import DiffusionOptions, ImageOptions, LoadingOptions
 
@@ -160,7 +160,7 @@ def test_the_example_of_the_documents_measures_as_the_command_does(
     random_features: dict[str, torch.Tensor],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(reconstruction, "find_alexnet_features", lambda path=None: random_features)
+    monkeypatch.setattr(chosen, "find_alexnet_features", lambda path=None: random_features)
     (example,) = re.findall(
         r"^```python\n(.*?)^```", (ROOT / "docs/api.md").read_text(), re.S | re.M
     )

@@ -37,12 +37,12 @@ def browser() -> Iterator[object]:
 def finished_run(trained: Path, score_flags, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run directory with everything in it; not to be changed."""
     from diffusion_ood.commands import ood_detection, reconstruct
-    from diffusion_ood.methods import reconstruction
+    from diffusion_ood.methods.scores import chosen
 
     run_dir = tmp_path_factory.mktemp("finished") / "A"
     shutil.copytree(trained, run_dir)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reconstruction, "find_alexnet_features", lambda path=None: None)
+        patch.setattr(chosen, "find_alexnet_features", lambda path=None: None)
         reconstruct.main([*score_flags(run_dir), "--report_images=2"])
     ood_detection.main([f"--output_dir={run_dir.parent}", "--model_name=A", "--target_fpr=0.3"])
     return run_dir

@@ -15,7 +15,7 @@ from torch import Tensor
 from diffusion_ood.commands import reconstruct
 from diffusion_ood.commands.ood_detection import main as detect
 from diffusion_ood.errors import UserError
-from diffusion_ood.methods import reconstruction
+from diffusion_ood.methods.scores import chosen
 from diffusion_ood.runtime.compiling import MaybeCompiled
 
 PATCHED = ("--level_weights=patched", "--n_bootstrap=0")
@@ -29,7 +29,7 @@ def score(
 ) -> Score:
     """`score(*flags)` scores three in-distribution images by MSE and returns the ood folder."""
     flags = [flag for flag in score_flags(run_dir) if "num_inference_steps" not in flag]
-    monkeypatch.setattr(reconstruction, "find_alexnet_features", lambda path=None: None)
+    monkeypatch.setattr(chosen, "find_alexnet_features", lambda path=None: None)
 
     def run(*more: str) -> Path:
         reconstruct.main([*flags, "--run_val=0", "--run_out=0", "--first_n=3", *more])
@@ -107,7 +107,7 @@ def test_a_budget_that_cannot_be_is_refused(
 def test_patched_validation_images_are_a_table_of_their_own(
     score_flags: Callable[[Path], list[str]], run_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reconstruction, "find_alexnet_features", lambda path=None: None)
+    monkeypatch.setattr(chosen, "find_alexnet_features", lambda path=None: None)
     flags = [flag for flag in score_flags(run_dir) if "num_inference_steps" not in flag]
     reconstruct.main([*flags, "--budget=3", "--run_patched", "--first_n_val=6", "--first_n=6"])
     val, patched = (

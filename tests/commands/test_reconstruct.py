@@ -24,7 +24,7 @@ from diffusion_ood import cli
 from diffusion_ood.commands import reconstruct
 from diffusion_ood.detection.table_writer import TableWriter
 from diffusion_ood.errors import UserError
-from diffusion_ood.methods import reconstruction
+from diffusion_ood.methods.scores import chosen
 from diffusion_ood.model import Diffusion
 from diffusion_ood.networks.weights import load_weights
 from diffusion_ood.options import DiffusionOptions
@@ -63,7 +63,7 @@ def reference(
     folder = tmp_path_factory.mktemp("reference") / "A"
     shutil.copytree(trained, folder, copy_function=os.link)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reconstruction, "find_alexnet_features", lambda path=None: None)
+        patch.setattr(chosen, "find_alexnet_features", lambda path=None: None)
         reconstruct.main(score_flags(folder))
     return folder / "ood"
 
@@ -73,7 +73,7 @@ def random_alexnet(
     score: Command, random_features: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Weights of AlexNet's shapes in the place of the trained ones."""
-    monkeypatch.setattr(reconstruction, "find_alexnet_features", lambda path=None: random_features)
+    monkeypatch.setattr(chosen, "find_alexnet_features", lambda path=None: random_features)
 
 
 def test_every_set_has_its_table_with_a_row_an_image_and_level(
@@ -480,7 +480,7 @@ def die_after(batches: int) -> None:
 
 
 if __name__ == "__main__":
-    reconstruction.find_alexnet_features = lambda path=None: None
+    chosen.find_alexnet_features = lambda path=None: None
     if PROCESSES_DIE_AFTER in os.environ:
         die_after(int(os.environ[PROCESSES_DIE_AFTER]))
     reconstruct.main(sys.argv[1:])
