@@ -99,6 +99,7 @@ class Method(Protocol):
 
     def learn(self, batches: Iterable[ImageBatch], evaluator: Evaluator) -> None:
         """Learn from reference images; UserError where there are too few."""
+        return  # as in `check`
 
     def state_dict(self) -> dict[str, Any]:
         """What it learned, as arrays by name."""
@@ -106,6 +107,7 @@ class Method(Protocol):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over what `state_dict` gave."""
+        return  # as in `check`
 
     def draws(self, diffusion: Diffusion) -> Sequence[tuple[int, int]]:
         """(t, repeat) of each row of an image, rising."""
