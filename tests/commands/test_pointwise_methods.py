@@ -92,3 +92,19 @@ def test_what_cannot_be_is_refused(
 def test_features_need_images_to_learn_from(score: Command, run_dir: Path) -> None:
     with pytest.raises(UserError, match=r"`methods` features: .*`reference_ids`"):
         score(run_dir, "--methods=features")
+
+
+@pytest.mark.parametrize(
+    ("flag", "methods"),
+    [
+        ("--num_levels=3", "reconstruction"),
+        ("--num_levels=3", "features,diffood"),
+        ("--first_n_reference=30", "denoising"),
+    ],
+)
+def test_a_flag_that_would_do_nothing_is_refused(
+    score: Command, run_dir: Path, flag: str, methods: str
+) -> None:
+    name = flag.removeprefix("--").split("=")[0]
+    with pytest.raises(UserError, match=f"^`{name}`: "):
+        score(run_dir, flag, f"--methods={methods}")

@@ -40,6 +40,12 @@ if TYPE_CHECKING:
 
 GROUPS = groups_of_a_run(ReconstructOptions, DiffusionOptions, EvaluationOptions)
 
+OURS = {"reconstruction", "diffood", "denoising", "features", "score_geometry"}
+ACTS_ON = {
+    "num_levels": {"denoising", "score_geometry"},
+    "reference_ids": {"features"},
+    "first_n_reference": {"features"},
+}
 NOT_OF_DIFFOOD = (
     "num_inference_steps",
     "inference_skip_factor",
@@ -240,6 +246,13 @@ def _refuse_contradictions(options: ReconstructOptions, given: frozenset[str]) -
             raise UserError(
                 f"`{name}`: has no effect on the `methods` {', '.join(options.methods)}; leave it "
                 "out, or add reconstruction"
+            )
+    ours = set(options.methods) <= OURS  # what others do with a flag is not known here
+    for name, methods in ACTS_ON.items():
+        if ours and name in given and not methods.intersection(options.methods):
+            raise UserError(
+                f"`{name}`: has no effect on the `methods` {', '.join(options.methods)}; leave it "
+                f"out, or add {' or '.join(sorted(methods))}"
             )
     grid = ("num_inference_steps", "inference_skip_factor")
     beside = [
