@@ -6,10 +6,16 @@ import itertools
 import struct
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pytest
+
+from diffusion_ood.data.readers import read_image
+from diffusion_ood.errors import UserError
+from diffusion_ood.options import ImageOptions
 
 Array = npt.NDArray[Any]
 
@@ -272,3 +278,12 @@ def bmp(
         dib = dib.ljust(header, b"\0")
     start = 14 + len(dib) + len(entries)
     return b"BM" + struct.pack("<IHHI", start + len(stored), 0, 0, start) + dib + entries + stored
+
+
+def refused(path: Path, content: bytes) -> str:
+    """The sentence with which a file of this content is refused; it begins with the file's name."""
+    path.write_bytes(content)
+    with pytest.raises(UserError) as error:
+        read_image(path, ImageOptions())
+    assert str(error.value).startswith(f"{path}: ")
+    return str(error.value)

@@ -10,10 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from PIL import Image, ImageOps
-from raw_pictures import bmp, exif, turned
+from raw_pictures import bmp, exif, refused, turned
 
 from diffusion_ood.data.readers import image_size, read_image
-from diffusion_ood.errors import UserError
 from diffusion_ood.options import ImageOptions
 
 COLOUR = ImageOptions()
@@ -33,14 +32,6 @@ def jpeg(samples: npt.NDArray[Any], mode: str, **options: Any) -> bytes:
     picture = Image.fromarray(pixels, mode)
     picture.save(file, "JPEG", **{"quality": 100, "subsampling": 0, **options})
     return file.getvalue()
-
-
-def refused(path: Path, content: bytes) -> str:
-    path.write_bytes(content)
-    with pytest.raises(UserError) as error:
-        read_image(path, COLOUR)
-    assert str(error.value).startswith(f"{path}: ")
-    return str(error.value)
 
 
 def second_decoder(content: bytes, orientation: int) -> npt.NDArray[Any]:

@@ -10,7 +10,7 @@ import imagecodecs
 import numpy as np
 import numpy.typing as npt
 import pytest
-from raw_pictures import PNG_CHANNELS, chunk, exif, png, turned
+from raw_pictures import PNG_CHANNELS, chunk, exif, png, refused, turned
 
 from diffusion_ood.data.readers import image_size, read_image
 from diffusion_ood.errors import UserError
@@ -54,14 +54,6 @@ def assert_read(path: Path, content: bytes, right: npt.NDArray[Any]) -> None:
     assert image.dtype == right.dtype
     np.testing.assert_array_equal(image, right)
     assert image_size(path, COLOUR) == right.shape[1:]
-
-
-def refused(path: Path, content: bytes) -> str:
-    path.write_bytes(content)
-    with pytest.raises(UserError) as error:
-        read_image(path, COLOUR)
-    assert str(error.value).startswith(f"{path}: ")
-    return str(error.value)
 
 
 def second_decoder(content: bytes, orientation: int = 1) -> npt.NDArray[Any]:

@@ -76,10 +76,6 @@ class Method(Protocol):
     def columns(self) -> tuple[str, ...]:
         """Of its table."""
 
-    def columns_of(self, diffusion: Diffusion) -> tuple[str, ...]:
-        """Of its table with a model; where they depend on the model's size, `columns` is empty."""
-        return self.columns
-
     @classmethod
     def from_options(cls, options: ReconstructOptions) -> Method:
         """The method as `reconstruct.py` is asked for it; here without any options.

@@ -30,7 +30,7 @@ class Denoising(PointwiseMethod):
     Args:
         num_levels: noise levels, even in log-SNR.
         repeats: draws of noise at each level.
-        scores: `mse`, `perceptual`, or scores themselves.
+        scores: what is measured of x̂_0 and the image, by default MSE and LPIPS.
         seed: of the noise.
     """
 

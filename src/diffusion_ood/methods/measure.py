@@ -64,7 +64,7 @@ def measure(
         order = torch.tensor([image for rows in found for image in rows.images]).argsort()
         values = torch.cat([rows.measured for rows in found])[order]
         tables.append(table(method, diffusion, rows_of[part], values))
-    none = torch.empty(0, len(method.draws(diffusion)), len(method.columns_of(diffusion)))
+    none = torch.empty(0, len(method.draws(diffusion)), len(method.columns))
     return pd.concat(tables or [table(method, diffusion, [], none)], ignore_index=True)
 
 
@@ -132,7 +132,7 @@ def table(
         ValueError: columns of the method that collide, or values of another shape.
     """
     draws = method.draws(diffusion)
-    columns = method.columns_of(diffusion)
+    columns = method.columns
     if len({"filename", "type", "t", "repeat", *columns}) < 4 + len(columns):
         raise ValueError(f"found the columns {columns}, expected names that differ")
     shape = len(keys), len(draws), len(columns)

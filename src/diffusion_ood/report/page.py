@@ -21,7 +21,7 @@ from diffusion_ood.report.figures import Plotter
 from diffusion_ood.report.gallery import galleries
 from diffusion_ood.report.provenance import Provenance
 from diffusion_ood.report.text import bounds, percent
-from diffusion_ood.runtime.files import atomic_write
+from diffusion_ood.runtime.files import as_text, atomic_write
 
 MAX_DRAWN = 16  # OOD sets with figures and images, the hardest to tell from "in"
 
@@ -61,7 +61,7 @@ def write_report(
         provenance=provenance,
     )
     with atomic_write(path) as file:
-        file.write(page)
+        file.write(as_text(page))  # names of files may hold what is none
 
 
 def _figures(plotter: Plotter, name: str) -> list[Figure]:

@@ -19,6 +19,7 @@ from tensorboard.util.tensor_util import make_tensor_proto
 
 from diffusion_ood.report.curves import NUM_THRESHOLDS, pr_table
 from diffusion_ood.report.pictures import png
+from diffusion_ood.runtime.files import as_text
 
 
 class TensorBoard:
@@ -96,7 +97,4 @@ class TensorBoard:
 
 def _as_text(parameters: Mapping[str, str]) -> dict[str, str]:
     """What a message takes: names of files may hold what is no text, and are escaped."""
-    return {
-        name: str(value).encode("utf-8", "backslashreplace").decode()
-        for name, value in parameters.items()
-    }
+    return {name: as_text(str(value)) for name, value in parameters.items()}

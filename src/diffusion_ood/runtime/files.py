@@ -19,11 +19,10 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
 
     Args:
         path: the file to write; its folder is made if it is missing.
-        mode: `"w"` for UTF-8 text without newline translation, in which what is no text, as in
-            names of files, is escaped; `"wb"` for bytes.
+        mode: `"w"` for UTF-8 text without newline translation, `"wb"` for bytes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = {} if "b" in mode else {"encoding": "utf-8", "errors": "backslashreplace", "newline": ""}
+    text = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
     descriptor, name = tempfile.mkstemp(
         dir=path.parent, prefix=f".{path.name[:100]}.", suffix=".tmp"
     )

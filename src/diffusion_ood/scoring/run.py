@@ -114,7 +114,8 @@ class ScoringRun:
             loaded = image_batches(images, numbers, self.loading.num_workers)
             one = OpenSet("reference", "reference", images, None, 0)
             pairs = zip(numbers, loaded, strict=True)
-            batches = (one.batch(part, pixels, self.evaluator.device) for part, pixels in pairs)
+            shown = tqdm(pairs, f"{method.name} learns", len(numbers), unit="batch", disable=None)
+            batches = (one.batch(part, pixels, self.evaluator.device) for part, pixels in shown)
             method.learn(batches, self.evaluator)
             with atomic_write(path, "wb") as file:
                 np.savez(file, allow_pickle=False, **method.state_dict())
