@@ -30,8 +30,15 @@ METHODS = Registry(
     reconstruction="diffusion_ood.methods.reconstruction:Reconstruction",
     diffood="diffusion_ood.methods.diffood:DiffOOD",
     denoising="diffusion_ood.methods.denoising:Denoising",
-    features="diffusion_ood.methods.features:Features",
     score_geometry="diffusion_ood.methods.score_geometry:ScoreGeometry",
+    features="diffusion_ood.methods.features:Features",
+    path="diffusion_ood.methods.path:Path",
+    likelihood="diffusion_ood.methods.likelihood:Likelihood",
+    equivariance="diffusion_ood.methods.equivariance:Equivariance",
+    eigenscore="diffusion_ood.methods.eigenscore:EigenScore",
+    projection_regret="diffusion_ood.methods.projection_regret:ProjectionRegret",
+    inpainting="diffusion_ood.methods.inpainting:Inpainting",
+    controls="diffusion_ood.methods.controls:Controls",
 )
 """What is measured of an image: classes of `methods.base.Method`."""
 

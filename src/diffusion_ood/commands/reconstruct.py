@@ -42,7 +42,7 @@ GROUPS = groups_of_a_run(ReconstructOptions, DiffusionOptions, EvaluationOptions
 
 OURS = {"reconstruction", "diffood", "denoising", "features", "score_geometry"}
 ACTS_ON = {
-    "num_levels": {"denoising", "score_geometry"},
+    "num_levels": {"denoising", "score_geometry", "likelihood"},
     "reference_ids": {"features"},
     "first_n_reference": {"features"},
 }

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from diffusion_ood.diffusion.levels import even_levels
 from diffusion_ood.methods.base import ImageBatch
-from diffusion_ood.methods.pointwise import Answer, Answers, Point, PointwiseMethod
-from diffusion_ood.methods.scores.base import PairScore
+from diffusion_ood.methods.pointwise import Answers, EvenMethod, Point, predicted
+from diffusion_ood.methods.scores.base import Distance, PairScore
 from diffusion_ood.methods.scores.chosen import scores_of, without_lpips
 from diffusion_ood.model import Diffusion
 from diffusion_ood.options import ReconstructOptions
@@ -24,22 +22,17 @@ from diffusion_ood.trajectories.evaluator import Evaluator
 
 
 @dataclass(kw_only=True, eq=False)
-class Denoising(PointwiseMethod):
+class Denoising(EvenMethod):
     """MSE and LPIPS of x̂_0, a row for each level and repeat.
 
     Args:
-        num_levels: noise levels, even in log-SNR.
-        repeats: draws of noise at each level.
+        num_levels, repeats, seed: see `EvenMethod`.
         scores: what is measured of x̂_0 and the image, by default MSE and LPIPS.
-        seed: of the noise.
     """
 
     name = "denoising"
 
-    num_levels: int = 10
-    repeats: int = 1
     scores: Sequence[PairScore] = field(default_factory=lambda: scores_of(("mse", "perceptual")))
-    seed: int = 2
 
     @classmethod
     def from_options(cls, options: ReconstructOptions) -> Denoising:
@@ -56,16 +49,6 @@ class Denoising(PointwiseMethod):
         """Of all scores."""
         return tuple(column for score in self.scores for column in score.columns)
 
-    def draws(self, diffusion: Diffusion) -> Sequence[tuple[int, int]]:
-        """Every level and repeat."""
-        levels = even_levels(diffusion.schedule, diffusion.codec.limits, self.num_levels)
-        return [(t, k) for t in levels for k in range(self.repeats)]
-
-    def settings(self, diffusion: Diffusion) -> dict[str, Any]:
-        """The levels, the scores and the seed."""
-        draws = [list(draw) for draw in self.draws(diffusion)]
-        return {"draws": draws, "scores": list(self.columns), "seed": self.seed}
-
     def points(self, diffusion: Diffusion) -> Sequence[Point]:
         """The noisy image at every level."""
         return [Point(t, repeat) for t, repeat in self.draws(diffusion)]
@@ -73,20 +56,11 @@ class Denoising(PointwiseMethod):
     @torch.inference_mode()
     def compute(self, batch: ImageBatch, evaluator: Evaluator, answers: Answers) -> Tensor:
         """Every column, `(n, draws, columns)`."""
-        references = [score.reference(batch.images) for score in self.scores]
+        diffusion = evaluator.diffusion
+        distance = Distance(self.scores, batch.images)
         rows = []
-        for t, repeat in self.draws(evaluator.diffusion):
-            found = predicted(evaluator.diffusion, t, answers[Point(t, repeat)])
-            images = evaluator.diffusion.codec.decode(found).clamp(0, 1)
-            pairs = zip(self.scores, references, strict=True)
-            values = [
-                score(reference, images).reshape(len(batch), -1) for score, reference in pairs
-            ]
-            rows.append(torch.cat(values, 1))
+        for t, repeat in self.draws(diffusion):
+            answer = answers[Point(t, repeat)]
+            found = predicted(diffusion, t, answer.x_t, answer.eps)
+            rows.append(distance(diffusion.codec.decode(found)))
         return torch.stack(rows, 1)
-
-
-def predicted(diffusion: Diffusion, t: int, answer: Answer) -> Tensor:
-    """x̂_0 of an answer at level t, `(n, c, *s)`."""
-    signal, noise = diffusion.schedule.alpha_sigma(torch.tensor([t]), answer.eps.ndim)
-    return (answer.x_t - noise.to(answer.eps) * answer.eps) / signal.to(answer.eps)

@@ -3,15 +3,16 @@
 While the network looks at a noisy image, the channels of its blocks are averaged over a grid of
 places, which tells a turned image from an upright one, and their deviations over space are taken.
 Their Mahalanobis distance from those of reference images, and what the principal components leave
-of them, are the columns. One call at a level that leaves nearly all of the image (log-SNR 5) is
-what CFS takes (arXiv 2605.11014), with channel means and deviations and a diagonal covariance.
+of them, are columns. One call at a level that leaves nearly all of the image (log-SNR 5) is what
+CFS takes (arXiv 2605.11014): with channel means and deviations of one block of the encoder and one
+of the decoder, and a variance for each of them alone. That is the column `cfs`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,10 +22,13 @@ from torch import Tensor
 from diffusion_ood.diffusion.levels import nearest_level
 from diffusion_ood.errors import UserError
 from diffusion_ood.methods.base import ImageBatch
-from diffusion_ood.methods.pointwise import Answers, Point, PointwiseMethod, ask
+from diffusion_ood.methods.pointwise import Answer, Answers, Point, PointwiseMethod, ask
 from diffusion_ood.model import Diffusion
 from diffusion_ood.options import ReconstructOptions
 from diffusion_ood.trajectories.evaluator import Evaluator
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 BLOCKS = (
     "down_blocks.1.resnets.0",
@@ -34,9 +38,14 @@ BLOCKS = (
 )
 """Of every size of the U-Net; the finest ones are left out."""
 
+CFS = BLOCKS[0], BLOCKS[-1]
+"""Those of CFS: the coarsest of the encoder above the lowest resolution, the finest of the decoder
+below the full one."""
+
 SHRINKAGE = 0.05  # of the covariance, towards its mean eigenvalue
 EXPLAINED = 0.9  # of the variance, by the principal components that the residual leaves out
 MIN_REFERENCE = 20
+POOLED = "@channels"
 
 Matrix = NDArray[np.float32]
 
@@ -57,7 +66,7 @@ class Gaussian:
     variances: Matrix
 
     @classmethod
-    def fit(cls, features: Matrix) -> Gaussian:
+    def fit(cls, features: Matrix) -> Self:
         """Fit to (N, D) features."""
         mean, std = features.mean(0), features.std(0) + 1e-6
         z = (features - mean) / std
@@ -73,6 +82,10 @@ class Gaussian:
         kept = min(int(np.searchsorted(share, EXPLAINED)) + 1, len(share) - 1)
         both = (squared / shrunken).sum(1), squared[:, kept:].sum(1)
         return np.log(np.stack(both, 1) + 1e-12) / 2
+
+    def mean_square(self, features: Matrix) -> NDArray[np.float64]:
+        """The mean square of standardised features (N,), each by itself."""
+        return np.square((features - self.mean) / self.std).mean(1).astype(np.float64)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -101,9 +114,10 @@ class Features(PointwiseMethod):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Two for each block."""
+        """Two for each block, and that of CFS."""
         names = [name.replace(".", "_") for name in self.block_names]
-        return tuple(f"{name}_{kind}" for name in names for kind in ("distance", "residual"))
+        of_blocks = [f"{name}_{kind}" for name in names for kind in ("distance", "residual")]
+        return (*of_blocks, "cfs")
 
     def levels(self, diffusion: Diffusion) -> tuple[int, ...]:
         """The levels t, rising."""
@@ -140,8 +154,7 @@ class Features(PointwiseMethod):
         for batch in batches:
             answers = ask([self], batch, evaluator)
             for point in self.points(evaluator.diffusion):
-                for name in self.block_names:
-                    values = answers[point].statistics[name].cpu().numpy()
+                for name, values in _features(answers[point]).items():
                     found.setdefault((point.t, name), []).append(values)
         number = sum(map(len, next(iter(found.values()), [])))
         if number < MIN_REFERENCE:
@@ -173,11 +186,21 @@ class Features(PointwiseMethod):
         """Every column, `(n, draws, columns)`."""
         rows = []
         for point in self.points(evaluator.diffusion):
-            columns = [
-                self.reference[point.t, name].distances(
-                    answers[point].statistics[name].cpu().numpy()
-                )
-                for name in self.block_names
-            ]
-            rows.append(np.concatenate(columns, 1))
+            features = _features(answers[point])
+            known = {name: self.reference[point.t, name] for name in features}
+            columns = [known[name].distances(features[name]) for name in self.block_names]
+            cfs = [known[name].mean_square(features[name]) for name in features if POOLED in name]
+            rows.append(np.concatenate([*columns, np.mean(cfs, 0)[:, None]], 1))
         return torch.from_numpy(np.stack(rows, 1))
+
+
+def _features(answer: Answer) -> dict[str, Matrix]:
+    """Of each block `(n, D)`, and of those of CFS also their means over all places."""
+    found = {}
+    for name, of_block in answer.statistics.items():
+        values = of_block.cpu()
+        found[name] = values.flatten(1).numpy()
+        if name in CFS:
+            means = values[:, :, :-1].mean(2)
+            found[f"{name}{POOLED}"] = torch.cat([means, values[:, :, -1]], 1).numpy()
+    return found

@@ -10,15 +10,21 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from diffusion_ood.diffusion.levels import even_levels
 from diffusion_ood.methods.base import ImageBatch, Method, Rows
 from diffusion_ood.model import Diffusion
+from diffusion_ood.options import ReconstructOptions
+from diffusion_ood.options.reconstruction import NUM_LEVELS
 from diffusion_ood.trajectories.evaluator import Evaluator
 from diffusion_ood.trajectories.noise import image_noise
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 STEP = 3e-3
 """How far a probe moves each value: in fp32, central differences are then right to 0.1 %."""
@@ -54,8 +60,8 @@ class Answer(NamedTuple):
     Attributes:
         x_t: where it was asked, `(n, c, *s)`.
         eps: ε̂, `(n, c, *s)`.
-        statistics: of the blocks that were asked for, the mean and the deviation over space of
-            each channel, `(n, 2·channels)`, by their names.
+        statistics: of the blocks that were asked for, by their names: each channel's means over a
+            grid of places and its deviation over all, `(n, channels, places + 1)`.
     """
 
     x_t: Tensor
@@ -67,7 +73,7 @@ Answers = Mapping[Point, Answer]
 
 
 class PointwiseMethod(Method):
-    """A method all of whose questions are known before the first answer.
+    """A method whose first questions are known before any answer; most ask no others.
 
     Attributes:
         seed: of the noise.
@@ -87,14 +93,48 @@ class PointwiseMethod(Method):
     def compute(self, batch: ImageBatch, evaluator: Evaluator, answers: Answers) -> Tensor:
         """The numbers of n images, `(n, draws, columns)`; `answers` has the method's points."""
 
+    def further_calls(self, diffusion: Diffusion) -> int:
+        """Network calls an image that `compute` makes, which follow from the answers."""
+        return 0
+
     def calls(self, diffusion: Diffusion) -> int:
-        """Network calls an image: one a point."""
-        return len(self.points(diffusion))
+        """Network calls an image: one a point, and those that follow."""
+        return len(self.points(diffusion)) + self.further_calls(diffusion)
 
     def measure(self, batch: ImageBatch, evaluator: Evaluator) -> Iterator[Rows]:
         """See `Method`."""
         for _, rows in measure_together([self], batch, evaluator):
             yield rows
+
+
+@dataclass(kw_only=True, eq=False)
+class EvenMethod(PointwiseMethod):
+    """A method at levels that are even in log-SNR, which has a row for each of its draws.
+
+    Args:
+        num_levels: how many levels.
+        repeats: draws of noise at each level.
+        seed: of the noise.
+    """
+
+    num_levels: int = NUM_LEVELS
+    repeats: int = 1
+    seed: int = 2
+
+    @classmethod
+    def from_options(cls, options: ReconstructOptions) -> Self:
+        """As `reconstruct.py` is asked for it."""
+        return cls(num_levels=options.num_levels, repeats=options.repeats or 1, seed=options.seed)
+
+    def draws(self, diffusion: Diffusion) -> Sequence[tuple[int, int]]:
+        """Every level and repeat."""
+        levels = even_levels(diffusion.schedule, diffusion.codec.limits, self.num_levels)
+        return [(t, k) for t in levels for k in range(self.repeats)]
+
+    def settings(self, diffusion: Diffusion) -> dict[str, Any]:
+        """The levels, the columns and the seed."""
+        draws = [list(draw) for draw in self.draws(diffusion)]
+        return {"draws": draws, "columns": list(self.columns), "seed": self.seed}
 
 
 def shared_calls(methods: Sequence[Method], diffusion: Diffusion) -> int:
@@ -196,3 +236,15 @@ def probe_of(batch: ImageBatch, x_0: Tensor, seed: int, point: Point) -> Tensor:
     shape = x_0.shape[1:]
     draws = [image_noise(shape, seed, f"{key}\0probe", point.t, point.repeat) for key in batch.keys]
     return torch.stack(draws).sign().to(x_0)
+
+
+def at_level(diffusion: Diffusion, t: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """√ᾱ_t and √(1−ᾱ_t), which multiply tensors like this one."""
+    signal, noise = diffusion.schedule.alpha_sigma(torch.tensor([t]), like.ndim)
+    return signal.to(like), noise.to(like)
+
+
+def predicted(diffusion: Diffusion, t: int, x_t: Tensor, eps: Tensor) -> Tensor:
+    """x̂_0 of ε̂ at level t, `(n, c, *s)` (Ho et al. 2020, equation 15)."""
+    signal, noise = at_level(diffusion, t, eps)
+    return (x_t - noise * eps) / signal

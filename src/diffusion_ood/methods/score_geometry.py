@@ -17,70 +17,69 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from diffusion_ood.diffusion.levels import even_levels
 from diffusion_ood.methods.base import ImageBatch
-from diffusion_ood.methods.pointwise import STEP, Answers, Point, PointwiseMethod, probe_of
+from diffusion_ood.methods.pointwise import (
+    STEP,
+    Answers,
+    EvenMethod,
+    Point,
+    at_level,
+    probe_of,
+)
 from diffusion_ood.model import Diffusion
-from diffusion_ood.options import ReconstructOptions
 from diffusion_ood.trajectories.evaluator import Evaluator
 
 
 @dataclass(kw_only=True, eq=False)
-class ScoreGeometry(PointwiseMethod):
+class ScoreGeometry(EvenMethod):
     """N and C of noisy images, and of the same without noise, a row for each level and repeat.
 
     Args:
-        num_levels: noise levels, even in log-SNR.
-        repeats: draws of noise and probe at each level.
-        seed: of both.
+        num_levels, repeats, seed: see `EvenMethod`; a repeat has a probe of its own.
+        clean: whether images without noise are looked at, too.
+        traces: whether there are traces, of two further calls each.
     """
 
     name = "score_geometry"
-    columns = ("eps_sq", "trace", "clean_eps_sq", "clean_trace")
 
-    num_levels: int = 10
-    repeats: int = 1
-    seed: int = 2
+    clean: bool = True
+    traces: bool = True
 
-    @classmethod
-    def from_options(cls, options: ReconstructOptions) -> ScoreGeometry:
-        """As `reconstruct.py` is asked for it."""
-        return cls(num_levels=options.num_levels, repeats=options.repeats or 1, seed=options.seed)
-
-    def draws(self, diffusion: Diffusion) -> Sequence[tuple[int, int]]:
-        """Every level and repeat."""
-        levels = even_levels(diffusion.schedule, diffusion.codec.limits, self.num_levels)
-        return [(t, k) for t in levels for k in range(self.repeats)]
-
-    def settings(self, diffusion: Diffusion) -> dict[str, Any]:
-        """The levels and the seed."""
-        return {"draws": [list(draw) for draw in self.draws(diffusion)], "seed": self.seed}
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """One or two of noisy images, and as many without noise."""
+        of_one = ("eps_sq", "trace") if self.traces else ("eps_sq",)
+        return of_one + tuple(f"clean_{name}" for name in of_one if self.clean)
 
     def points(self, diffusion: Diffusion) -> Sequence[Point]:
-        """At every level with and without noise, each with the two ends of a difference."""
+        """At every level with and without noise, perhaps with the two ends of a difference."""
         return [
             Point(t, repeat, noise=noise, probe=probe, exact=True)
             for t, repeat in self.draws(diffusion)
-            for noise in (True, False)
-            for probe in (0, -1, 1)
+            for noise in self._noises
+            for probe in ((0, -1, 1) if self.traces else (0,))
             if noise or repeat == 0 or probe  # the same image without noise is asked about once
         ]
+
+    @property
+    def _noises(self) -> tuple[bool, ...]:
+        return (True, False) if self.clean else (True,)
 
     def compute(self, batch: ImageBatch, evaluator: Evaluator, answers: Answers) -> Tensor:
         """Every column, `(n, draws, columns)`."""
         rows = []
         for t, repeat in self.draws(evaluator.diffusion):
             columns = []
-            for noise in (True, False):
+            for noise in self._noises:
                 point = Point(t, repeat, noise=noise, exact=True)
                 middle = answers[point if noise else Point(t, noise=False, exact=True)].eps
                 columns += [middle.square().flatten(1).sum(1)]
-                columns += [self._trace(batch, evaluator, answers, point)]
+                if self.traces:
+                    columns += [self._trace(batch, evaluator, answers, point)]
             rows.append(torch.stack(columns, 1))
         return torch.stack(rows, 1)
 
@@ -93,6 +92,5 @@ class ScoreGeometry(PointwiseMethod):
             for probe in (1, -1)
         ]
         probe = probe_of(batch, ends[0], self.seed, point)
-        _, noise = evaluator.diffusion.schedule.alpha_sigma(torch.tensor([point.t]), 1)
         along = (probe * (ends[0] - ends[1])).flatten(1).sum(1)
-        return along * noise.to(along) / (2 * STEP)
+        return along * at_level(evaluator.diffusion, point.t, along)[1] / (2 * STEP)

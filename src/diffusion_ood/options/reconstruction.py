@@ -10,6 +10,8 @@ from diffusion_ood.errors import UserError
 from diffusion_ood.options.fields import MAX_BATCH, MAX_REPEATS, SEED, OptionGroup, option
 from diffusion_ood.registries import METHODS, SAMPLERS, SCORES
 
+NUM_LEVELS = 10
+
 
 @dataclass(frozen=True)
 class ReconstructOptions(OptionGroup):
@@ -72,7 +74,7 @@ class ReconstructOptions(OptionGroup):
     )
     num_levels: int = option(
         "noise levels of the methods other than reconstruction and diffood, even in log-SNR",
-        10,
+        NUM_LEVELS,
         least=1,
     )
     scores: tuple[str, ...] = option(

@@ -101,13 +101,16 @@ class Evaluator:
         return lambda x_t, t, labels=None, /: found(x_t, t.clamp(min=0), labels)
 
     @torch.inference_mode()
-    def eps(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+    def eps(
+        self, x_t: Tensor, t: Tensor, labels: Tensor | None = None, *, clip: bool = False
+    ) -> Tensor:
         """ε̂ of any number of rows.
 
         Args:
             x_t: shape `(N, C, *S)`.
             t: times, shape (N,), on the CPU.
             labels: classes, shape (N,), on the CPU; without, the image may be of any class.
+            clip: as in `denoiser`.
 
         Returns:
             Shape `(N, C, *S)` on the evaluator's device.
@@ -117,7 +120,7 @@ class Evaluator:
         """
         if labels is not None and len(labels) != len(x_t):
             raise ValueError(f"found {len(labels)} labels for {len(x_t)} rows")
-        denoiser = self.denoiser()
+        denoiser = self.denoiser(clip=clip)
         parts = [
             denoiser(x, times, None if labels is None else labels[k : k + len(x)])
             for k, x, times in self._batches(x_t, t)
@@ -192,7 +195,7 @@ class Evaluator:
 
         Returns:
             ε̂ `(N, C, *S)`, and by block each channel's means over a grid of places and its
-            standard deviation over all, `(N, c · (places + 1))`; on the evaluator's device.
+            standard deviation over all, `(N, c, places + 1)`; on the evaluator's device.
 
         Raises:
             AttributeError: the network has no such block.
@@ -235,7 +238,7 @@ def _summarise(outputs: list[Tensor], module: nn.Module, inputs: object, output:
     values = output.float()
     pool: Any = (functional.adaptive_avg_pool2d, functional.adaptive_avg_pool3d)[values.ndim - 4]
     means = pool(values, [min(side, PLACES) for side in values.shape[2:]])
-    outputs.append(torch.cat([means.flatten(1), values.flatten(2).std(2)], 1))
+    outputs.append(torch.cat([means.flatten(2), values.flatten(2).std(2, keepdim=True)], 2))
 
 
 def _keep(outputs: list[Tensor], module: nn.Module, inputs: object, output: Tensor) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -34,6 +36,24 @@ class PairScore:
     def finish(self, reference: tuple[Tensor, ...], values: Tensor) -> Tensor:
         """Every column, `(B, draws, columns)`, of the values of all draws, `(B, draws, values)`."""
         return values
+
+
+class Distance:
+    """Several scores between one batch of images and others that are made of them.
+
+    Args:
+        scores: the scores, none of which has a `finish` of its own.
+        images: shape `(B, C, *S)` in [0, 1].
+    """
+
+    def __init__(self, scores: Sequence[PairScore], images: Tensor) -> None:
+        self._parts = [(score, score.reference(images)) for score in scores]
+
+    def __call__(self, found: Tensor) -> Tensor:
+        """Every column, `(B, columns)`, of images `(B, C, *S)`, which are clipped to [0, 1]."""
+        clipped = found.clamp(0, 1)
+        values = [score(reference, clipped) for score, reference in self._parts]
+        return torch.cat([value.reshape(len(found), -1) for value in values], 1)
 
 
 class Scorer:
