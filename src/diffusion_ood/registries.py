@@ -66,6 +66,30 @@ HEADS = Registry(
 )
 """How measurements become one score: classes of `calibration.base.Head`."""
 
+PUBLISHED = Registry(
+    msma_noisy="diffusion_ood.calibration.published:MSMA_NOISY",
+    msma_clean="diffusion_ood.calibration.published:MSMA_CLEAN",
+    scoped="diffusion_ood.calibration.published:SCOPED",
+    flipd="diffusion_ood.calibration.published:FLIPD",
+    posterior_trace="diffusion_ood.calibration.published:POSTERIOR_TRACE",
+    cfs="diffusion_ood.calibration.published:CFS",
+    diffpath_1d="diffusion_ood.calibration.published:DIFFPATH_1D",
+    diffpath_6d="diffusion_ood.calibration.published:DIFFPATH_6D",
+    ufcod="diffusion_ood.calibration.published:UFCOD",
+    nll="diffusion_ood.calibration.published:NLL",
+    typicality="diffusion_ood.calibration.published:TYPICALITY",
+    input_complexity="diffusion_ood.calibration.published:INPUT_COMPLEXITY",
+    gepc="diffusion_ood.calibration.published:GEPC",
+    eigenscore="diffusion_ood.calibration.published:EIGENSCORE",
+    projection_regret="diffusion_ood.calibration.published:PROJECTION_REGRET",
+    lmd="diffusion_ood.calibration.published:LMD",
+    mean_control="diffusion_ood.calibration.published:PIXEL_MEAN",
+    spread_control="diffusion_ood.calibration.published:PIXEL_STD",
+    compression_control="diffusion_ood.calibration.published:COMPRESSED",
+    untrained_control="diffusion_ood.calibration.published:UNTRAINED",
+)
+"""Detectors of the literature and controls: objects of `calibration.published.Detector`."""
+
 SAMPLERS = Registry(
     ddim="diffusion_ood.diffusion.samplers.ddim:SAMPLER",
     dpmpp_2m="diffusion_ood.diffusion.samplers.dpm_solver:SAMPLER",

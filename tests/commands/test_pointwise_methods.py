@@ -13,6 +13,9 @@ import pytest
 from diffusion_ood.commands import ood_detection
 from diffusion_ood.data.splits import read_split, write_split
 from diffusion_ood.errors import UserError
+from diffusion_ood.options import ReconstructOptions
+from diffusion_ood.options.reconstruction import READ
+from diffusion_ood.registries import METHODS
 
 Command = Callable[..., Path]
 NAMES = ("denoising", "features", "score_geometry")
@@ -108,3 +111,30 @@ def test_a_flag_that_would_do_nothing_is_refused(
     name = flag.removeprefix("--").split("=")[0]
     with pytest.raises(UserError, match=f"^`{name}`: "):
         score(run_dir, flag, f"--methods={methods}")
+
+
+class Recorded:
+    """Options that remember which of them were read."""
+
+    def __init__(self, options: ReconstructOptions) -> None:
+        self.options, self.read = options, set[str]()
+
+    def __getattr__(self, name: str) -> object:
+        self.read.add(name)
+        return getattr(self.options, name)
+
+
+@pytest.mark.parametrize("name", sorted(set(READ) - {"reconstruction", "diffood"}))
+def test_what_a_method_reads_is_known_to_the_command_line(name: str) -> None:
+    found = Recorded(ReconstructOptions(scores=("mse",)))
+    METHODS[name].from_options(found)
+    of_the_command = {"reference_ids", "first_n_reference", "save_images", "report_images"}
+    # A path has no noise; its seed is that of the calls that it could share.
+    unused = {"seed"} if name == "path" else set()
+    # Without LPIPS among the scores nobody asks for its weights.
+    weights = {"lpips_weights"}
+    assert found.read - unused - weights == set(READ[name]) - of_the_command - weights
+
+
+def test_every_method_says_what_it_reads() -> None:
+    assert set(READ) == set(METHODS)

@@ -22,9 +22,13 @@ class KernelDensity(StandardisedHead):
         spread = np.minimum(z.std(axis=0, ddof=1), robust)
         return {"points": z, "bandwidth": 0.9 * spread * len(z) ** -0.2}
 
-    def _score(self, z: Matrix) -> Matrix:
+    def logs(self, z: Matrix) -> Matrix:
+        """−log density of each feature, `(images, features)`."""
         points = self.fitted["points"]
         relative = self.fitted["bandwidth"] / points.std(axis=0, ddof=1)
         densities = map(gaussian_kde, points.T, relative)
-        logs = [density.logpdf(x) for density, x in zip(densities, z.T, strict=True)]
-        return -np.sum(logs, axis=0)
+        pairs = zip(densities, z.T, strict=True)
+        return -np.stack([density.logpdf(x) for density, x in pairs], axis=1)
+
+    def _score(self, z: Matrix) -> Matrix:
+        return self.logs(z).sum(axis=1)

@@ -24,6 +24,7 @@ from diffusion_ood.options import (
     TrackOptions,
     groups_of_a_run,
 )
+from diffusion_ood.options.reconstruction import READ
 from diffusion_ood.options.stored import refuse_contradiction
 from diffusion_ood.runtime import run_directory
 from diffusion_ood.runtime.failures import Terminated
@@ -39,24 +40,6 @@ if TYPE_CHECKING:
     from diffusion_ood.scoring.work import OpenSet
 
 GROUPS = groups_of_a_run(ReconstructOptions, DiffusionOptions, EvaluationOptions)
-
-OURS = {"reconstruction", "diffood", "denoising", "features", "score_geometry"}
-ACTS_ON = {
-    "num_levels": {"denoising", "score_geometry", "likelihood"},
-    "reference_ids": {"features"},
-    "first_n_reference": {"features"},
-}
-NOT_OF_DIFFOOD = (
-    "num_inference_steps",
-    "inference_skip_factor",
-    "budget",
-    "budget_steps",
-    "levels",
-    "scores",
-    "labels",
-    "guidance",
-)
-"""Options that DiffOOD, whose levels and steps are the published ones, does not read."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -241,18 +224,13 @@ def _checkpoint(line: cli.CommandLine) -> Path:
 
 def _refuse_contradictions(options: ReconstructOptions, given: frozenset[str]) -> None:
     """Refuse flags that would do nothing beside the others."""
-    for name in NOT_OF_DIFFOOD if set(options.methods) == {"diffood"} else ():
-        if name in given:
+    if READ.keys() >= set(options.methods):  # what others do with a flag is not known here
+        read = {name for method in options.methods for name in READ[method]}
+        for name in sorted(given & set().union(*READ.values()) - read):
+            readers = [method for method, names in READ.items() if name in names]
             raise UserError(
                 f"`{name}`: has no effect on the `methods` {', '.join(options.methods)}; leave it "
-                "out, or add reconstruction"
-            )
-    ours = set(options.methods) <= OURS  # what others do with a flag is not known here
-    for name, methods in ACTS_ON.items():
-        if ours and name in given and not methods.intersection(options.methods):
-            raise UserError(
-                f"`{name}`: has no effect on the `methods` {', '.join(options.methods)}; leave it "
-                f"out, or add {' or '.join(sorted(methods))}"
+                f"out, or add {' or '.join(readers)}"
             )
     grid = ("num_inference_steps", "inference_skip_factor")
     beside = [

@@ -24,6 +24,7 @@ from diffusion_ood.detection.table import REPEATED, read_table
 from diffusion_ood.detection.table_writer import Sidecar, read_sidecar
 from diffusion_ood.errors import UserError
 from diffusion_ood.options import DetectOptions
+from diffusion_ood.options.detection import ALL_PUBLISHED
 
 Frames = dict[str, pd.DataFrame]
 """A frame for "val", "in" and each OOD set, in this order."""
@@ -111,6 +112,11 @@ def assess_methods(ood_dir: Path, options: DetectOptions) -> list[Assessment]:
     found = [assess(folder, options, method) for method, folder in folders.items()]
     for results in found[1:]:
         results.warnings.extend(_doubts(results, found[0]))
+    applied = {target.name for results in found for target in results.targets}
+    if idle := [name for name in options.heads if name not in (*applied, ALL_PUBLISHED)]:
+        raise UserError(
+            f"`heads` {idle[0]}: found no method with the columns that it needs in {ood_dir}"
+        )
     if options.headline and not any(results.primary == options.headline for results in found):
         names = dict.fromkeys(target.name for results in found for target in results.targets)
         raise UserError(

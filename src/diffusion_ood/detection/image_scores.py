@@ -19,7 +19,8 @@ from diffusion_ood.calibration.patched import PatchWeights
 from diffusion_ood.calibration.zscore import Average, TopLevels, ZScore
 from diffusion_ood.errors import UserError
 from diffusion_ood.options import DetectOptions
-from diffusion_ood.registries import HEADS
+from diffusion_ood.options.detection import ALL_PUBLISHED
+from diffusion_ood.registries import HEADS, PUBLISHED
 
 BOTH = "both"
 """The paper's score: the sum of the mean z-scores of `SUMMED`."""
@@ -86,15 +87,28 @@ def fit_targets(
         for t in val[column].columns:
             average = Average().fit(features := _part(val, [column], t))
             found.append(Target(f"{column}@{t}", [column], t, average, average.score(features)))
-    for name in dict.fromkeys(options.heads):
-        new_head: Callable[[], Head] = HEADS[name]
-        head = new_head().fit(val)
-        found.append(Target(name, columns, None, head, held_out_scores(new_head, val)))
+    for name, (members, new_head) in asked_heads(options.heads, columns).items():
+        head = new_head().fit(features := _part(val, members))
+        found.append(Target(name, members, None, head, held_out_scores(new_head, features)))
     names = [target.name for target in found]
     if again := sorted({name for name in names if names.count(name) > 1}):
         raise UserError(f"found two scores of the name {again[0]}, expected columns of other names")
     primary = next(name for name in (options.headline, *PRIMARY, names[0]) if name in names)
     return sorted(found, key=lambda target: target.name != primary)
+
+
+def asked_heads(
+    heads: Sequence[str], columns: Sequence[str]
+) -> dict[str, tuple[Sequence[str], Callable[[], Head]]]:
+    """Of the heads asked for those that apply to these columns: what each takes, and makes it."""
+    names = [part for name in heads for part in (PUBLISHED if name == ALL_PUBLISHED else [name])]
+    found: dict[str, tuple[Sequence[str], Callable[[], Head]]] = {}
+    for name in names:
+        if name in HEADS:
+            found[name] = columns, HEADS[name]
+        elif members := PUBLISHED[name].found(columns):
+            found[name] = members, PUBLISHED[name]
+    return found
 
 
 def z_by_level(val: pd.DataFrame, features: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:

@@ -5,7 +5,7 @@ places, which tells a turned image from an upright one, and their deviations ove
 Their Mahalanobis distance from those of reference images, and what the principal components leave
 of them, are columns. One call at a level that leaves nearly all of the image (log-SNR 5) is what
 CFS takes (arXiv 2605.11014): with channel means and deviations of one block of the encoder and one
-of the decoder, and a variance for each of them alone. That is the column `cfs`.
+of the decoder, and a variance for each of them alone. That is the column `channels`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ below the full one."""
 SHRINKAGE = 0.05  # of the covariance, towards its mean eigenvalue
 EXPLAINED = 0.9  # of the variance, by the principal components that the residual leaves out
 MIN_REFERENCE = 20
-POOLED = "@channels"
+POOLED = "@pooled"
 
 Matrix = NDArray[np.float32]
 
@@ -117,7 +117,7 @@ class Features(PointwiseMethod):
         """Two for each block, and that of CFS."""
         names = [name.replace(".", "_") for name in self.block_names]
         of_blocks = [f"{name}_{kind}" for name in names for kind in ("distance", "residual")]
-        return (*of_blocks, "cfs")
+        return (*of_blocks, "channels")
 
     def levels(self, diffusion: Diffusion) -> tuple[int, ...]:
         """The levels t, rising."""
@@ -189,8 +189,10 @@ class Features(PointwiseMethod):
             features = _features(answers[point])
             known = {name: self.reference[point.t, name] for name in features}
             columns = [known[name].distances(features[name]) for name in self.block_names]
-            cfs = [known[name].mean_square(features[name]) for name in features if POOLED in name]
-            rows.append(np.concatenate([*columns, np.mean(cfs, 0)[:, None]], 1))
+            channels = [
+                known[name].mean_square(features[name]) for name in features if POOLED in name
+            ]
+            rows.append(np.concatenate([*columns, np.mean(channels, 0)[:, None]], 1))
         return torch.from_numpy(np.stack(rows, 1))
 
 

@@ -47,7 +47,7 @@ class Path(PointwiseMethod):
 
     log_snrs: Sequence[float] = LOG_SNRS
     clip: bool = True
-    seed: int = 2  # there is no noise, but calls are shared with methods of one seed alone
+    seed: int = 2  # without effect: there is no noise
 
     @classmethod
     def from_options(cls, options: ReconstructOptions) -> Path:

@@ -8,7 +8,9 @@ from typing import Literal
 
 from diffusion_ood.errors import UserError
 from diffusion_ood.options.fields import OptionGroup, option
-from diffusion_ood.registries import HEADS
+from diffusion_ood.registries import HEADS, PUBLISHED
+
+ALL_PUBLISHED = "published"
 
 
 @dataclass(frozen=True)
@@ -30,9 +32,10 @@ class DetectOptions(OptionGroup):
         "equal",
     )
     heads: tuple[str, ...] = option(
-        f"further scores, over all columns of a table together; any of {', '.join(HEADS)}",
+        f"further scores: over all columns of a table together, {', '.join(HEADS)}; of the "
+        f"literature, over the columns of its own, {', '.join(PUBLISHED)}; published for all these",
         (),
-        choices=HEADS,
+        choices=(*HEADS, *PUBLISHED, ALL_PUBLISHED),
     )
     headline: str | None = option(
         "score that decisions are made by; default: both, else all, else mse, else logit_l1_global",

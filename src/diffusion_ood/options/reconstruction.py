@@ -12,6 +12,28 @@ from diffusion_ood.registries import METHODS, SAMPLERS, SCORES
 
 NUM_LEVELS = 10
 
+READ = {
+    "reconstruction": (
+        *("budget", "budget_steps", "num_inference_steps", "inference_skip_factor", "levels"),
+        *("repeats", "sampler", "scores", "classifier_checkpoint", "labels", "guidance"),
+        *("lpips_weights", "seed", "save_images", "report_images"),
+    ),
+    "diffood": (
+        *("repeats", "sampler", "classifier_checkpoint", "seed", "save_images", "report_images"),
+    ),
+    "denoising": ("num_levels", "repeats", "scores", "lpips_weights", "seed"),
+    "score_geometry": ("num_levels", "repeats", "seed"),
+    "features": ("reference_ids", "first_n_reference", "seed"),
+    "path": (),
+    "likelihood": ("num_levels", "repeats", "seed"),
+    "equivariance": ("seed",),
+    "eigenscore": ("seed",),
+    "projection_regret": ("scores", "lpips_weights", "seed"),
+    "inpainting": ("scores", "lpips_weights", "seed"),
+    "controls": ("seed",),
+}
+"""The options that each of our methods reads; whatever is in none of these acts on all."""
+
 
 @dataclass(frozen=True)
 class ReconstructOptions(OptionGroup):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from diffusion_ood.detection.assessment import Assessment
+from diffusion_ood.detection.image_scores import asked_heads
 from diffusion_ood.detection.metrics import TITLES, Interval
 from diffusion_ood.options import DetectOptions
 
@@ -65,7 +66,8 @@ def _methods(methods: Sequence[Assessment], heads: Sequence[str]) -> list[list[s
     rows = [["method", "score", "calls/image", *sets, "mean"]]
     for results in methods:
         calls = "" if results.calls_per_image is None else str(results.calls_per_image)
-        for target in dict.fromkeys([results.primary, *heads]):
+        columns = [str(column) for column, _ in results.features["val"].columns]
+        for target in dict.fromkeys([results.primary, *asked_heads(heads, columns)]):
             aurocs = {n: found["auroc"] for n, found in results.metrics[target].items()}
             values = [aurocs[name].value for name in sets if name in aurocs]
             cells = [_shown(aurocs[name]) if name in aurocs else "" for name in sets]
