@@ -38,7 +38,7 @@ TEST = table(
 )
 
 
-def scores(columns=COLUMNS, *, joint=False, **options):
+def scores(columns=COLUMNS, *, joint=None, **options):
     """The scores of TEST, a column each target, in their order."""
     val, test = features(VAL, columns), features(TEST, columns)
     targets = fit_targets(val, DetectOptions(**options), joint=joint)

@@ -236,7 +236,11 @@ def _refuse_contradictions(options: ReconstructOptions, given: frozenset[str]) -
     beside = [
         (bool(options.levels), "levels", ("budget", "inference_skip_factor")),
         (not options.levels and options.budget is not None, "budget", grid),
-        (options.budget is not None and options.budget_steps == 1, "budget", ("sampler",)),
+        (
+            options.budget is not None and options.budget_steps == 1,
+            "budget",
+            ("sampler", "clip_denoised"),
+        ),
     ]
     for applies, name, others in beside:
         for other in others if applies else ():

@@ -36,18 +36,21 @@ class Assessment:
 
     Attributes:
         method: its name.
-        folder: where its tables lie.
+        folder: where its results lie.
+        tables: where the tables and their history lie.
         sidecars: of those tables that have one.
         features: of each set, see `calibration.base.features`.
-        targets: what is reported of an image, the primary score first.
-        scores: of each set, `(images, targets)`.
-        metrics: target → OOD set, or `(mean)` → metric.
+        targets: what is made of the features of an image, the primary score first.
+        scores: of each set, `(images, scores)`: of the targets, and perhaps others.
+        metrics: score → OOD set, or `(mean)` → metric.
         decisions: of each set but val, by the primary score.
         warnings: in sentences.
+        shown: the method whose pictures of images are shown in place of its own.
     """
 
     method: str
     folder: Path
+    tables: Path
     sidecars: dict[str, Sidecar]
     features: Frames
     targets: list[Target]
@@ -55,6 +58,7 @@ class Assessment:
     metrics: dict[str, dict[str, dict[str, Interval]]]
     decisions: Frames
     warnings: list[str]
+    shown: Assessment | None = None
 
     @property
     def primary(self) -> str:
@@ -162,24 +166,54 @@ def assess(folder: Path, options: DetectOptions, method: str = MAIN) -> Assessme
         for name, table in tables.items()
         if (count := table.attrs.get(REPEATED))
     ]
-    found, targets, scores = measure(folder, tables, options, joint=method != MAIN)
-    decided = decide(scores, options.target_fpr)
-    warnings += conformal.doubts(len(scores["val"]), options.target_fpr, decided["in"]["is_ood"])
-    return Assessment(
+    known = sidecars.get("val")
+    directed = bool(known["facts"].get("directed", True)) if known else True
+    joint = None if method == MAIN else directed
+    found, targets, scores = measure(folder, tables, options, joint=joint)
+    return assessed(
         method=method,
         folder=folder,
+        tables=folder,
         sidecars=sidecars,
         features=found,
         targets=targets,
         scores=scores,
-        metrics={target.name: _metrics(target.name, scores, options) for target in targets},
-        decisions=decided,
         warnings=warnings,
+        options=options,
+    )
+
+
+def assessed(
+    *,
+    method: str,
+    folder: Path,
+    tables: Path,
+    sidecars: dict[str, Sidecar],
+    features: Frames,
+    targets: list[Target],
+    scores: Frames,
+    warnings: list[str],
+    options: DetectOptions,
+) -> Assessment:
+    """The metrics and the decisions that follow from scores, the first of which is primary."""
+    decided = decide(scores, options.target_fpr)
+    doubts = conformal.doubts(len(scores["val"]), options.target_fpr, decided["in"]["is_ood"])
+    return Assessment(
+        method=method,
+        folder=folder,
+        tables=tables,
+        sidecars=sidecars,
+        features=features,
+        targets=targets,
+        scores=scores,
+        metrics={str(name): _metrics(str(name), scores, options) for name in scores["val"]},
+        decisions=decided,
+        warnings=[*warnings, *doubts],
     )
 
 
 def measure(
-    folder: Path, tables: Frames, options: DetectOptions, *, joint: bool = False
+    folder: Path, tables: Frames, options: DetectOptions, *, joint: bool | None = None
 ) -> tuple[Frames, list[Target], Frames]:
     """The features of the rows that are asked for, their targets, and the scores of every image.
 

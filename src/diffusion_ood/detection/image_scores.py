@@ -15,6 +15,7 @@ import pandas as pd
 
 from diffusion_ood.calibration.base import Head
 from diffusion_ood.calibration.conformal import held_out_scores
+from diffusion_ood.calibration.gaussian import LogGaussian
 from diffusion_ood.calibration.patched import PatchWeights
 from diffusion_ood.calibration.zscore import Average, TopLevels, ZScore
 from diffusion_ood.errors import UserError
@@ -28,7 +29,8 @@ BOTH = "both"
 SUMMED = ("mse", "perceptual_difference")
 
 ALL = "all"
-"""The same sum over all columns: of a method with several, without `BOTH` and single levels."""
+"""Of all columns: the same sum where large numbers are unusual, without `BOTH` and single levels;
+where the direction is not known, a Gaussian of their logarithms."""
 
 LEVEL_BY_LEVEL = ("_global", "_local")
 PRIMARY = (BOTH, ALL, "mse", "logit_l1_global")  # the first that exists is the primary score
@@ -62,12 +64,14 @@ def fit_targets(
     options: DetectOptions,
     patched: pd.DataFrame | None = None,
     *,
-    joint: bool = False,
+    joint: bool | None = None,
 ) -> list[Target]:
     """The targets that `options` ask for, fitted on validation images; the primary score first.
 
-    `val` and `patched` are features of the validation images, as they are and with patches; with
-    `joint` there is a target `ALL` where it is defined.
+    Args:
+        val, patched: features of the validation images, as they are and with patches.
+        options: which targets, and how levels are weighted.
+        joint: whether large numbers are the unusual ones, where there is to be a target `ALL`.
 
     Raises:
         UserError: as `Head.fit`.
@@ -80,6 +84,9 @@ def fit_targets(
     elif options.z_score and joint and len(columns) > 1 and not by_level:
         groups[ALL] = columns
     found = []
+    if options.z_score and joint is False:
+        head: Head = LogGaussian().fit(val)
+        found.append(Target(ALL, columns, None, head, held_out_scores(LogGaussian, val)))
     for name, members in groups.items():
         head = _head(options, members, patched).fit(features := _part(val, members))
         found.append(Target(name, members, None, head, head.score(features)))

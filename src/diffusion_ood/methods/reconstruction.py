@@ -55,6 +55,7 @@ class Reconstruction(Method):
         classifier: checkpoint of `train_classifier.py`, for its scores and for `labels`.
         labels: the class that a model with classes is told: `none`, `pred` or `true`.
         guidance: strength β of classifier-free guidance.
+        clip_denoised: whether predictions x̂_0 on the way are clipped to the range of images.
         lpips_weights: file of AlexNet's weights for LPIPS; by default torch's cache is looked in.
         seed: of the noise.
 
@@ -75,6 +76,7 @@ class Reconstruction(Method):
     classifier: str | Path | None = None
     labels: str = "none"
     guidance: float = 0.0
+    clip_denoised: bool = False
     lpips_weights: str | Path | None = None
     seed: int = 2
 
@@ -110,6 +112,7 @@ class Reconstruction(Method):
             classifier=options.classifier_checkpoint,
             labels=options.labels,
             guidance=options.guidance,
+            clip_denoised=options.clip_denoised,
             lpips_weights=options.lpips_weights,
             seed=options.seed,
         )
@@ -154,6 +157,8 @@ class Reconstruction(Method):
         }
         if self.levels:
             found["noise"] = "shared by all levels of a repeat"
+        if self.clip_denoised:
+            found["clip_denoised"] = True
         if self.repeats > 1:
             found["repeats"] = self.repeats
         if self.labels != "none":
@@ -240,7 +245,8 @@ class Reconstruction(Method):
             for image, k in in_order(len(batch), steps, width)
             for repeat in range(repeats)
         )
-        for step in evaluator.run(trajectories, self._sampler, guidance=self.guidance):
+        how: dict[str, Any] = {"guidance": self.guidance, "clip": self.clip_denoised}
+        for step in evaluator.run(trajectories, self._sampler, **how):
             rows, x = step.ends()
             if rows:
                 number = torch.tensor(rows)

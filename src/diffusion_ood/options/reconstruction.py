@@ -16,7 +16,7 @@ READ = {
     "reconstruction": (
         *("budget", "budget_steps", "num_inference_steps", "inference_skip_factor", "levels"),
         *("repeats", "sampler", "scores", "classifier_checkpoint", "labels", "guidance"),
-        *("lpips_weights", "seed", "save_images", "report_images"),
+        *("clip_denoised", "lpips_weights", "seed", "save_images", "report_images"),
     ),
     "diffood": (
         *("repeats", "sampler", "classifier_checkpoint", "seed", "save_images", "report_images"),
@@ -115,6 +115,9 @@ class ReconstructOptions(OptionGroup):
     )
     guidance: float = option(
         "strength β of guidance, (1+β)·conditional − β·unconditional; 0 is none", 0.0, least=0
+    )
+    clip_denoised: bool = option(
+        "clip each prediction of the image, on the way down, to the images' range", False
     )
     batch_size: int = option(
         "images that a process reads and saves at a time", 64, least=1, most=MAX_BATCH

@@ -33,8 +33,9 @@ class Gallery:
 def galleries(results: Assessment, names: Sequence[str]) -> dict[str, Gallery]:
     """The galleries of some sets; the pictures of all together are bounded in size."""
     found: dict[str, Gallery] = {}
+    source = results.shown or results
     for name in names:
-        pictures = load_pictures(pictures_path(results.folder, name), results.fingerprint(name))
+        pictures = load_pictures(pictures_path(source.tables, name), source.fingerprint(name))
         per_kind = pictures.per_kind if pictures else PER_KIND
         shown = select_examples(results.decisions[name], per_kind, is_in=name == "in")
         found[name] = Gallery(shown.to_dict("records"), pictures.starts if pictures else ())

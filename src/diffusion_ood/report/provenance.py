@@ -54,7 +54,7 @@ def trace(run_dir: Path, results: Assessment, command: str) -> Provenance:
         settings = settings or {
             NAMES.get(key, key): _shown(value) for key, value in fingerprint.items()
         }
-        work = read_work(results.folder, name, fingerprint)
+        work = read_work(results.tables, name, fingerprint)
         for entry in work:
             commands.append(str(entry.get("command", "")))
             versions |= {str(k): str(v) for k, v in entry.get("versions", {}).items()}

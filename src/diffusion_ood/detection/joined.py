@@ -1,0 +1,104 @@
+"""What several methods' tables say together of the images that they have in common."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from diffusion_ood.calibration.conformal import held_out_scores
+from diffusion_ood.calibration.joined import Joined, members
+from diffusion_ood.detection.assessment import Assessment, Frames, assessed
+from diffusion_ood.detection.folders import JOINED, MAIN
+from diffusion_ood.detection.image_scores import Target
+from diffusion_ood.detection.table_writer import Sidecar
+from diffusion_ood.options import DetectOptions
+
+
+def join(ood_dir: Path, methods: Sequence[Assessment], options: DetectOptions) -> Assessment | None:
+    """The joined evidence of those methods that have any; None where they have one kind alone.
+
+    Decisions are made by the joined score; behind it are the primary scores of all methods that
+    measured the same images, to compare.
+
+    Raises:
+        UserError: as `Head.fit`.
+    """
+    parts = [found for found in methods if _kinds([found])]
+    if len(parts) < 2 or len(_kinds(parts)) < 2 or not options.z_score:
+        return None
+    features = {name: _together(parts, name) for name in parts[0].features}
+    if min(map(len, features.values())) < 3:
+        return None
+    val = features["val"]
+    names = list(dict.fromkeys(val.columns.get_level_values(0)))
+    target = Target(JOINED, names, None, Joined().fit(val), held_out_scores(Joined, val))
+    scores: Frames = {
+        name: pd.DataFrame({JOINED: target.val_scores if name == "val" else target.score(frame)})
+        for name, frame in features.items()
+    }
+    for found in methods:
+        if all(frame.index.isin(found.scores[name].index).all() for name, frame in scores.items()):
+            for name, frame in scores.items():
+                of_method = found.scores[name][found.primary]
+                frame[f"{found.method} ({found.primary})"] = of_method.reindex(frame.index)
+    results = assessed(
+        method=JOINED,
+        folder=ood_dir / JOINED,
+        tables=parts[0].tables,
+        sidecars=_sidecars(parts),
+        features=features,
+        targets=[target],
+        scores=scores,
+        warnings=list(_doubts(parts, features)),
+        options=options,
+    )
+    shown = next((found for found in methods if found.method == MAIN), None)
+    return dataclasses.replace(results, shown=shown)
+
+
+def _kinds(parts: Sequence[Assessment]) -> set[str]:
+    """The kinds of evidence that the tables of methods hold."""
+    pairs = [
+        (f"{found.method}/{column}", t)
+        for found in parts
+        for column, t in found.features["val"].columns
+    ]
+    return set(members(pd.MultiIndex.from_tuples(pairs)))
+
+
+def _together(parts: Sequence[Assessment], name: str) -> pd.DataFrame:
+    """The features of the images of a set that all methods have, named `method/column`."""
+    frames = [
+        found.features[name].rename(columns=lambda c, of=found.method: f"{of}/{c}", level=0)
+        for found in parts
+        if name in found.features
+    ]
+    return pd.concat(frames, axis=1, join="inner")
+
+
+def _sidecars(parts: Sequence[Assessment]) -> dict[str, Sidecar]:
+    """Those of the first method, with the network calls of all: fewer where they were shared."""
+    found: dict[str, Sidecar] = {}
+    for name, sidecar in parts[0].sidecars.items():
+        facts = [part.facts(name) for part in parts]
+        shared = {of_part.get("calls_together") for of_part in facts}
+        alone = [of_part.get("calls_per_image") for of_part in facts]
+        calls = shared.pop() if len(shared) == 1 else None
+        if calls is None and None not in alone:
+            calls = sum(alone)
+        found[name] = {**sidecar, "facts": {**sidecar["facts"], "calls_per_image": calls}}
+    return found
+
+
+def _doubts(parts: Sequence[Assessment], features: Frames) -> Iterator[str]:
+    """What makes the joined score doubtful, in sentences."""
+    known = [part for part in parts if "val" in part.sidecars]
+    if len({part.fingerprint("val").get("checkpoint") for part in known}) > 1:
+        yield f"the tables of {', '.join(part.method for part in parts)} are of several checkpoints"
+    for name, frame in features.items():
+        most = max(part.num_images[name] for part in parts)
+        if len(frame) < most:
+            yield f"{len(frame)} of {most} images of {name} were measured by every method"
