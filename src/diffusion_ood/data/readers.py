@@ -58,7 +58,7 @@ def read_image(path: Path, options: ImageOptions) -> Array:
         UserError: not one whole image of a known format, values without a known range, or more
             digits than float32 has where `intensity_range` needs them.
     """
-    with _refusing(path):
+    with refusing(path):
         array = _read(path, options)
     if 0 in array.shape:
         raise UserError(f"{path}: found an image of shape {array.shape}, expected pixels in it")
@@ -68,13 +68,28 @@ def read_image(path: Path, options: ImageOptions) -> Array:
     return np.require(array, requirements=["C", "W"])  # torch takes writable arrays only
 
 
+def read_samples(path: Path) -> Array:
+    """Read a picture or an array as stored: (C, *S) in the file's own type, C = 1 or 3.
+
+    Raises:
+        UserError: not one whole image of a known format.
+    """
+    with refusing(path):
+        dimension = 2
+        if _is_array(path):
+            shape = _open_array(path).shape
+            channels = len(shape) > 2 and not {1, 3}.isdisjoint({shape[0], shape[-1]})
+            dimension = min(max(2, len(shape) - channels), 3)
+        return _read(path, ImageOptions(spatial_dimension=dimension))
+
+
 def image_size(path: Path, options: ImageOptions) -> tuple[int, ...]:
     """The sides *S of an image, from its header.
 
     Raises:
         UserError: as `read_image`, as far as a header tells.
     """
-    with _refusing(path):
+    with refusing(path):
         if _is_array(path):
             return _channels_first(_open_array(path), options.spatial_dimension).shape[1:]
         if _is_nifti(path, options):
@@ -128,7 +143,7 @@ def _hint(path: Path) -> str:
 
 
 @contextmanager
-def _refusing(path: Path) -> Iterator[None]:
+def refusing(path: Path) -> Iterator[None]:
     """Turn any exception of a decoder into a sentence that names the file."""
     file_status(path)
     try:

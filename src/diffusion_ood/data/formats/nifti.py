@@ -24,6 +24,18 @@ def read_nifti(path: Path, dimension: int) -> Array:
     return np.asanyarray(opened.dataobj).reshape(1, *opened.shape[:dimension])
 
 
+def read_stored(path: Path) -> tuple[Array, int]:
+    """The voxels as stored, (X, Y), (X, Y, 1) or (X, Y, Z), and the byte at which they start.
+
+    Slope and intercept are not applied.
+    """
+    try:
+        opened = _open(path, 2)
+    except Refusal:
+        opened = _open(path, 3)
+    return np.array(opened.dataobj.get_unscaled()), int(opened.dataobj.offset)
+
+
 def _open(path: Path, dimension: int) -> Any:  # noqa: ANN401 - nibabel has no types
     """Open a file of `dimension` sides; a slice may have a third one of 1."""
     try:
