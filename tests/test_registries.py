@@ -12,6 +12,7 @@ from gaussian import gaussian_diffusion
 
 import diffusion_ood
 from diffusion_ood import cli, options, registries
+from diffusion_ood.data.faults.base import PairFault
 from diffusion_ood.data.sources.base import Source
 from diffusion_ood.errors import UserError
 from diffusion_ood.methods.base import Method
@@ -26,6 +27,7 @@ from diffusion_ood.options import (
 )
 from diffusion_ood.registries import (
     CLASSIFIERS,
+    FAULTS,
     HEADS,
     METHODS,
     SAMPLERS,
@@ -43,13 +45,16 @@ CHOSEN_BY = [
     (SIZES, DiffusionOptions, "model_type", False),
     (CLASSIFIERS, ClassifierOptions, "classifier_type", False),
     (SOURCES, DatasetOptions, "datasets", True),
+    (FAULTS, DatasetOptions, "corrupt", True),
 ]
 REQUIRED = {DatasetOptions: ["--data_root=data"]}
 
 
 def test_all_registries_are_tested_here() -> None:
     found = {name for name, value in vars(registries).items() if isinstance(value, Registry)}
-    assert found == {"METHODS", "SCORES", "HEADS", "SAMPLERS", "SIZES", "CLASSIFIERS", "SOURCES"}
+    assert found == {
+        *("METHODS", "SCORES", "HEADS", "SAMPLERS", "SIZES", "CLASSIFIERS", "SOURCES", "FAULTS")
+    }
 
 
 def test_a_name_that_is_not_there_is_refused_with_those_that_are() -> None:
@@ -111,6 +116,11 @@ def test_classifiers_have_four_stages(name: str) -> None:
 def test_sources_are_data_sets(name: str) -> None:
     assert isinstance(SOURCES[name], Source)
     assert SOURCES[name].counts["test"] > 0
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_faults_are_functions_or_take_another_image(name: str) -> None:
+    assert isinstance(FAULTS[name], PairFault) or callable(FAULTS[name])
 
 
 @pytest.mark.parametrize(("registry", "cls", "field", "several"), CHOSEN_BY)

@@ -127,3 +127,24 @@ SOURCES = Registry(
     PhotoPatches="diffusion_ood.data.sources.photo_patches:SOURCE",
 )
 """The data sets that `get_datasets.py` prepares: objects of `data.sources.base.Source`."""
+
+FAULTS = Registry(
+    ghosting="diffusion_ood.data.faults.kspace:ghosting",
+    motion="diffusion_ood.data.faults.kspace:motion",
+    spike="diffusion_ood.data.faults.kspace:spike",
+    bias_field="diffusion_ood.data.faults.intensity:bias_field",
+    noise="diffusion_ood.data.faults.intensity:noise",
+    blur="diffusion_ood.data.faults.intensity:blur",
+    gamma="diffusion_ood.data.faults.intensity:gamma",
+    contrast="diffusion_ood.data.faults.intensity:contrast",
+    inversion="diffusion_ood.data.faults.intensity:inversion",
+    wrong_window="diffusion_ood.data.faults.intensity:wrong_window",
+    rotation="diffusion_ood.data.faults.geometry:rotation",
+    shift="diffusion_ood.data.faults.geometry:shift",
+    cropped="diffusion_ood.data.faults.geometry:cropped",
+    box="diffusion_ood.data.faults.geometry:box",
+    swapped_quarters="diffusion_ood.data.faults.geometry:swapped_quarters",
+    foreign_patch="diffusion_ood.data.faults.geometry:foreign_patch",
+    resampling="diffusion_ood.data.faults.intensity:resampling",
+)
+"""Faults that `get_datasets.py` puts into images: `data.faults.base.Fault` or `PairFault`."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from diffusion_ood.errors import UserError
 from diffusion_ood.options.fields import MAX_WORKERS, OptionGroup, option
-from diffusion_ood.registries import SOURCES
+from diffusion_ood.registries import FAULTS, SOURCES
 
 TAKEN = ("val", "in", "val_patched")
 
@@ -46,7 +46,15 @@ class DatasetOptions(OptionGroup):
     val_fraction: float = option(
         "share of the rest of `image_folder` that validates", 0.05, above=0, below=1
     )
-    seed: int = option("seed of the division into splits", 2, least=0)
+    corrupt: tuple[str, ...] = option(
+        "write the images of `of` again, once with each of these faults, as OOD sets",
+        (),
+        choices=FAULTS,
+    )
+    of: Path | None = option("split of the images that `corrupt` takes", None, exists=True)
+    severity: int = option("of the faults, 1 (hardly visible) to 5 (gross)", 3, least=1, most=5)
+    first_n: int | None = option("only so many images of `of`", None, least=1)
+    seed: int = option("seed of the division into splits, or of the faults", 2, least=0)
     num_workers: int = option("processes that write images", 2, least=0, most=MAX_WORKERS)
 
     def __post_init__(self) -> None:
