@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from diffusion_ood.commands.get_datasets import main
-from diffusion_ood.data.splits import read_split
+from diffusion_ood.data.splits import read_split, write_split
 from diffusion_ood.errors import UserError
 
 
@@ -83,8 +83,46 @@ def test_an_image_folder_becomes_splits_and_the_next_command(
         (["--image_folder=missing", "--name=a"], "`image_folder`.* missing"),
         (["--group_by=x"], "`group_by`.* `image_folder`"),
         (["--num_workers=-1"], "`num_workers`.* -1"),
+        (["--corrupt=box"], "`corrupt`.* `of`"),
+        (["--corrupt=box,foo", "--of=."], "--corrupt.*'foo'"),
+        (["--of=."], "`of`.* `corrupt`"),
+        (["--severity=2"], "`severity`.* `corrupt`"),
+        (["--first_n=2"], "`first_n`.* `corrupt`"),
+        (["--corrupt=box", "--of=missing.csv"], "`of`.* missing"),
+        (["--corrupt=box", "--of=.", "--severity=6"], "`severity`.* 6"),
+        (["--corrupt=box", "--of=.", "--severity=0"], "`severity`.* 0"),
+        (["--corrupt=box", "--of=.", "--first_n=0"], "`first_n`.* 0"),
+        (["--corrupt=box", "--of=.", "--datasets=MNIST"], "`corrupt`, `datasets`"),
+        (["--corrupt=box", "--of=.", "--image_folder=.", "--name=a"], "`corrupt`, `image_folder`"),
+        (["--corrupt=box", "--of=.", "--test_fraction=0.5"], "`corrupt`, `test_fraction`"),
     ],
 )
 def test_wrong_flags_are_named(tmp_path: Path, flags: list[str], named: str) -> None:
     with pytest.raises(UserError, match=named):
         main([f"--data_root={tmp_path}", *flags])
+
+
+def test_faults_of_a_split_become_sets_and_the_flag_that_scores_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for i in range(3):
+        Image.linear_gradient("L").resize((28, 30)).rotate(90 * i).save(tmp_path / f"{i}.png")
+    write_split(tmp_path / "own_test.csv", [f"{i}.png" for i in range(3)], ["a", "b", "a"])
+    command = [
+        f"--data_root={tmp_path / 'root'}",
+        f"--of={tmp_path / 'own_test.csv'}",
+        "--corrupt=box,ghosting,box",
+        "--severity=4",
+        "--first_n=2",
+    ]
+    main(command)
+    splits = tmp_path / "root" / "data_splits"
+    names = [str(splits / f"own_test_{name}4.csv") for name in ("box", "ghosting")]
+    assert sorted(map(str, splits.iterdir())) == names
+    assert capsys.readouterr().out.splitlines()[-1] == f"--out_ids={','.join(names)}"
+    for name in names:
+        split = read_split(Path(name))
+        assert split.labels == ("a", "b")
+        assert all(Image.open(split.image_path(i)).size == (28, 30) for i in range(2))
+    main(command)
+    assert "nothing to do" in capsys.readouterr().out

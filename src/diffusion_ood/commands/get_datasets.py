@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from diffusion_ood.data.splits import Split
 
 GROUPS = (DatasetOptions,)
+OF_FAULTS = {"corrupt", "of", "severity", "first_n"}
+WITH_FAULTS = {"data_root", "seed", "num_workers"}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Prepare the data sets, or the folder of images, that the command line names.
+    """Prepare the data sets, the folder of images, or the faulty sets that the line names.
 
     Raises:
         UserError: a wrong flag; or data sets that cannot be prepared, after all others are.
@@ -29,17 +31,53 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = line[DatasetOptions]
     if options.image_folder is not None and "datasets" in line.given:
         raise UserError("`datasets`, `image_folder`: found both, expected one of them")
+    _refuse_beside_faults(line.given, options)
     if options.image_folder is None and not options.datasets:
         raise UserError(f"`datasets`: found none, expected some of {', '.join(SOURCES)}")
     data_root = options.data_root.expanduser().resolve()
-    if options.image_folder is None:
+    if options.corrupt:
+        _make_faulty(options, data_root)
+    elif options.image_folder is None:
         _prepare_sets(options, data_root)
-        return
+    else:
+        _divide_folder(options, data_root)
 
+
+def _refuse_beside_faults(given: Collection[str], options: DatasetOptions) -> None:
+    """Refuse `of` and its like without `corrupt`, and what `corrupt` does not read."""
+    if not options.corrupt and (alone := sorted(OF_FAULTS & set(given))):
+        raise UserError(f"`{alone[0]}`: found without names in `corrupt`, expected both")
+    if options.corrupt and options.of is None:
+        raise UserError("`corrupt`: found without `of`, expected both")
+    if options.corrupt and (others := sorted(set(given) - OF_FAULTS - WITH_FAULTS)):
+        raise UserError(f"`corrupt`, `{others[0]}`: found both, expected one of them")
+
+
+def _make_faulty(options: DatasetOptions, data_root: Path) -> None:
+    """Write the images of a split with faults, and say how they are scored."""
+    from diffusion_ood.data.sources.faulty import make_faulty_sets
+
+    assert options.of is not None, "_refuse_beside_faults refuses faults of nothing"
+    splits = make_faulty_sets(
+        options.of.expanduser(),
+        data_root,
+        options.corrupt,
+        severity=options.severity,
+        seed=options.seed,
+        first_n=options.first_n,
+        num_workers=options.num_workers,
+    )
+    print(f"\nnext, for {invocation('reconstruct')}:")
+    print(f"--out_ids={','.join(map(str, splits.values()))}")
+
+
+def _divide_folder(options: DatasetOptions, data_root: Path) -> None:
+    """Make splits of a folder of images, and say how to train on them."""
     from diffusion_ood.calibration import conformal
     from diffusion_ood.data.sources.image_folder import prepare_folder
     from diffusion_ood.data.splits import read_split
 
+    assert options.image_folder is not None, "the caller has seen it"
     assert options.name is not None, "DatasetOptions refuses a folder without a name"
     splits = prepare_folder(
         options.image_folder.expanduser(),

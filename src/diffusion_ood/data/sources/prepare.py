@@ -89,7 +89,7 @@ def write_splits(
     paths = {}
     for part, files in parts.items():
         paths[part] = split_path(data_root, name, part)
-        images = [_relative(path, paths[part].parent) for path in files.paths]
+        images = [relative_path(path, paths[part].parent) for path in files.paths]
         order = sorted(range(len(images)), key=images.__getitem__)
         labels = files.labels and [files.labels[i] for i in order]
         write_split(paths[part], [images[i] for i in order], labels)
@@ -107,7 +107,7 @@ def _subset(files: ImageFiles, indices: npt.NDArray[np.int64]) -> ImageFiles:
     return ImageFiles([files.paths[i] for i in indices], labels)
 
 
-def _relative(path: Path, folder: Path) -> str:
+def relative_path(path: Path, folder: Path) -> str:
     """A path as seen from `folder`, with `/` on every system; UserError where it is no UTF-8."""
     relative = os.path.relpath(path, folder.resolve()).replace(os.sep, "/")
     try:
