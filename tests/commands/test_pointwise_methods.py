@@ -9,10 +9,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from gaussian import gaussian_diffusion
 
 from diffusion_ood.commands import ood_detection
 from diffusion_ood.data.splits import read_split, write_split
 from diffusion_ood.errors import UserError
+from diffusion_ood.methods.joined import joined
+from diffusion_ood.methods.pointwise import shared_calls
 from diffusion_ood.options import ReconstructOptions
 from diffusion_ood.options.reconstruction import READ
 from diffusion_ood.registries import METHODS
@@ -52,7 +55,7 @@ def test_they_share_their_calls_and_have_a_table_each(
     ood_detection.main(
         [f"--output_dir={run_dir.parent}", f"--model_name={run_dir.name}", "--n_bootstrap=0"]
     )
-    assert json.loads((ood / "metrics.json").read_text())["methods"].keys() == set(NAMES)
+    assert json.loads((ood / "metrics.json").read_text())["methods"].keys() == {*NAMES, "joined"}
 
 
 def test_a_table_that_is_missing_is_made_alone_with_the_same_numbers(
@@ -127,7 +130,7 @@ class Recorded:
 @pytest.mark.parametrize("name", sorted(set(READ) - {"reconstruction", "diffood"}))
 def test_what_a_method_reads_is_known_to_the_command_line(name: str) -> None:
     found = Recorded(ReconstructOptions(scores=("mse",)))
-    METHODS[name].from_options(found)
+    joined(found) if name == "joined" else METHODS[name].from_options(found)
     of_the_command = {"reference_ids", "first_n_reference", "save_images", "report_images"}
     # A path has no noise; its seed is that of the calls that it could share.
     unused = {"seed"} if name == "path" else set()
@@ -137,4 +140,42 @@ def test_what_a_method_reads_is_known_to_the_command_line(name: str) -> None:
 
 
 def test_every_method_says_what_it_reads() -> None:
-    assert set(READ) == set(METHODS)
+    assert set(READ) == {*METHODS, "joined"}
+
+
+@pytest.mark.parametrize(
+    ("budget", "levels", "columns"),
+    [(1, 1, 1), (3, 3, 1), (10, 5, 2), (30, 5, 4)],
+)
+def test_joined_evidence_costs_no_more_than_its_budget(
+    budget: int, levels: int, columns: int
+) -> None:
+    options = ReconstructOptions(methods=("joined",), budget=budget, scores=("mse",))
+    methods = joined(options)
+    diffusion = gaussian_diffusion()
+    assert shared_calls(methods, diffusion) == budget
+    geometry = methods[1]
+    assert len(geometry.draws(diffusion)) == levels
+    assert len(geometry.columns) == columns
+
+
+def test_joined_evidence_is_the_headline(score: Command, run_dir: Path, flags: list[str]) -> None:
+    flags = [flag for flag in flags if not flag.startswith(("--methods", "--num_levels"))]
+    ood = score(run_dir, *flags, "--methods=reconstruction,joined")
+    names = [f"--output_dir={run_dir.parent}", f"--model_name={run_dir.name}", "--n_bootstrap=50"]
+    ood_detection.main(names)
+    found = json.loads((ood / "metrics.json").read_text())
+    assert found["headline"] == "joined"
+    assert found["methods"]["joined"]["calls_per_image"] == 30
+    assert set(found["targets"]) > {"joined", "reconstruction (mse)", "features (all)"}
+    decided = pd.read_csv(ood / "joined" / "decisions_in.csv")
+    assert list(decided) == ["filename", "score", "p_value", "is_ood"]
+    assert len(decided) == 6
+    assert "joined (primary)" in (ood / "joined" / "report.html").read_text()
+    ood_detection.main([*names, "--headline=mse"])
+    assert json.loads((ood / "metrics.json").read_text())["headline"] == "mse"
+
+
+def test_what_joined_evidence_has_already_is_not_measured_twice() -> None:
+    with pytest.raises(UserError, match="`methods`: found denoising"):
+        ReconstructOptions(methods=("joined", "denoising"))

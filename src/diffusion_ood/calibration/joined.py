@@ -50,7 +50,9 @@ def members(columns: pd.MultiIndex) -> dict[str, pd.MultiIndex]:
             those of `reconstruction`.
     """
     names = columns.get_level_values(0)
-    source = "denoising" if any(name.startswith("denoising/") for name in names) else "reconstruction"
+    source = (
+        "denoising" if any(name.startswith("denoising/") for name in names) else "reconstruction"
+    )
     distances = names.isin([f"{source}/{name}" for name in DISTANCES])
     geometry = names.str.startswith("score_geometry/")
     features = names.str.startswith("features/") & ~names.isin(NOT_JOINED)

@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for folder in method_folders(run.ood_dir).values():
         find_tables(folder, options)  # raises for missing ones before the slow imports
 
-    from diffusion_ood.detection.assessment import assess_methods
+    from diffusion_ood.detection.joined import assess_run
     from diffusion_ood.detection.result_files import write_results
     from diffusion_ood.report.logs import log_results, open_tracker
     from diffusion_ood.report.page import write_report
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     methods = [
         dataclasses.replace(results, warnings=list(map(cli.as_flags, results.warnings)))
-        for results in assess_methods(run.ood_dir, options)
+        for results in assess_run(run.ood_dir, options)
     ]
     tracker = open_tracker(run, line[TrackOptions], "detect")
     for text in paragraphs(run.model_name, methods, options):

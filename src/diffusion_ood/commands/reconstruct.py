@@ -24,7 +24,7 @@ from diffusion_ood.options import (
     TrackOptions,
     groups_of_a_run,
 )
-from diffusion_ood.options.reconstruction import READ
+from diffusion_ood.options.reconstruction import JOINED, READ
 from diffusion_ood.options.stored import refuse_contradiction
 from diffusion_ood.runtime import run_directory
 from diffusion_ood.runtime.failures import Terminated
@@ -65,18 +65,14 @@ def _score(
     """Score the sets by the methods asked for, and keep the pictures of them."""
     from diffusion_ood.data.labels import class_numbers
     from diffusion_ood.methods.pointwise import PointwiseMethod, shared_calls
-    from diffusion_ood.registries import METHODS
     from diffusion_ood.runtime import distributed
     from diffusion_ood.runtime.lock import locked
     from diffusion_ood.scoring.run import ScoringRun
     from diffusion_ood.trajectories.evaluator import Evaluator
 
     options, run_options = line[ReconstructOptions], line[RunOptions]
-    names = dict.fromkeys(options.methods)
-    methods: list[Method] = [METHODS[name].from_options(options) for name in names]
-    for name, method in zip(names, methods, strict=True):
-        if method.name != name:  # or its tables would be taken for another's
-            raise UserError(f"`methods` {name}: found the name {method.name}, expected {name}")
+    methods = _methods(options)
+    for method in methods:
         method.check(diffusion)
     reference = _reference(options, methods)
     evaluator = Evaluator.from_options(diffusion, device, line[EvaluationOptions])
@@ -105,6 +101,23 @@ def _score(
         f"tables are in {run_options.ood_dir}; next: {invocation('detect')} "
         f"--output_dir={run_options.output_dir} --model_name={run_options.model_name}"
     )
+
+
+def _methods(options: ReconstructOptions) -> list[Method]:
+    """The methods asked for."""
+    from diffusion_ood.methods.joined import joined
+    from diffusion_ood.registries import METHODS
+
+    methods: list[Method] = []
+    for name in dict.fromkeys(options.methods):
+        if name == JOINED:
+            methods += joined(options)
+            continue
+        methods.append(METHODS[name].from_options(options))
+        if methods[-1].name != name:  # or its tables would be taken for another's
+            found = methods[-1].name
+            raise UserError(f"`methods` {name}: found the name {found}, expected {name}")
+    return methods
 
 
 def _reference(options: ReconstructOptions, methods: Sequence[Method]) -> Split | None:

@@ -25,6 +25,7 @@ from diffusion_ood.detection.table_writer import Sidecar, read_sidecar
 from diffusion_ood.errors import UserError
 from diffusion_ood.options import DetectOptions
 from diffusion_ood.options.detection import ALL_PUBLISHED
+from diffusion_ood.options.reconstruction import JOINED
 
 Frames = dict[str, pd.DataFrame]
 """A frame for "val", "in" and each OOD set, in this order."""
@@ -121,7 +122,9 @@ def assess_methods(ood_dir: Path, options: DetectOptions) -> list[Assessment]:
         raise UserError(
             f"`heads` {idle[0]}: found no method with the columns that it needs in {ood_dir}"
         )
-    if options.headline and not any(results.primary == options.headline for results in found):
+    if options.headline not in (None, JOINED) and not any(
+        results.primary == options.headline for results in found
+    ):
         names = dict.fromkeys(target.name for results in found for target in results.targets)
         raise UserError(
             f"`headline`: found {options.headline!r}, expected one of {', '.join(names)}"

@@ -17,9 +17,6 @@ from diffusion_ood.options import DetectOptions
 MAIN = "reconstruction"
 """The method whose tables lie in `ood` itself."""
 
-JOINED = "joined"
-"""What several methods say together; it has no tables of its own."""
-
 PARTS = "parts"
 """The folder of what is not yet a table, beside the tables."""
 

@@ -10,11 +10,27 @@ import pandas as pd
 
 from diffusion_ood.calibration.conformal import held_out_scores
 from diffusion_ood.calibration.joined import Joined, members
-from diffusion_ood.detection.assessment import Assessment, Frames, assessed
-from diffusion_ood.detection.folders import JOINED, MAIN
+from diffusion_ood.detection.assessment import Assessment, Frames, assess_methods, assessed
+from diffusion_ood.detection.folders import MAIN
 from diffusion_ood.detection.image_scores import Target
 from diffusion_ood.detection.table_writer import Sidecar
 from diffusion_ood.options import DetectOptions
+from diffusion_ood.options.reconstruction import JOINED
+
+
+def assess_run(ood_dir: Path, options: DetectOptions) -> list[Assessment]:
+    """What all methods say together, where there are several kinds of evidence, then each alone.
+
+    Where `options.headline` names a score of a method, that method is the first.
+
+    Raises:
+        UserError: as `assess_methods`.
+    """
+    methods = assess_methods(ood_dir, options)
+    joined = join(ood_dir, methods, options)
+    if joined is None:
+        return methods
+    return [joined, *methods] if options.headline in (None, JOINED) else [*methods, joined]
 
 
 def join(ood_dir: Path, methods: Sequence[Assessment], options: DetectOptions) -> Assessment | None:
@@ -87,8 +103,9 @@ def _sidecars(parts: Sequence[Assessment]) -> dict[str, Sidecar]:
         shared = {of_part.get("calls_together") for of_part in facts}
         alone = [of_part.get("calls_per_image") for of_part in facts]
         calls = shared.pop() if len(shared) == 1 else None
-        if calls is None and None not in alone:
-            calls = sum(alone)
+        if calls is None:
+            known = [number for number in alone if number is not None]
+            calls = sum(known) if len(known) == len(parts) else None
         found[name] = {**sidecar, "facts": {**sidecar["facts"], "calls_per_image": calls}}
     return found
 

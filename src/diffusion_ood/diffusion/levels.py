@@ -35,9 +35,12 @@ def nearest_level(schedule: NoiseSchedule, limits: tuple[float, float], wanted: 
 
 
 def even_levels(
-    schedule: NoiseSchedule, limits: tuple[float, float], number: int
+    schedule: NoiseSchedule,
+    limits: tuple[float, float],
+    number: int,
+    ends: tuple[float, float] = (HIGHEST, LOWEST),
 ) -> tuple[int, ...]:
-    """So many t, rising, evenly in log-SNR from `HIGHEST`, or the model's highest, to `LOWEST`.
+    """So many t, rising, evenly in log-SNR between two, as far as the model has them.
 
     A single one is in the middle.
 
@@ -45,12 +48,13 @@ def even_levels(
         UserError: more levels than the schedule has times for.
     """
     known = log_snr(schedule, limits)
-    ends = (min(HIGHEST, float(known[0])), max(LOWEST, float(known[-1])))
-    wanted = torch.linspace(*ends, number, dtype=torch.float64) if number > 1 else [sum(ends) / 2]
+    high, low = min(ends[0], float(known[0])), max(ends[1], float(known[-1]))
+    even = torch.linspace(high, low, number, dtype=torch.float64)
+    wanted = even if number > 1 else [(high + low) / 2]
     found = tuple(dict.fromkeys(int((known - value).abs().argmin()) for value in wanted))
     if len(found) < number:
         raise UserError(
             f"`num_levels`: found {number}, expected at most as many as the model's schedule has "
-            f"different times for between log-SNR {ends[0]:.3g} and {ends[1]:.3g}"
+            f"different times for between log-SNR {high:.3g} and {low:.3g}"
         )
     return found

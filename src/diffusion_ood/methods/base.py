@@ -66,6 +66,9 @@ class Method(Protocol):
     needs_classes: bool = False
     """Whether it asks for the true classes of the images."""
 
+    directed: bool = True
+    """Whether larger numbers are the more unusual ones; else it may be either way."""
+
     learns: bool = False
     """Whether it has to learn from reference images before it measures others."""
 

@@ -32,6 +32,7 @@ class Controls(PointwiseMethod):
     """
 
     name = "controls"
+    directed = False
     columns = ("pixel_mean", "pixel_std", "compressed_bits", "untrained_eps_sq")
 
     log_snr: float = 5.0

@@ -42,6 +42,7 @@ class EigenScore(PointwiseMethod):
     """
 
     name = "eigenscore"
+    directed = False
     columns = ("eigenvalue",)
 
     log_snrs: Sequence[float] = (2.15, 0.65, -0.43)

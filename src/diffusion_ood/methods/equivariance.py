@@ -48,6 +48,7 @@ class Equivariance(PointwiseMethod):
     """
 
     name = "equivariance"
+    directed = False
     columns = ("residual", "residual_top", "residual_image", "misalignment")
 
     num_levels: int = 2

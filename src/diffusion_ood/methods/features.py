@@ -42,6 +42,9 @@ CFS = BLOCKS[0], BLOCKS[-1]
 """Those of CFS: the coarsest of the encoder above the lowest resolution, the finest of the decoder
 below the full one."""
 
+LOG_SNR = 5.0
+"""Of the published level of CFS."""
+
 SHRINKAGE = 0.05  # of the covariance, towards its mean eigenvalue
 EXPLAINED = 0.9  # of the variance, by the principal components that the residual leaves out
 MIN_REFERENCE = 20
@@ -102,7 +105,7 @@ class Features(PointwiseMethod):
     name = "features"
     learns = True
 
-    log_snrs: Sequence[float] = (5.0,)
+    log_snrs: Sequence[float] = (LOG_SNR,)
     block_names: Sequence[str] = BLOCKS
     seed: int = 2
     reference: Mapping[tuple[int, str], Gaussian] = field(default_factory=dict)

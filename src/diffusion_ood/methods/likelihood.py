@@ -36,6 +36,7 @@ class Likelihood(EvenMethod):
     """
 
     name = "likelihood"
+    directed = False
     columns = ("bits", "compressed_bits", "excess_bits")
 
     def draws(self, diffusion: Diffusion) -> Sequence[tuple[int, int]]:

@@ -43,6 +43,7 @@ class Path(PointwiseMethod):
     """
 
     name = "path"
+    directed = False
     columns = ("eps_1", "eps_2", "eps_3", "change_1", "change_2", "change_3")
 
     log_snrs: Sequence[float] = LOG_SNRS

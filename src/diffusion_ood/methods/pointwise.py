@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from diffusion_ood.diffusion.levels import even_levels
+from diffusion_ood.diffusion.levels import HIGHEST, LOWEST, even_levels
 from diffusion_ood.methods.base import ImageBatch, Method, Rows
 from diffusion_ood.model import Diffusion
 from diffusion_ood.options import ReconstructOptions
@@ -113,11 +113,13 @@ class EvenMethod(PointwiseMethod):
 
     Args:
         num_levels: how many levels.
+        ends: the highest and the lowest log-SNR, as those of images in [−1, 1].
         repeats: draws of noise at each level.
         seed: of the noise.
     """
 
     num_levels: int = NUM_LEVELS
+    ends: tuple[float, float] = (HIGHEST, LOWEST)
     repeats: int = 1
     seed: int = 2
 
@@ -128,7 +130,7 @@ class EvenMethod(PointwiseMethod):
 
     def draws(self, diffusion: Diffusion) -> Sequence[tuple[int, int]]:
         """Every level and repeat."""
-        levels = even_levels(diffusion.schedule, diffusion.codec.limits, self.num_levels)
+        levels = even_levels(diffusion.schedule, diffusion.codec.limits, self.num_levels, self.ends)
         return [(t, k) for t in levels for k in range(self.repeats)]
 
     def settings(self, diffusion: Diffusion) -> dict[str, Any]:

@@ -45,6 +45,7 @@ class ScoreGeometry(EvenMethod):
     """
 
     name = "score_geometry"
+    directed = False
 
     clean: bool = True
     traces: bool = True

@@ -12,6 +12,11 @@ from diffusion_ood.registries import METHODS, SAMPLERS, SCORES
 
 NUM_LEVELS = 10
 
+JOINED = "joined"
+"""Stands for the methods whose evidence ood_detection.py joins."""
+
+JOINED_METHODS = ("denoising", "score_geometry", "features")
+
 READ = {
     "reconstruction": (
         *("budget", "budget_steps", "num_inference_steps", "inference_skip_factor", "levels"),
@@ -31,6 +36,7 @@ READ = {
     "projection_regret": ("scores", "lpips_weights", "seed"),
     "inpainting": ("scores", "lpips_weights", "seed"),
     "controls": ("seed",),
+    JOINED: ("budget", "reference_ids", "first_n_reference", "scores", "lpips_weights", "seed"),
 }
 """The options that each of our methods reads; whatever is in none of these acts on all."""
 
@@ -56,10 +62,10 @@ class ReconstructOptions(OptionGroup):
     first_n: int | None = option("score the first N images of each test set alone", None, least=1)
     methods: tuple[str, ...] = option(
         "what to measure, a table each; reconstruction is Graham et al. (2023), by the options "
-        "below; diffood is Liu et al. (2022) with its own levels and steps; denoising, features "
-        "and score_geometry share their network calls",
+        "below; diffood is Liu et al. (2022) with its own levels and steps; the others share their "
+        "network calls; joined is several of them, as `budget` allows",
         ("reconstruction",),
-        choices=METHODS,
+        choices=(*METHODS, JOINED),
     )
     reference_ids: Path | None = option(
         "split CSV of the images that methods such as features learn from, best the training split",
@@ -141,6 +147,8 @@ class ReconstructOptions(OptionGroup):
         super().__post_init__()
         if not self.methods:
             raise UserError("`methods`: found none, expected at least one")
+        if JOINED in self.methods and (twice := set(JOINED_METHODS) & set(self.methods)):
+            raise UserError(f"`methods`: found {min(twice)} beside joined, which has it already")
         if self.guidance and self.labels == "none":
             raise UserError("`guidance`: has no effect with `labels` none, expected pred or true")
         if self.labels == "pred" and self.classifier_checkpoint is None:

@@ -29,6 +29,7 @@ from diffusion_ood.methods.measure import table
 from diffusion_ood.methods.pointwise import shared_calls
 from diffusion_ood.model import versions
 from diffusion_ood.options import LoadingOptions, RunOptions
+from diffusion_ood.options.reconstruction import JOINED_METHODS
 from diffusion_ood.report.pictures import pictures_path
 from diffusion_ood.runtime import distributed
 from diffusion_ood.runtime.device import describe
@@ -134,7 +135,8 @@ class ScoringRun:
         for method in methods:
             self._forget_changed(method, one)
         with contextlib.ExitStack() as writers:
-            opened = {m: writers.enter_context(self._writer(m, one)) for m in methods}
+            together = shared_calls([m for m in methods if m.name in JOINED_METHODS], diffusion)
+            opened = {m: writers.enter_context(self._writer(m, one, together)) for m in methods}
             distributed.barrier()  # all see what was finished before any adds to it
             work = Work.of(one, opened)
             for method in methods:
@@ -156,7 +158,7 @@ class ScoringRun:
                     print(f"{_title(method, one)}: {sentence}")
         distributed.barrier()
 
-    def _writer(self, method: Method, one: OpenSet) -> TableWriter:
+    def _writer(self, method: Method, one: OpenSet, together: int) -> TableWriter:
         diffusion, split = self.evaluator.diffusion, one.images.split
         return TableWriter(
             table_path(self.folder(method), one.name),
@@ -171,6 +173,8 @@ class ScoringRun:
                 "training_intensity": diffusion.training.get("intensity"),
                 "trained_on": one.trained_on,
                 "calls_per_image": method.calls(diffusion),
+                "calls_together": together,  # of those whose evidence is joined
+                "directed": method.directed,
             },
             rank=distributed.rank(),
         )

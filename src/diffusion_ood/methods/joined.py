@@ -1,0 +1,42 @@
+"""Which methods and levels are measured for joined evidence, by the network calls that it may cost.
+
+The rule is a principle, fixed before any out-of-distribution set was looked at: kinds of evidence
+that are unlike each other come before more levels of the same kind. A call with noise gives three
+of them at once, the distance of x̂_0, ‖ε̂‖² and activations; so these come first, at up to nine
+levels. From ten calls on each level is looked at without noise, too; from thirty on with traces.
+"""
+
+from __future__ import annotations
+
+from diffusion_ood.methods.base import Method
+from diffusion_ood.methods.denoising import Denoising
+from diffusion_ood.methods.features import LOG_SNR, Features
+from diffusion_ood.methods.score_geometry import ScoreGeometry
+from diffusion_ood.methods.scores.chosen import scores_of, without_lpips
+from diffusion_ood.options import ReconstructOptions
+
+BUDGET = 30
+LOWEST = -3.0
+WITH_CLEAN, WITH_TRACES = 10, 30
+"""Budgets from which on there are images without noise, and traces."""
+
+
+def joined(options: ReconstructOptions) -> list[Method]:
+    """The methods that `reconstruct.py --methods=joined` measures within its budget."""
+    budget = options.budget or BUDGET
+    clean, traces = budget >= WITH_CLEAN, budget >= WITH_TRACES
+    num_levels = budget // (6 if traces else 2 if clean else 1)
+    # Where the features are looked at is the first level, which so costs nothing for them.
+    ends = (LOG_SNR, LOWEST if num_levels > 1 else LOG_SNR)
+    return [
+        Denoising(
+            num_levels=num_levels,
+            ends=ends,
+            scores=scores_of(without_lpips(options), options.lpips_weights),
+            seed=options.seed,
+        ),
+        ScoreGeometry(
+            num_levels=num_levels, ends=ends, clean=clean, traces=traces, seed=options.seed
+        ),
+        Features(seed=options.seed),
+    ]
