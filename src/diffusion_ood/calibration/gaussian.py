@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from sklearn.covariance import LedoitWolf
-
 from diffusion_ood.calibration.base import Matrix, StandardisedHead, State
 
 if TYPE_CHECKING:
@@ -22,6 +20,8 @@ class LedoitWolfGaussian(StandardisedHead):
     """
 
     def _fit(self, z: Matrix) -> State:
+        from sklearn.covariance import LedoitWolf  # detection alone needs no scikit-learn
+
         return {"precision": LedoitWolf(assume_centered=True).fit(z).precision_}
 
     def _score(self, z: Matrix) -> Matrix:

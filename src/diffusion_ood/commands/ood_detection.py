@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 
 from diffusion_ood import cli
 from diffusion_ood.console import invocation
@@ -47,8 +48,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     tracker = open_tracker(run, line[TrackOptions], "detect")
     for text in paragraphs(run.model_name, methods, options):
         print(cli.as_flags(text))
+    folders: dict[Path, list[str]] = {}
     for path in write_results(run, options, methods):
-        print(f"written: {path}")
+        folders.setdefault(path.parent, []).append(path.name)
+    for folder, names in folders.items():
+        for text in [", ".join(names)] if len(folders) > 1 else names:  # a line for each method
+            print(f"written: {folder / text}")
     provenance = trace(run.run_dir, methods[0], line.command(invocation("detect")))
     log_results(tracker, methods[0], provenance)
     tracker.close()

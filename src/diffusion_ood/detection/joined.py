@@ -42,8 +42,15 @@ def join(ood_dir: Path, methods: Sequence[Assessment], options: DetectOptions) -
     Raises:
         UserError: as `Head.fit`.
     """
-    parts = [found for found in methods if _kinds([found])]
-    if len(parts) < 2 or len(_kinds(parts)) < 2 or not options.z_score:
+    pairs = [
+        (f"{found.method}/{column}", t)
+        for found in methods
+        for column, t in found.features["val"].columns
+    ]
+    kinds = members(pd.MultiIndex.from_tuples(pairs))
+    taken = {name.split("/")[0] for columns in kinds.values() for name, _ in columns}
+    parts = [found for found in methods if found.method in taken]
+    if len(parts) < 2 or not options.z_score:
         return None
     features = {name: _together(parts, name) for name in parts[0].features}
     if min(map(len, features.values())) < 3:
@@ -75,16 +82,6 @@ def join(ood_dir: Path, methods: Sequence[Assessment], options: DetectOptions) -
     return dataclasses.replace(results, shown=shown)
 
 
-def _kinds(parts: Sequence[Assessment]) -> set[str]:
-    """The kinds of evidence that the tables of methods hold."""
-    pairs = [
-        (f"{found.method}/{column}", t)
-        for found in parts
-        for column, t in found.features["val"].columns
-    ]
-    return set(members(pd.MultiIndex.from_tuples(pairs)))
-
-
 def _together(parts: Sequence[Assessment], name: str) -> pd.DataFrame:
     """The features of the images of a set that all methods have, named `method/column`."""
     frames = [
@@ -100,12 +97,15 @@ def _sidecars(parts: Sequence[Assessment]) -> dict[str, Sidecar]:
     found: dict[str, Sidecar] = {}
     for name, sidecar in parts[0].sidecars.items():
         facts = [part.facts(name) for part in parts]
-        shared = {of_part.get("calls_together") for of_part in facts}
-        alone = [of_part.get("calls_per_image") for of_part in facts]
-        calls = shared.pop() if len(shared) == 1 else None
-        if calls is None:
-            known = [number for number in alone if number is not None]
-            calls = sum(known) if len(known) == len(parts) else None
+        shared = {of_part["calls_together"] for of_part in facts if of_part.get("calls_together")}
+        alone = [
+            of_part.get("calls_per_image")
+            for of_part in facts
+            if len(shared) != 1 or not of_part.get("calls_together")
+        ]
+        known = [number for number in alone if number is not None]
+        calls = sum(known) + sum(shared if len(shared) == 1 else ())
+        calls = calls if len(known) == len(alone) else None
         found[name] = {**sidecar, "facts": {**sidecar["facts"], "calls_per_image": calls}}
     return found
 
