@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+
 from diffusion_ood.calibration.base import Matrix, StandardisedHead, State
 
 if TYPE_CHECKING:

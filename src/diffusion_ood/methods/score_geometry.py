@@ -16,7 +16,7 @@ in-distribution images E N = E C (Fisher's identity). From them follow, as heads
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -59,7 +59,7 @@ class ScoreGeometry(EvenMethod):
     def points(self, diffusion: Diffusion) -> Sequence[Point]:
         """At every level with and without noise, perhaps with the two ends of a difference."""
         return [
-            Point(t, repeat, noise=noise, probe=probe, exact=True)
+            Point(t, repeat, noise=noise, probe=probe, exact=self.traces)
             for t, repeat in self.draws(diffusion)
             for noise in self._noises
             for probe in ((0, -1, 1) if self.traces else (0,))
@@ -76,8 +76,8 @@ class ScoreGeometry(EvenMethod):
         for t, repeat in self.draws(evaluator.diffusion):
             columns = []
             for noise in self._noises:
-                point = Point(t, repeat, noise=noise, exact=True)
-                middle = answers[point if noise else Point(t, noise=False, exact=True)].eps
+                point = Point(t, repeat, noise=noise, exact=self.traces)
+                middle = answers[point if noise else replace(point, repeat=0)].eps
                 columns += [middle.square().flatten(1).sum(1)]
                 if self.traces:
                     columns += [self._trace(batch, evaluator, answers, point)]
@@ -88,10 +88,7 @@ class ScoreGeometry(EvenMethod):
         self, batch: ImageBatch, evaluator: Evaluator, answers: Answers, point: Point
     ) -> Tensor:
         """C of each image (n,): √(1−ᾱ) vᵀ (ε̂(x + h v) − ε̂(x − h v)) / 2h."""
-        ends = [
-            answers[Point(point.t, point.repeat, noise=point.noise, probe=probe, exact=True)].eps
-            for probe in (1, -1)
-        ]
+        ends = [answers[replace(point, probe=probe)].eps for probe in (1, -1)]
         probe = probe_of(batch, ends[0], self.seed, point)
         along = (probe * (ends[0] - ends[1])).flatten(1).sum(1)
         return along * at_level(evaluator.diffusion, point.t, along)[1] / (2 * STEP)
