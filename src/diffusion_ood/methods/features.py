@@ -2,8 +2,7 @@
 
 While the network looks at a noisy image, the channels of its blocks are averaged over a grid of
 places, which tells a turned image from an upright one, and their deviations over space are taken.
-Their Mahalanobis distance from those of reference images, and what the principal components leave
-of them, are columns. One call at a level that leaves nearly all of the image (log-SNR 5) is what
+Their Mahalanobis distance from those of reference images is a column for each block. One call at a level that leaves nearly all of the image (log-SNR 5) is what
 CFS takes (arXiv 2605.11014): with channel means and deviations of one block of the encoder and one
 of the decoder, and a variance for each of them alone. That is the column `channels`.
 """
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.covariance import ledoit_wolf
 from torch import Tensor
 
 from diffusion_ood.diffusion.levels import nearest_level
@@ -45,8 +45,6 @@ below the full one."""
 LOG_SNR = 5.0
 """Of the published level of CFS."""
 
-SHRINKAGE = 0.05  # of the covariance, towards its mean eigenvalue
-EXPLAINED = 0.9  # of the variance, by the principal components that the residual leaves out
 MIN_REFERENCE = 20
 POOLED = "@pooled"
 
@@ -57,10 +55,13 @@ Matrix = NDArray[np.float32]
 class Gaussian:
     """What reference images' features of one block at one level look like.
 
+    The covariance of the standardised features is shrunken towards the identity (Ledoit and Wolf,
+    "A well-conditioned estimator for large-dimensional covariance matrices", 2004).
+
     Attributes:
         mean, std: of each feature, (D,).
-        basis: of the standardised features' covariance, (D, D), a column a component.
-        variances: of the components, falling, (D,).
+        basis: of the shrunken covariance, (D, D), a column a component.
+        variances: of the components, (D,).
     """
 
     mean: Matrix
@@ -72,19 +73,14 @@ class Gaussian:
     def fit(cls, features: Matrix) -> Self:
         """Fit to (N, D) features."""
         mean, std = features.mean(0), features.std(0) + 1e-6
-        z = (features - mean) / std
-        variances, basis = np.linalg.eigh(z.T @ z / len(z))
-        return cls(mean, std, basis[:, ::-1].copy(), np.maximum(variances[::-1], 0).copy())
+        covariance, _ = ledoit_wolf((features - mean) / std, assume_centered=True)
+        variances, basis = np.linalg.eigh(covariance)
+        return cls(mean, std, basis.astype(mean.dtype), variances.astype(mean.dtype))
 
-    def distances(self, features: Matrix) -> NDArray[np.float64]:
-        """Log of the shrunken Mahalanobis distance, and of the residual's norm, (N, 2)."""
+    def distance(self, features: Matrix) -> NDArray[np.float64]:
+        """Logarithm of the Mahalanobis distance (N,)."""
         components = ((features - self.mean) / self.std).astype(np.float64) @ self.basis
-        squared = components**2
-        shrunken = self.variances + SHRINKAGE * self.variances.mean()
-        share = np.cumsum(self.variances) / self.variances.sum()
-        kept = min(int(np.searchsorted(share, EXPLAINED)) + 1, len(share) - 1)
-        both = (squared / shrunken).sum(1), squared[:, kept:].sum(1)
-        return np.log(np.stack(both, 1) + 1e-12) / 2
+        return np.log((components**2 / self.variances).sum(1).clip(min=1e-12)) / 2
 
     def mean_square(self, features: Matrix) -> NDArray[np.float64]:
         """The mean square of standardised features (N,), each by itself."""
@@ -117,10 +113,9 @@ class Features(PointwiseMethod):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Two for each block, and that of CFS."""
+        """One for each block, and that of CFS."""
         names = [name.replace(".", "_") for name in self.block_names]
-        of_blocks = [f"{name}_{kind}" for name in names for kind in ("distance", "residual")]
-        return (*of_blocks, "channels")
+        return (*(f"{name}_distance" for name in names), "channels")
 
     def levels(self, diffusion: Diffusion) -> tuple[int, ...]:
         """The levels t, rising."""
@@ -191,11 +186,9 @@ class Features(PointwiseMethod):
         for point in self.points(evaluator.diffusion):
             features = _features(answers[point])
             known = {name: self.reference[point.t, name] for name in features}
-            columns = [known[name].distances(features[name]) for name in self.block_names]
-            channels = [
-                known[name].mean_square(features[name]) for name in features if POOLED in name
-            ]
-            rows.append(np.concatenate([*columns, np.mean(channels, 0)[:, None]], 1))
+            columns = [known[name].distance(features[name]) for name in self.block_names]
+            channels = [known[name].mean_square(features[name]) for name in known if POOLED in name]
+            rows.append(np.stack([*columns, np.mean(channels, 0)], 1))
         return torch.from_numpy(np.stack(rows, 1))
 
 
