@@ -32,6 +32,7 @@ from diffusion_ood.detection.assessment import Assessment
 from diffusion_ood.detection.history import read_work
 from diffusion_ood.detection.joined import assess_run
 from diffusion_ood.detection.metrics import evaluate, weighted_metrics
+from diffusion_ood.model import Diffusion
 from diffusion_ood.options import DetectOptions, ImageOptions, LoadingOptions
 from diffusion_ood.options.detection import ALL_PUBLISHED
 
@@ -111,9 +112,7 @@ class Work:
             )
         self._score("all", methods=",".join(METHODS), reference_ids=splits[0])
         for budget in BUDGETS:
-            self._score(
-                f"joined{budget}", methods="joined", budget=budget, reference_ids=splits[0]
-            )
+            self._score(f"joined{budget}", methods="joined", budget=budget, reference_ids=splits[0])
         self._score("seed", inference_skip_factor=SEED_SKIP, precision="bf16", report_images=0)
 
     def _score(self, suffix: str, **flags: object) -> None:
@@ -138,16 +137,8 @@ class Work:
         subprocess.run(line, check=True)
 
     def assess(self) -> dict[str, Any]:
-        """The rows of the table, with intervals, and what joined evidence adds to the best alone."""
-        options = DetectOptions(heads=(ALL_PUBLISHED,), n_bootstrap=0)
-        suffixes = dict.fromkeys(row.run for row in rows())
-        found = {
-            suffix: {
-                results.method: results
-                for results in assess_run(self.runs / f"{self.board.name}_{suffix}" / "ood", options)
-            }
-            for suffix in suffixes
-        }
+        """The rows of the table, with intervals, and how joined evidence compares to the best."""
+        found = {suffix: self._assessed(suffix) for suffix in dict.fromkeys(r.run for r in rows())}
         table, scores = [], {}
         for row in rows():
             of_run = found[row.run]
@@ -163,14 +154,25 @@ class Work:
             table.append(self._row(row, scores[row.name], calls, seconds))
         table.append(self._row(Row("ceiling", "ceiling", "", "", ""), self._ceilings(), None, None))
         joined = found[f"joined{BUDGETS[-1]}"]["joined"]
+        near = (*self.board.near, *self.board.faulty)
         return {
             "title": self.board.title,
-            "near": [*self.board.near, *self.board.faulty],
-            "far": list(self.board.far),
+            "near": [self._name(split) for split in near],
+            "far": [self._name(split) for split in self.board.far],
             "rows": table,
             "realised_fpr": vars(joined.called_ood["in"]),
             "worst": self._worst(table, scores),
         }
+
+    def _assessed(self, suffix: str) -> dict[str, Assessment]:
+        """What a run's tables say, by method."""
+        options = DetectOptions(heads=(ALL_PUBLISHED,) if suffix == "all" else (), n_bootstrap=0)
+        ood_dir = self.runs / f"{self.board.name}_{suffix}" / "ood"
+        return {results.method: results for results in assess_run(ood_dir, options)}
+
+    def _name(self, split: str) -> str:
+        """What the set of a split is called in tables."""
+        return read_split(_split(self.root, split)).name
 
     def _row(
         self,
@@ -181,7 +183,7 @@ class Work:
     ) -> dict[str, Any]:
         inside = scores.get("in")
         sets = {}
-        for name in self.board.sets:
+        for name in map(self._name, self.board.sets):
             ours = inside if inside is not None else scores[f"in {name}"]
             metrics = evaluate(ours, scores[name], n_bootstrap=RESAMPLES, seed=SEED)
             sets[name] = {metric: vars(value) for metric, value in metrics.items()}
@@ -202,8 +204,7 @@ class Work:
         The best is that of the highest mean over sets; the interval is a paired bootstrap.
         """
         alone = [row for row in table if row["kind"] in ("published", "head", "seed")]
-        mean = {r["name"]: np.mean([s["auroc"]["value"] for s in r["sets"].values()]) for r in alone}
-        best = max(mean, key=lambda name: float(mean[name]))
+        best = max(alone, key=mean_auroc)["name"]
         joined = f"joined, {BUDGETS[-1]} calls"
         lowest = {}
         for name in (best, joined):
@@ -224,29 +225,44 @@ class Work:
     def _ceilings(self) -> dict[str, pd.Series]:
         """The ceiling's scores of each set, and of the in-distribution images beside it."""
         train, _, test = self.board.splits
-        checkpoint = json.loads((self.runs / self.board.name / "config.json").read_text())
-        options = ImageOptions(**checkpoint["ImageOptions"])
+        model = Diffusion.load(self.runs / self.board.name / "checkpoint_best.pth")
+        options = model.image_options
         known = self._images(train, options, 0, CEILING_IMAGES)
         inside = self._images(test, options, 0, self.images)
         scores: dict[str, pd.Series] = {}
-        for name in self.board.sets:
-            tested = self._images(name, options, 0, self.images)
-            own = name.startswith((test, test.replace("_test", "_vflip"), test.replace("_test", "_hflip")))
-            if own:  # the same change of training images is what it is shown
-                shown = self._images(name.replace("_test", "_train").replace("own_", "_"), options, 0, CEILING_IMAGES)
-            else:
-                shown = self._images(name, options, self.images, CEILING_IMAGES)
+        for split in self.board.sets:
+            tested = self._images(split, options, 0, self.images)
+            shown = self._shown(split, options)
             of_in, of_out = ceiling(known, shown, inside, tested)
+            name = self._name(split)
             scores[f"in {name}"], scores[name] = pd.Series(of_in), pd.Series(of_out)
         return scores
 
-    def _images(
-        self, name: str, options: ImageOptions, start: int, number: int
-    ) -> torch.Tensor:
+    def _shown(self, split: str, options: ImageOptions) -> torch.Tensor:
+        """What the ceiling is shown of a set: training images changed likewise, or its others."""
+        train, _, test = self.board.splits
+        for of_test, of_train in (
+            (f"{test}_", f"{train}_"),
+            *(
+                (test.replace("_test", f"_{flip}_test"), train.replace("_train", f"_{flip}_train"))
+                for flip in ("vflip", "hflip")
+            ),
+        ):
+            if split.startswith(of_test):
+                changed = split.replace(of_test, of_train)
+                return self._images(changed, options, 0, CEILING_IMAGES)
+        return self._images(split, options, self.images, CEILING_IMAGES)
+
+    def _images(self, name: str, options: ImageOptions, start: int, number: int) -> torch.Tensor:
         """Some images of a split, `(N, C, H, W)`."""
         split = read_split(_split(self.root, name), flips=True).first(start + number)
         images = open_images(split, options, LoadingOptions(num_workers=0), progress=False)
         return next(iter(image_batches(images, [range(start, len(images))], 0)))
+
+
+def mean_auroc(row: Mapping[str, Any]) -> float:
+    """Of a row, over all its sets."""
+    return float(np.mean([found["auroc"]["value"] for found in row["sets"].values()]))
 
 
 def _seconds_a_call(results: Assessment) -> float | None:

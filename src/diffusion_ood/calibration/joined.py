@@ -1,10 +1,10 @@
 """Several kinds of evidence as one score.
 
-    distances  how far x̂_0 is from the image: large where unusual, so one-sided, and of the quarter
-               of the levels that is most so, since few levels show any one kind of image
-    geometry   those distances, norms of the score and traces together, whose direction is not
-               known: a Gaussian of their logarithms, two-sided
-    features   how far activations are from those of reference images: one-sided
+    distances   how far x̂_0 is from the image: large where unusual, so one-sided, and of the quarter
+                of the levels that is most so, since few levels show any one kind of image
+    features    how far activations are from those of reference images: one-sided
+    everything  both, norms of the score and traces: two-sided, a Gaussian of their logarithms, for
+                images that are unusually easy, or whose numbers do not go together
 
 Each is standardised by scores that it gave to validation images which it was not fitted to, and
 
@@ -37,8 +37,8 @@ DISTANCES = ("mse", "perceptual_difference")
 NOT_JOINED = ("features/channels",)
 HEADS: dict[str, Callable[[], Head]] = {
     "distances": TopLevels,
-    "geometry": LogGaussian,
     "features": ZScore,
+    "everything": LogGaussian,
 }
 
 
@@ -56,7 +56,8 @@ def members(columns: pd.MultiIndex) -> dict[str, pd.MultiIndex]:
     distances = names.isin([f"{source}/{name}" for name in DISTANCES])
     geometry = names.str.startswith("score_geometry/")
     features = names.str.startswith("features/") & ~names.isin(NOT_JOINED)
-    chosen = {"distances": distances, "geometry": distances | geometry, "features": features}
+    everything = distances | geometry | features
+    chosen = {"distances": distances, "features": features, "everything": everything}
     return {name: columns[which] for name, which in chosen.items() if which.any()}
 
 

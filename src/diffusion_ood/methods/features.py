@@ -2,9 +2,10 @@
 
 While the network looks at a noisy image, the channels of its blocks are averaged over a grid of
 places, which tells a turned image from an upright one, and their deviations over space are taken.
-Their Mahalanobis distance from those of reference images is a column for each block. One call at a level that leaves nearly all of the image (log-SNR 5) is what
-CFS takes (arXiv 2605.11014): with channel means and deviations of one block of the encoder and one
-of the decoder, and a variance for each of them alone. That is the column `channels`.
+Their Mahalanobis distance from those of reference images is a column for each block. One call at a
+level that leaves nearly all of the image (log-SNR 5) is what CFS takes (arXiv 2605.11014): with
+channel means and deviations of one block of the encoder and one of the decoder, and a variance for
+each of them alone. That is the column `channels`.
 """
 
 from __future__ import annotations
