@@ -61,14 +61,12 @@ class Gaussian:
 
     Attributes:
         mean, std: of each feature, (D,).
-        basis: of the shrunken covariance, (D, D), a column a component.
-        variances: of the components, (D,).
+        whitening: takes standardised features to uncorrelated ones of variance 1, (D, D).
     """
 
     mean: Matrix
     std: Matrix
-    basis: Matrix
-    variances: Matrix
+    whitening: Matrix
 
     @classmethod
     def fit(cls, features: Matrix) -> Self:
@@ -76,12 +74,12 @@ class Gaussian:
         mean, std = features.mean(0), features.std(0) + 1e-6
         covariance, _ = ledoit_wolf((features - mean) / std, assume_centered=True)
         variances, basis = np.linalg.eigh(covariance)
-        return cls(mean, std, basis.astype(mean.dtype), variances.astype(mean.dtype))
+        return cls(mean, std, (basis / np.sqrt(variances)).astype(mean.dtype))
 
     def distance(self, features: Matrix) -> NDArray[np.float64]:
         """Logarithm of the Mahalanobis distance (N,)."""
-        components = ((features - self.mean) / self.std).astype(np.float64) @ self.basis
-        return np.log((components**2 / self.variances).sum(1).clip(min=1e-12)) / 2
+        white = (features - self.mean) / self.std @ self.whitening
+        return np.log(np.square(white, dtype=np.float64).sum(1).clip(min=1e-12)) / 2
 
     def mean_square(self, features: Matrix) -> NDArray[np.float64]:
         """The mean square of standardised features (N,), each by itself."""

@@ -194,24 +194,27 @@ def ask(
 ) -> dict[Point, Answer]:
     """The network's answers at every point that one of the methods wants.
 
-    Points that want the same of the network are asked about in one go.
+    They are asked about in one go, those that have to be exact in another.
     """
     wanted = _union(methods, evaluator.diffusion, evaluator.precision)
     seed = methods[0].seed
     assert all(method.seed == seed for method in methods), "the noise of shared calls is one"
     x_0 = evaluator.diffusion.codec.encode(batch.images)
-    kinds: dict[tuple[tuple[str, ...], bool], list[Point]] = {}
-    for point, blocks in wanted.items():
-        kinds.setdefault((tuple(sorted(blocks)), point.exact), []).append(point)
+    # What one point wants of the network's blocks all get: one network has to be compiled then.
+    names = sorted(set().union(*wanted.values()))
+    kinds: dict[bool, list[Point]] = {}
+    for point in wanted:
+        kinds.setdefault(point.exact, []).append(point)
     answers: dict[Point, Answer] = {}
-    for (names, exact), points in kinds.items():
+    for exact, points in kinds.items():
         x_t = torch.cat([_place(point, x_0, batch, evaluator, seed) for point in points])
         t = torch.tensor([point.t for point in points]).repeat_interleave(len(batch))
         eps, statistics = evaluator.observe(x_t, t, names, exact=exact)
         per_point = [part.split(len(batch)) for part in (x_t, eps, *statistics.values())]
         for number, point in enumerate(points):
             x, found, *rest = (parts[number] for parts in per_point)
-            answers[point] = Answer(x, found, dict(zip(statistics, rest, strict=True)))
+            of_point = dict(zip(statistics, rest, strict=True))
+            answers[point] = Answer(x, found, {name: of_point[name] for name in wanted[point]})
     return answers
 
 

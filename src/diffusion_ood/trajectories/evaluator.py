@@ -5,22 +5,19 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from diffusion_ood.diffusion.denoiser import ClippedDenoiser, Denoiser, GuidedDenoiser, Network
 from diffusion_ood.diffusion.samplers.base import Sampler
 from diffusion_ood.diffusion.schedule import CLEAN
 from diffusion_ood.model import Diffusion
+from diffusion_ood.networks.observed import Observed
 from diffusion_ood.options import EvaluationOptions
 from diffusion_ood.runtime.compiling import MaybeCompiled
 from diffusion_ood.runtime.device import DTYPES, autocast, best_rows, pick_device, prepare
 from diffusion_ood.trajectories.engine import Step, Trajectory, run_trajectories
-
-PLACES = 4  # along each side, over which activations are averaged
 
 
 class Evaluator:
@@ -59,6 +56,9 @@ class Evaluator:
         self.precision = precision
         self.max_batch = max_batch or best_rows(diffusion.activation_values, self.device, precision)
         self.calls = 0
+        self._compile = compile
+        self._rows_expected = 0
+        self._observers: dict[tuple[tuple[str, ...], bool], tuple[Observed, MaybeCompiled]] = {}
         self._network = MaybeCompiled(
             prepare(diffusion.network, self.device), self.max_batch, compile, self.device, precision
         )
@@ -73,11 +73,17 @@ class Evaluator:
 
     def expect(self, rows: int) -> None:
         """Say how many rows are still to be evaluated, by which `auto` decides to compile."""
-        self._network.expect(rows)
+        self._rows_expected = rows
+        for network in self._networks:
+            network.expect(rows)
 
     def decision(self) -> str | None:
         """What was decided about compiling and why, once."""
-        return self._network.decision()
+        return next(filter(None, (network.decision() for network in self._networks)), None)
+
+    @property
+    def _networks(self) -> list[MaybeCompiled]:
+        return [self._network, *(network for _, network in self._observers.values())]
 
     def denoiser(self, guidance: float = 0.0, *, clip: bool = False) -> Denoiser:
         """ε̂(x_t, t, labels) of at most `max_batch` rows; the clean image is asked about at t = 0.
@@ -201,21 +207,35 @@ class Evaluator:
             AttributeError: the network has no such block.
             ValueError: as `eps`.
         """
-        plain = not blocks and not (exact and self.precision != "fp32")
-        denoiser = self.denoiser() if plain else self.differentiable()
-        network, precision = self.diffusion.network, "fp32" if exact else self.precision
+        exact = exact and self.precision != "fp32"
+        if not blocks and not exact:
+            return self.eps(x_t, t).float(), {}
+        observer, network = self._observer(tuple(blocks), exact)
         found: dict[str, list[Tensor]] = {name: [] for name in blocks}
-        modules = {name: network.get_submodule(name) for name in found}
-        eps = []
-        with contextlib.ExitStack() as hooks:
-            for name, block in modules.items():
-                hooks.enter_context(block.register_forward_hook(partial(_summarise, found[name])))
-            for _, x, times in self._batches(x_t, t):
-                with contextlib.nullcontext() if plain else autocast(self.device, precision):
-                    eps.append(denoiser(x, times).float())
+
+        def call(network: Network, x: Tensor, times: Tensor, **labels: Tensor) -> Tensor:
+            flat = self._call(network, x, times, **labels)
+            output, summaries = observer.split(flat, x.shape[1:])
+            for name, values in summaries.items():
+                found[name].append(values)
+            return output
+
+        denoiser = self.diffusion.denoiser(partial(call, network))
+        parts = self._batches(x_t, t)
+        eps = [denoiser(x, times.clamp(min=0)).float() for _, x, times in parts]
         none = torch.empty_like(x_t, device=self.device)
-        statistics = {name: torch.cat(parts) for name, parts in found.items() if parts}
+        statistics = {name: torch.cat(values) for name, values in found.items() if values}
         return torch.cat(eps) if eps else none, statistics
+
+    def _observer(self, blocks: tuple[str, ...], exact: bool) -> tuple[Observed, MaybeCompiled]:
+        """A network that tells of these blocks, and the same perhaps compiled; made once."""
+        if (blocks, exact) not in self._observers:
+            observer = Observed(self.diffusion.network, blocks).eval()
+            mode, precision = ("off", "fp32") if exact else (self._compile, self.precision)
+            network = MaybeCompiled(observer, self.max_batch, mode, self.device, precision)
+            network.expect(self._rows_expected)
+            self._observers[blocks, exact] = observer, network
+        return self._observers[blocks, exact]
 
     def _call(self, network: Network, x: Tensor, t: Tensor, **labels: Tensor) -> Tensor:
         self.calls += len(x)
@@ -231,14 +251,6 @@ class Evaluator:
         for k in range(0, len(x_t), self.max_batch):
             part = slice(k, k + self.max_batch)
             yield k, x_t[part].to(self.device), t[part]
-
-
-def _summarise(outputs: list[Tensor], module: nn.Module, inputs: object, output: Tensor) -> None:
-    """A forward hook of torch that keeps each channel's means over places, and its deviation."""
-    values = output.float()
-    pool: Any = (functional.adaptive_avg_pool2d, functional.adaptive_avg_pool3d)[values.ndim - 4]
-    means = pool(values, [min(side, PLACES) for side in values.shape[2:]])
-    outputs.append(torch.cat([means.flatten(2), values.flatten(2).std(2, keepdim=True)], 2))
 
 
 def _keep(outputs: list[Tensor], module: nn.Module, inputs: object, output: Tensor) -> None:
