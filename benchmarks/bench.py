@@ -98,7 +98,7 @@ def pairs(results: Mapping[str, Any]) -> Iterator[str]:
         theirs, ours = found["auroc_reference"]["(mean)"], found["auroc"]["(mean)"]
         yield row("  mean AUROC, %", f"{theirs:.1f}", f"{ours:.1f}", "")
     found = results["budget_3"]
-    what = f"tiny: {found['images']} images, joined evidence by 3 calls"
+    what = f"tiny: {found['images']} and {found['images_ours']} images, joined by 3 calls"
     yield row(what, found["reference"], found["ours"], f"{found['speedup']:.0f}")
     for name, found in results["training"].items():
         yield row(
