@@ -161,11 +161,10 @@ class Work:
             table.append(self._row(row, scores[row.name], calls, seconds))
         table.append(self._row(Row("ceiling", "ceiling", "", "", ""), self._ceilings(), None, None))
         joined = found[f"joined{BUDGETS[-1]}"]["joined"]
-        near = (*self.board.near, *self.board.faulty)
+        _mark(table)
         return {
             "title": self.board.title,
-            "near": [self._name(split) for split in near],
-            "far": [self._name(split) for split in self.board.far],
+            **{group: names for group, names in self._groups().items() if group != "all"},
             "rows": table,
             "realised_fpr": vars(joined.called_ood["in"]),
             "worst": self._worst(table, scores),
@@ -191,19 +190,27 @@ class Work:
         seconds: float | None,
     ) -> dict[str, Any]:
         inside = scores.get("in")
-        sets = {}
+        sets, draws = {}, {}
         for name in map(self._name, self.board.sets):
             ours = inside if inside is not None else scores[f"in {name}"]
             metrics = evaluate(ours, scores[name], n_bootstrap=RESAMPLES, seed=SEED)
             sets[name] = {metric: vars(value) for metric, value in metrics.items()}
+            draws[name] = resampled(ours, scores[name])
         milliseconds = None if calls is None or seconds is None else 1000 * calls * seconds
         return {
             "name": row.name,
             "kind": row.kind,
             "calls": calls,
             "milliseconds": milliseconds,
+            "means": {group: _mean(sets, draws, names) for group, names in self._groups().items()},
             "sets": sets,
         }
+
+    def _groups(self) -> dict[str, list[str]]:
+        """The names of the near, the far and all sets."""
+        near = [self._name(split) for split in (*self.board.near, *self.board.faulty)]
+        far = [self._name(split) for split in self.board.far]
+        return {"near": near, "far": far, "all": near + far}
 
     def _worst(
         self, table: list[dict[str, Any]], scores: Mapping[str, Mapping[str, pd.Series]]
@@ -213,7 +220,7 @@ class Work:
         The best is that of the highest mean over sets; the interval is a paired bootstrap.
         """
         alone = [row for row in table if row["kind"] in ("published", "head", "seed")]
-        best = max(alone, key=mean_auroc)["name"]
+        best = max(alone, key=lambda row: float(row["means"]["all"]["auroc"]["value"]))["name"]
         joined = f"joined, {BUDGETS[-1]} calls"
         lowest = {}
         for name in (best, joined):
@@ -269,9 +276,33 @@ class Work:
         return next(iter(image_batches(images, [range(start, len(images))], 0)))
 
 
-def mean_auroc(row: Mapping[str, Any]) -> float:
-    """Of a row, over all its sets."""
-    return float(np.mean([found["auroc"]["value"] for found in row["sets"].values()]))
+def _mean(
+    sets: Mapping[str, Mapping[str, Mapping[str, float]]],
+    draws: Mapping[str, NDArray[np.float64]],
+    names: Sequence[str],
+) -> dict[str, Any]:
+    """The means over some sets of each metric, that of the AUROC with the interval of resamples."""
+    if not names:
+        return {}
+    means = {
+        metric: {"value": float(np.mean([sets[name][metric]["value"] for name in names]))}
+        for metric in sets[names[0]]
+    }
+    low, high = np.quantile(np.mean([draws[name][1:] for name in names], 0), [0.025, 0.975])
+    means["auroc"] |= {"low": float(low), "high": float(high)}
+    return means
+
+
+def _mark(table: Sequence[dict[str, Any]]) -> None:
+    """Name in each row the sets on which a control is better."""
+    controls = [row for row in table if row["kind"] == "control"]
+    for row in table:
+        row["below_control"] = [
+            name
+            for name, found in row["sets"].items()
+            if row["kind"] not in ("control", "ceiling")
+            and any(c["sets"][name]["auroc"]["value"] > found["auroc"]["value"] for c in controls)
+        ]
 
 
 def _seconds_a_call(results: Assessment) -> float | None:
