@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
+from collections import ChainMap
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,7 @@ from diffusion_ood.registries import (
     FAULTS,
     HEADS,
     METHODS,
+    PUBLISHED,
     SAMPLERS,
     SCORES,
     SIZES,
@@ -42,6 +44,7 @@ CHOSEN_BY = [
     (SCORES, ReconstructOptions, "scores", True),
     (SAMPLERS, ReconstructOptions, "sampler", False),
     (HEADS, DetectOptions, "heads", True),
+    (PUBLISHED, DetectOptions, "heads", True),
     (SIZES, DiffusionOptions, "model_type", False),
     (CLASSIFIERS, ClassifierOptions, "classifier_type", False),
     (SOURCES, DatasetOptions, "datasets", True),
@@ -53,7 +56,8 @@ REQUIRED = {DatasetOptions: ["--data_root=data"]}
 def test_all_registries_are_tested_here() -> None:
     found = {name for name, value in vars(registries).items() if isinstance(value, Registry)}
     assert found == {
-        *("METHODS", "SCORES", "HEADS", "SAMPLERS", "SIZES", "CLASSIFIERS", "SOURCES", "FAULTS")
+        *("METHODS", "SCORES", "HEADS", "PUBLISHED", "SAMPLERS", "SIZES", "CLASSIFIERS"),
+        *("SOURCES", "FAULTS"),
     }
 
 
@@ -89,6 +93,14 @@ def test_heads_fit_and_score(name: str) -> None:
     head = HEADS[name]()
     for method in ("fit", "score", "state_dict", "load_state_dict"):
         assert callable(getattr(head, method))
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_detectors_make_heads_of_columns(name: str) -> None:
+    detector = PUBLISHED[name]
+    assert detector.found([column for own in detector.columns for column in own])
+    assert not detector.found(["mse"])
+    assert callable(detector().score)
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
@@ -154,9 +166,12 @@ def test_no_option_lists_names_of_a_registry_by_itself() -> None:
         for field in dataclasses.fields(cls)
         if field.metadata["choices"] is not None
     }
-    expected = {(cls, field): registry for registry, cls, field, _ in CHOSEN_BY}
-    assert expected.items() <= found.items()
-    assert all(any(choices is known for known in expected.values()) for choices in found.values())
+    for registry, cls, field, _ in CHOSEN_BY:
+        choices = found[cls, field]
+        parts = choices.maps if isinstance(choices, ChainMap) else [choices]
+        assert any(part is registry for part in parts)
+    registries_alone = [known for known in found.values() if not isinstance(known, ChainMap)]
+    assert all(any(known is one for one, *_ in CHOSEN_BY) for known in registries_alone)
 
 
 def test_what_is_not_there_is_a_key_error() -> None:

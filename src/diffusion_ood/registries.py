@@ -59,6 +59,7 @@ HEADS = Registry(
     two_sided="diffusion_ood.calibration.zscore:TwoSidedZScore",
     highest="diffusion_ood.calibration.zscore:TopLevels",
     gaussian="diffusion_ood.calibration.gaussian:LedoitWolfGaussian",
+    log_gaussian="diffusion_ood.calibration.gaussian:LogGaussian",
     mixture="diffusion_ood.calibration.mixture:Mixture",
     kde="diffusion_ood.calibration.kde:KernelDensity",
     knn="diffusion_ood.calibration.neighbours:NearestNeighbours",

@@ -22,7 +22,7 @@ WITH_CLEAN, WITH_TRACES = 10, 30
 
 
 def joined(options: ReconstructOptions) -> list[Method]:
-    """The methods that `reconstruct.py --methods=joined` measures within its budget."""
+    """The methods that stand for `joined` within the budget of the options."""
     budget = options.budget or BUDGET
     clean, traces = budget >= WITH_CLEAN, budget >= WITH_TRACES
     num_levels = budget // (6 if traces else 2 if clean else 1)

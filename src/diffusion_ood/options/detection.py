@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -35,7 +36,7 @@ class DetectOptions(OptionGroup):
         f"further scores: over all columns of a table together, {', '.join(HEADS)}; of the "
         f"literature, over the columns of its own, {', '.join(PUBLISHED)}; published for all these",
         (),
-        choices=(*HEADS, *PUBLISHED, ALL_PUBLISHED),
+        choices=ChainMap({ALL_PUBLISHED: ""}, PUBLISHED, HEADS),
     )
     headline: str | None = option(
         "score that decisions are made by; default: both, else all, else mse, else logit_l1_global",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -65,7 +66,7 @@ class ReconstructOptions(OptionGroup):
         "below; diffood is Liu et al. (2022) with its own levels and steps; the others share their "
         "network calls; joined is several of them, as `budget` allows",
         ("reconstruction",),
-        choices=(*METHODS, JOINED),
+        choices=ChainMap({JOINED: ""}, METHODS),
     )
     reference_ids: Path | None = option(
         "split CSV of the images that methods such as features learn from, best the training split",
