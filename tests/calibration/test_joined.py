@@ -46,7 +46,7 @@ def test_each_kind_takes_its_columns() -> None:
     assert members(pd.MultiIndex.from_product([["path/eps_1"], [0]])) == {}
 
 
-def test_the_score_is_the_logarithm_of_the_sum_of_what_each_kind_says() -> None:
+def test_the_score_multiplies_what_features_say_by_the_sum_of_the_others() -> None:
     val, images = drawn(80), drawn(10, 1)
     z = []
     for name, head in zip(KINDS, (TopLevels, ZScore, LogGaussian), strict=True):
@@ -54,7 +54,9 @@ def test_the_score_is_the_logarithm_of_the_sum_of_what_each_kind_says() -> None:
         held = held_out_scores(head, val[columns])
         z.append((head().fit(val[columns]).score(images[columns]) - held.mean()) / held.std())
     found = Joined().fit(val).score(images)
-    np.testing.assert_allclose(found, logsumexp(np.stack(z), axis=0), rtol=1e-12)
+    distances, features, everything = z
+    expected = features + logsumexp(np.stack([distances, everything, 0 * features]), axis=0)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,12 @@
 
 Each is standardised by scores that it gave to validation images which it was not fitted to, and
 
-    score = log Σ_k exp(z_k)
+    score = z_features + log(1 + exp(z_distances) + exp(z_everything))
 
-is high where any of them is: of alternatives that are as likely as each other, with likelihood
-ratios exp(z_k), it is the logarithm of the sum. What takes part, and how, was fixed on validation
-images and on foreign ones made of them, see docs/leaderboard.md.
+With exp(z) as a likelihood ratio, what the activations say is multiplied by that of an alternative
+that is one of three: unusual to the eye, unusual in whichever way, or neither. So one kind is
+enough, and a kind that sees nothing takes nothing away. What takes part, and how, was fixed on
+validation images and on foreign ones made of others of them, see docs/leaderboard.md.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ class Joined(Head):
         return self
 
     def kinds(self, features: pd.DataFrame) -> pd.DataFrame:
-        """The z-score of each kind of evidence, `(images, kinds)`."""
+        """The z-score of each kind of evidence that there is, `(images, kinds)`."""
         found = {}
         for name, fitted in self.fitted.items():
             head = HEADS[name]()
@@ -97,7 +98,9 @@ class Joined(Head):
     def score(self, features: pd.DataFrame) -> pd.Series[float]:
         """See `Head`."""
         kinds = self.kinds(features)
-        return pd.Series(logsumexp(kinds.to_numpy(np.float64), axis=1), index=features.index)
+        seen = kinds.drop(columns="features", errors="ignore").assign(neither=0.0)
+        others = logsumexp(seen.to_numpy(np.float64), axis=1)
+        return kinds.get("features", 0.0) + pd.Series(others, index=features.index)
 
     def state_dict(self) -> State:
         """See `Head`."""
