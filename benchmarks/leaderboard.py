@@ -311,7 +311,7 @@ def _seconds_a_call(results: Assessment) -> float | None:
     for name in results.num_images:
         for entry in read_work(results.tables, name, results.fingerprint(name)):
             seconds += entry["seconds"]
-            calls += entry["images"] * (results.calls_per_image or 0)
+            calls += entry["images"] * entry["calls_per_image"]
     return seconds / calls if calls else None
 
 

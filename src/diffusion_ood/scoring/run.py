@@ -195,6 +195,7 @@ class ScoringRun:
     def _score(self, work: Work, indices: list[int]) -> None:
         """Score the images of these indices, each on disk some seconds after it is finished."""
         begin, done = time.perf_counter(), dict.fromkeys(work.writers, 0)
+        calls = shared_calls([*work.writers], self.evaluator.diffusion)
         hidden = None if distributed.is_main() else True  # None: where nobody watches, too
         try:
             with tqdm(total=len(indices), desc=work.one.name, unit="image", disable=hidden) as bar:
@@ -207,7 +208,8 @@ class ScoringRun:
         finally:  # what an interrupted run has done counts too
             for method, images in done.items():
                 if images:
-                    self._remember(method, work.one, images, time.perf_counter() - begin)
+                    seconds = time.perf_counter() - begin
+                    self._remember(method, work.one, images, seconds, calls)
 
     def _tables(self, work: Work, indices: list[int]) -> Iterable[tuple[Method, pd.DataFrame, int]]:
         """The rows of finished images of each method, and how many images these are."""
@@ -220,7 +222,9 @@ class ScoringRun:
                 keys = [batch.keys[image] for image in found.images]
                 yield method, table(method, diffusion, keys, found.measured, one.role), len(keys)
 
-    def _remember(self, method: Method, one: OpenSet, done: int, seconds: float) -> None:
+    def _remember(
+        self, method: Method, one: OpenSet, done: int, seconds: float, calls: int
+    ) -> None:
         """Say what was done, and add it to the history."""
         speed = f"{done} images, {done / seconds:.2f} images/s"
         distributed.print_once(f"{_title(method, one)}: {speed}")
@@ -230,6 +234,7 @@ class ScoringRun:
                 "fingerprint": self.fingerprint(method),
                 "images": done,
                 "seconds": round(seconds, 3),
+                "calls_per_image": calls,  # of all methods that were measured in these seconds
                 "processes": distributed.world_size(),
                 "device": describe(self.evaluator.device),
                 "command": self.command,
