@@ -144,18 +144,18 @@ def test_every_method_says_what_it_reads() -> None:
 
 
 @pytest.mark.parametrize(
-    ("budget", "levels", "columns"),
-    [(1, 1, 1), (3, 3, 1), (10, 5, 2), (30, 5, 4)],
+    ("budget", "draws", "columns"),
+    [(1, 1, 1), (3, 3, 1), (10, 5, 2), (30, 5, 4), (100, 16, 4), (400, 64, 4)],
 )
 def test_joined_evidence_costs_no_more_than_its_budget(
-    budget: int, levels: int, columns: int
+    budget: int, draws: int, columns: int
 ) -> None:
     options = ReconstructOptions(methods=("joined",), budget=budget, scores=("mse",))
     methods = joined(options)
     diffusion = gaussian_diffusion()
-    assert shared_calls(methods, diffusion) == budget
+    assert 0.8 * budget <= shared_calls(methods, diffusion) <= budget
     geometry = methods[1]
-    assert len(geometry.draws(diffusion)) == levels
+    assert len(geometry.draws(diffusion)) == draws
     assert len(geometry.columns) == columns
 
 

@@ -128,8 +128,9 @@ def _reference(options: ReconstructOptions, methods: Sequence[Method]) -> Split 
     if not learning:
         return None
     if options.reference_ids is None:
+        asked = learning[0] if learning[0] in options.methods else JOINED
         raise UserError(
-            f"`methods` {learning[0]}: found no `reference_ids`, expected a split of images to "
+            f"`methods` {asked}: found no `reference_ids`, expected a split of images to "
             "learn from, best the training split"
         )
     return read_split(options.reference_ids).first(options.first_n_reference)
