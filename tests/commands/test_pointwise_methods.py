@@ -179,3 +179,19 @@ def test_joined_evidence_is_the_headline(score: Command, run_dir: Path, flags: l
 def test_what_joined_evidence_has_already_is_not_measured_twice() -> None:
     with pytest.raises(UserError, match="`methods`: found denoising"):
         ReconstructOptions(methods=("joined", "denoising"))
+
+
+def test_what_is_doubtful_about_its_tables_is_doubtful_about_joined_evidence(
+    score: Command, run_dir: Path, flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    ood = score(run_dir, *flags)
+    path = ood / "denoising" / "results_in.csv"
+    table = pd.read_csv(path)
+    table.assign(mse=table["mse"] * 1.5).to_csv(path, index=False)
+    capsys.readouterr()
+    ood_detection.main(
+        [f"--output_dir={run_dir.parent}", f"--model_name={run_dir.name}", "--n_bootstrap=0"]
+    )
+    changed = "results_in.csv is not the table that results_in.json describes"
+    assert capsys.readouterr().out.count(changed) == 1
+    assert changed in (ood / "joined" / "report.html").read_text()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from diffusion_ood.calibration import conformal
 from diffusion_ood.calibration.conformal import held_out_scores
 from diffusion_ood.calibration.joined import Joined, members
 from diffusion_ood.detection.assessment import Assessment, Frames, assess_methods, assessed
@@ -75,7 +76,7 @@ def join(ood_dir: Path, methods: Sequence[Assessment], options: DetectOptions) -
         features=features,
         targets=[target],
         scores=scores,
-        warnings=list(_doubts(parts, features)),
+        warnings=list(_doubts(parts, features, options.target_fpr)),
         options=options,
     )
     shown = next((found for found in methods if found.method == MAIN), None)
@@ -110,8 +111,14 @@ def _sidecars(parts: Sequence[Assessment]) -> dict[str, Sidecar]:
     return found
 
 
-def _doubts(parts: Sequence[Assessment], features: Frames) -> Iterator[str]:
-    """What makes the joined score doubtful, in sentences."""
+def _doubts(parts: Sequence[Assessment], features: Frames, target_fpr: float) -> Iterator[str]:
+    """What makes the joined score doubtful, in sentences: also what is doubtful about its tables."""
+    of_tables = []
+    for part in parts:
+        alarms = part.decisions["in"]["is_ood"]
+        own = set(conformal.doubts(part.num_images["val"], target_fpr, alarms))
+        of_tables += [warning for warning in part.warnings if warning not in own]
+    yield from dict.fromkeys(of_tables)
     known = [part for part in parts if "val" in part.sidecars]
     if len({part.fingerprint("val").get("checkpoint") for part in known}) > 1:
         yield f"the tables of {', '.join(part.method for part in parts)} are of several checkpoints"

@@ -39,9 +39,12 @@ def paragraphs(
     yield f"Called OOD by {results.primary}\n{_columns(rows)}\n"
     if len(methods) > 1 or options.heads:
         yield "AUROC of every method\n" + _columns(_methods(methods, options.heads)) + "\n"
+    said: set[str] = set()
     for results in methods:
         of_method = f"{results.method}: " if len(methods) > 1 else ""
-        yield from (f"warning: {of_method}{warning}" for warning in results.warnings)
+        new = [warning for warning in results.warnings if warning not in said]
+        yield from (f"warning: {of_method}{warning}" for warning in new)
+        said.update(new)
 
 
 def percent(value: float) -> str:
