@@ -112,7 +112,7 @@ def _sidecars(parts: Sequence[Assessment]) -> dict[str, Sidecar]:
 
 
 def _doubts(parts: Sequence[Assessment], features: Frames, target_fpr: float) -> Iterator[str]:
-    """What makes the joined score doubtful, in sentences: also what is doubtful about its tables."""
+    """What makes the joined score doubtful, in sentences: its tables' doubts, and its own."""
     of_tables = []
     for part in parts:
         alarms = part.decisions["in"]["is_ood"]
