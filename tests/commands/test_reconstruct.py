@@ -358,6 +358,8 @@ def test_the_companion_says_what_the_scores_depend_on(reference: Path, splits: P
         "skipped": 0,
         "native_size": [[8, 8]],
         "calls_per_image": 1 + 2 + 3 + 4,
+        "calls_together": 0,
+        "directed": True,
         "trained_on": 0,
         "table": hashlib.sha256((reference / "results_in.csv").read_bytes()).hexdigest(),
     }
