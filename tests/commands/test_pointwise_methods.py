@@ -172,6 +172,7 @@ def test_joined_evidence_is_the_headline(score: Command, run_dir: Path, flags: l
     assert list(decided) == ["filename", "score", "p_value", "is_ood"]
     assert len(decided) == 6
     assert "joined (primary)" in (ood / "joined" / "report.html").read_text()
+    ood_detection.main([*names, "--heads=knn"])  # which joined evidence has none of
     ood_detection.main([*names, "--headline=mse"])
     assert json.loads((ood / "metrics.json").read_text())["headline"] == "mse"
 

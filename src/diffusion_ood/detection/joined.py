@@ -53,8 +53,9 @@ def join(ood_dir: Path, methods: Sequence[Assessment], options: DetectOptions) -
     parts = [found for found in methods if found.method in taken]
     if len(parts) < 2 or not options.z_score:
         return None
-    features = {name: _together(parts, name) for name in parts[0].features}
-    if min(map(len, features.values())) < 3:
+    common = [name for name in parts[0].features if all(name in p.features for p in parts)]
+    features = {name: _together(parts, name) for name in common}
+    if len(common) < 3 or len(features["val"]) < 4 or not all(map(len, features.values())):
         return None
     val = features["val"]
     names = list(dict.fromkeys(val.columns.get_level_values(0)))
@@ -64,7 +65,10 @@ def join(ood_dir: Path, methods: Sequence[Assessment], options: DetectOptions) -
         for name, frame in features.items()
     }
     for found in methods:
-        if all(frame.index.isin(found.scores[name].index).all() for name, frame in scores.items()):
+        if all(
+            name in found.scores and frame.index.isin(found.scores[name].index).all()
+            for name, frame in scores.items()
+        ):
             for name, frame in scores.items():
                 of_method = found.scores[name][found.primary]
                 frame[f"{found.method} ({found.primary})"] = of_method.reindex(frame.index)

@@ -70,7 +70,8 @@ def _methods(methods: Sequence[Assessment], heads: Sequence[str]) -> list[list[s
     for results in methods:
         calls = "" if results.calls_per_image is None else str(results.calls_per_image)
         columns = [str(column) for column, _ in results.features["val"].columns]
-        for target in dict.fromkeys([results.primary, *asked_heads(heads, columns)]):
+        asked = [name for name in asked_heads(heads, columns) if name in results.metrics]
+        for target in dict.fromkeys([results.primary, *asked]):
             aurocs = {n: found["auroc"] for n, found in results.metrics[target].items()}
             values = [aurocs[name].value for name in sets if name in aurocs]
             cells = [_shown(aurocs[name]) if name in aurocs else "" for name in sets]
