@@ -21,27 +21,25 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from board_statistics import RESAMPLES, SEED, mark, mean, resampled
 from boards import BOARDS, BUDGETS, FAULTS, METHODS, RECIPE, SEVERITY, Board, Row, rows
 from ceiling import ceiling
 from hardware import machine
-from numpy.typing import NDArray
 
 from diffusion_ood.data.loaders import image_batches, open_images
 from diffusion_ood.data.splits import read_split
 from diffusion_ood.detection.assessment import Assessment
 from diffusion_ood.detection.history import read_work
 from diffusion_ood.detection.joined import assess_run
-from diffusion_ood.detection.metrics import evaluate, weighted_metrics
+from diffusion_ood.detection.metrics import evaluate
 from diffusion_ood.model import Diffusion
 from diffusion_ood.options import DetectOptions, ImageOptions, LoadingOptions
 from diffusion_ood.options.detection import ALL_PUBLISHED
 
 HOME = Path(__file__).resolve().parent.parent
 RESULTS = HOME / "benchmarks" / "leaderboard.json"
-RESAMPLES, SEED = 1000, 0
 SEED_STEPS = 10  # of the whole grid of Graham et al., all of whose start points are used
 CEILING_IMAGES = 600
-TARGET_FPR = 0.05
 
 
 def main() -> None:
@@ -66,8 +64,9 @@ def main() -> None:
         work = Work(board, given.root, given.images, given.val_images)
         work.run(given.without.split(","))
         made[board.name] = work.assess()
-        content = {"machine": machine(), "images": given.images, "boards": made}
-        RESULTS.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        content = {"machine": machine(), "boards": made}
+        rounded = json.loads(json.dumps(content), parse_float=lambda text: round(float(text), 5))
+        RESULTS.write_text(json.dumps(rounded) + "\n", encoding="utf-8")
         print(f"written: {RESULTS}")
 
 
@@ -161,9 +160,11 @@ class Work:
             table.append(self._row(row, scores[row.name], calls, seconds))
         table.append(self._row(Row("ceiling", "ceiling", "", "", ""), self._ceilings(), None, None))
         joined = found[f"joined{BUDGETS[-1]}"]["joined"]
-        _mark(table)
+        mark(table)
         return {
             "title": self.board.title,
+            "images": self.images,
+            "val_images": self.val_images,
             **{group: names for group, names in self._groups().items() if group != "all"},
             "rows": table,
             "realised_fpr": vars(joined.called_ood["in"]),
@@ -202,7 +203,7 @@ class Work:
             "kind": row.kind,
             "calls": calls,
             "milliseconds": milliseconds,
-            "means": {group: _mean(sets, draws, names) for group, names in self._groups().items()},
+            "means": {group: mean(sets, draws, names) for group, names in self._groups().items()},
             "sets": sets,
         }
 
@@ -276,35 +277,6 @@ class Work:
         return next(iter(image_batches(images, [range(start, len(images))], 0)))
 
 
-def _mean(
-    sets: Mapping[str, Mapping[str, Mapping[str, float]]],
-    draws: Mapping[str, NDArray[np.float64]],
-    names: Sequence[str],
-) -> dict[str, Any]:
-    """The means over some sets of each metric, that of the AUROC with the interval of resamples."""
-    if not names:
-        return {}
-    means = {
-        metric: {"value": float(np.mean([sets[name][metric]["value"] for name in names]))}
-        for metric in sets[names[0]]
-    }
-    low, high = np.quantile(np.mean([draws[name][1:] for name in names], 0), [0.025, 0.975])
-    means["auroc"] |= {"low": float(low), "high": float(high)}
-    return means
-
-
-def _mark(table: Sequence[dict[str, Any]]) -> None:
-    """Name in each row the sets on which a control is better."""
-    controls = [row for row in table if row["kind"] == "control"]
-    for row in table:
-        row["below_control"] = [
-            name
-            for name, found in row["sets"].items()
-            if row["kind"] not in ("control", "ceiling")
-            and any(c["sets"][name]["auroc"]["value"] > found["auroc"]["value"] for c in controls)
-        ]
-
-
 def _seconds_a_call(results: Assessment) -> float | None:
     """Seconds a network call of the run whose tables these are, all else included."""
     seconds = calls = 0.0
@@ -313,19 +285,6 @@ def _seconds_a_call(results: Assessment) -> float | None:
             seconds += entry["seconds"]
             calls += entry["images"] * entry["calls_per_image"]
     return seconds / calls if calls else None
-
-
-def resampled(inside: pd.Series, outside: pd.Series) -> NDArray[np.float64]:
-    """The AUROC of the images, then of resamples, which are the same for sets of equal sizes."""
-    rng = np.random.default_rng(SEED)
-
-    def weights(number: int) -> NDArray[np.float64]:
-        drawn = rng.multinomial(number, np.full(number, 1 / number), size=RESAMPLES)
-        return np.concatenate([np.ones((1, number)), drawn])
-
-    of_in, of_out = weights(len(inside)), weights(len(outside))
-    found = weighted_metrics(inside.to_numpy(), outside.to_numpy(), of_in, of_out)
-    return found["auroc"]
 
 
 if __name__ == "__main__":

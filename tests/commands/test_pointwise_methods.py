@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from gaussian import gaussian_diffusion
+from PIL import Image
 
 from diffusion_ood.commands import ood_detection
 from diffusion_ood.data.splits import read_split, write_split
@@ -196,3 +197,44 @@ def test_what_is_doubtful_about_its_tables_is_doubtful_about_joined_evidence(
     changed = "results_in.csv is not the table that results_in.json describes"
     assert capsys.readouterr().out.count(changed) == 1
     assert changed in (ood / "joined" / "report.html").read_text()
+
+
+def test_a_set_that_one_method_lacks_and_a_set_of_one_image(
+    score: Command, run_dir: Path, splits: Path, flags: list[str], tmp_path: Path
+) -> None:
+    one = read_split(splits / "B_test.csv").first(1)
+    write_split(tmp_path / "One.csv", [str(one.image_path(0))])
+    ood = score(run_dir, *flags, f"--out_ids={splits / 'B_test.csv'},{tmp_path / 'One.csv'}")
+    names = [f"--output_dir={run_dir.parent}", f"--model_name={run_dir.name}", "--n_bootstrap=0"]
+    ood_detection.main(names)
+    found = json.loads((ood / "metrics.json").read_text())
+    assert found["headline"] == "joined"
+    assert set(found["targets"]["joined"]) == {"B", "One", "(mean)"}
+    for path in (ood / "features").glob("results_One.*"):
+        path.unlink()
+    ood_detection.main(names)
+    found = json.loads((ood / "metrics.json").read_text())
+    assert set(found["targets"]["joined"]) == {"B"}
+
+
+def test_what_cannot_be_joined_is_not_the_headline(
+    score: Command, run_dir: Path, flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    ood = score(run_dir, *flags)
+    names = [f"--output_dir={run_dir.parent}", f"--model_name={run_dir.name}", "--n_bootstrap=0"]
+    ood_detection.main(names)
+    with pytest.raises(UserError, match="`headline` joined"):
+        ood_detection.main([*names, "--headline=joined", "--no-z_score"])
+    capsys.readouterr()
+    ood_detection.main([*names, "--no-z_score"])
+    assert f"warning: {ood / 'joined'} is of an earlier run" in capsys.readouterr().out
+
+
+def test_images_to_learn_from_have_the_size_of_the_model(
+    score: Command, run_dir: Path, flags: list[str], tmp_path: Path
+) -> None:
+    write_split(tmp_path / "large.csv", ["large.png"])
+    Image.new("L", (16, 16)).save(tmp_path / "large.png")
+    flags = [flag for flag in flags if not flag.startswith("--reference_ids")]
+    with pytest.raises(UserError, match=r"large\.csv: found images of \(1, 16, 16\)"):
+        score(run_dir, *flags, f"--reference_ids={tmp_path / 'large.csv'}")

@@ -16,6 +16,7 @@ from pathlib import Path
 from diffusion_ood import cli
 from diffusion_ood.console import invocation
 from diffusion_ood.options import DetectOptions, RunOptions, TrackOptions
+from diffusion_ood.options.reconstruction import JOINED
 
 GROUPS = (RunOptions, DetectOptions, TrackOptions)
 
@@ -60,3 +61,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     path = methods[0].folder / "report.html"
     write_report(path, run.model_name, methods[0], options.target_fpr, provenance)
     print(f"report: {path}")
+    stale = run.ood_dir / JOINED / path.name
+    if stale.exists() and not any(results.method == JOINED for results in methods):
+        print(f"warning: {stale.parent} is of an earlier run; nothing could be joined in this one")

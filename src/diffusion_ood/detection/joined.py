@@ -10,11 +10,12 @@ import pandas as pd
 
 from diffusion_ood.calibration import conformal
 from diffusion_ood.calibration.conformal import held_out_scores
-from diffusion_ood.calibration.joined import Joined, members
+from diffusion_ood.calibration.joined import HEADS, Joined, members
 from diffusion_ood.detection.assessment import Assessment, Frames, assess_methods, assessed
 from diffusion_ood.detection.folders import MAIN
 from diffusion_ood.detection.image_scores import Target
 from diffusion_ood.detection.table_writer import Sidecar
+from diffusion_ood.errors import UserError
 from diffusion_ood.options import DetectOptions
 from diffusion_ood.options.reconstruction import JOINED
 
@@ -29,13 +30,18 @@ def assess_run(ood_dir: Path, options: DetectOptions) -> list[Assessment]:
     """
     methods = assess_methods(ood_dir, options)
     joined = join(ood_dir, methods, options)
+    if joined is None and options.headline == JOINED:
+        raise UserError(
+            f"`headline` joined: found no two kinds of evidence in {ood_dir} that can be joined, "
+            "expected tables of one checkpoint, at least 4 validation images, and z-scores"
+        )
     if joined is None:
         return methods
     return [joined, *methods] if options.headline in (None, JOINED) else [*methods, joined]
 
 
 def join(ood_dir: Path, methods: Sequence[Assessment], options: DetectOptions) -> Assessment | None:
-    """The joined evidence of those methods that have any; None where they have one kind alone.
+    """The joined evidence of those methods that have any; None where one alone has, or too little.
 
     Decisions are made by the joined score; behind it are the primary scores of all methods that
     measured the same images, to compare.
@@ -53,6 +59,8 @@ def join(ood_dir: Path, methods: Sequence[Assessment], options: DetectOptions) -
     parts = [found for found in methods if found.method in taken]
     if len(parts) < 2 or not options.z_score:
         return None
+    if len({p.fingerprint("val").get("checkpoint") for p in parts if "val" in p.sidecars}) > 1:
+        return None  # which is among the warnings of the methods
     common = [name for name in parts[0].features if all(name in p.features for p in parts)]
     features = {name: _together(parts, name) for name in common}
     if len(common) < 3 or len(features["val"]) < 4 or not all(map(len, features.values())):
@@ -60,6 +68,23 @@ def join(ood_dir: Path, methods: Sequence[Assessment], options: DetectOptions) -
     val = features["val"]
     names = list(dict.fromkeys(val.columns.get_level_values(0)))
     target = Target(JOINED, names, None, Joined().fit(val), held_out_scores(Joined, val))
+    results = assessed(
+        method=JOINED,
+        folder=ood_dir / JOINED,
+        tables=parts[0].tables,
+        sidecars=_sidecars(parts),
+        features=features,
+        targets=[target],
+        scores=_scores(target, features, methods),
+        warnings=list(_doubts(parts, features, options.target_fpr)),
+        options=options,
+    )
+    shown = next((found for found in methods if found.method == MAIN), None)
+    return dataclasses.replace(results, shown=shown)
+
+
+def _scores(target: Target, features: Frames, methods: Sequence[Assessment]) -> Frames:
+    """The joined scores of each set, and beside them each method's that measured these images."""
     scores: Frames = {
         name: pd.DataFrame({JOINED: target.val_scores if name == "val" else target.score(frame)})
         for name, frame in features.items()
@@ -72,19 +97,7 @@ def join(ood_dir: Path, methods: Sequence[Assessment], options: DetectOptions) -
             for name, frame in scores.items():
                 of_method = found.scores[name][found.primary]
                 frame[f"{found.method} ({found.primary})"] = of_method.reindex(frame.index)
-    results = assessed(
-        method=JOINED,
-        folder=ood_dir / JOINED,
-        tables=parts[0].tables,
-        sidecars=_sidecars(parts),
-        features=features,
-        targets=[target],
-        scores=scores,
-        warnings=list(_doubts(parts, features, options.target_fpr)),
-        options=options,
-    )
-    shown = next((found for found in methods if found.method == MAIN), None)
-    return dataclasses.replace(results, shown=shown)
+    return scores
 
 
 def _together(parts: Sequence[Assessment], name: str) -> pd.DataFrame:
@@ -123,9 +136,8 @@ def _doubts(parts: Sequence[Assessment], features: Frames, target_fpr: float) ->
         own = set(conformal.doubts(part.num_images["val"], target_fpr, alarms))
         of_tables += [warning for warning in part.warnings if warning not in own]
     yield from dict.fromkeys(of_tables)
-    known = [part for part in parts if "val" in part.sidecars]
-    if len({part.fingerprint("val").get("checkpoint") for part in known}) > 1:
-        yield f"the tables of {', '.join(part.method for part in parts)} are of several checkpoints"
+    if lacking := sorted(set(HEADS) - set(members(features["val"].columns))):
+        yield f"joined evidence lacks {', '.join(lacking)}, which no method here has measured"
     for name, frame in features.items():
         most = max(part.num_images[name] for part in parts)
         if len(frame) < most:

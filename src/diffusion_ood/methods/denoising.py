@@ -15,7 +15,7 @@ from torch import Tensor
 from diffusion_ood.methods.base import ImageBatch
 from diffusion_ood.methods.pointwise import Answers, EvenMethod, Point, predicted
 from diffusion_ood.methods.scores.base import Distance, PairScore
-from diffusion_ood.methods.scores.chosen import scores_of, without_lpips
+from diffusion_ood.methods.scores.chosen import asked_scores, scores_of
 from diffusion_ood.model import Diffusion
 from diffusion_ood.options import ReconstructOptions
 from diffusion_ood.trajectories.evaluator import Evaluator
@@ -40,7 +40,7 @@ class Denoising(EvenMethod):
         return cls(
             num_levels=options.num_levels,
             repeats=options.repeats or 1,
-            scores=scores_of(without_lpips(options), options.lpips_weights),
+            scores=asked_scores(options),
             seed=options.seed,
         )
 

@@ -23,7 +23,7 @@ from diffusion_ood.diffusion.schedule import CLEAN
 from diffusion_ood.methods.base import ImageBatch
 from diffusion_ood.methods.pointwise import Answers, Point, PointwiseMethod, noise_of
 from diffusion_ood.methods.scores.base import Distance, PairScore
-from diffusion_ood.methods.scores.chosen import scores_of, without_lpips
+from diffusion_ood.methods.scores.chosen import asked_scores, scores_of
 from diffusion_ood.model import Diffusion
 from diffusion_ood.options import ReconstructOptions
 from diffusion_ood.trajectories.evaluator import Evaluator
@@ -52,8 +52,7 @@ class Inpainting(PointwiseMethod):
     @classmethod
     def from_options(cls, options: ReconstructOptions) -> Inpainting:
         """With the scores that `reconstruct.py` is asked for."""
-        scores = scores_of(without_lpips(options), options.lpips_weights)
-        return cls(scores=scores, seed=options.seed)
+        return cls(scores=asked_scores(options), seed=options.seed)
 
     @property
     def columns(self) -> tuple[str, ...]:

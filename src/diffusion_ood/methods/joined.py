@@ -13,7 +13,7 @@ from diffusion_ood.methods.base import Method
 from diffusion_ood.methods.denoising import Denoising
 from diffusion_ood.methods.features import LOG_SNR, Features
 from diffusion_ood.methods.score_geometry import ScoreGeometry
-from diffusion_ood.methods.scores.chosen import scores_of, without_lpips
+from diffusion_ood.methods.scores.chosen import asked_scores
 from diffusion_ood.options import ReconstructOptions
 
 BUDGET = 30
@@ -37,7 +37,7 @@ def joined(options: ReconstructOptions) -> list[Method]:
             num_levels=num_levels,
             ends=ends,
             repeats=repeats,
-            scores=scores_of(without_lpips(options), options.lpips_weights),
+            scores=asked_scores(options),
             seed=options.seed,
         ),
         ScoreGeometry(

@@ -16,7 +16,7 @@ import torch
 from tqdm import tqdm
 
 from diffusion_ood.data.labels import class_numbers
-from diffusion_ood.data.loaders import image_batches, open_images
+from diffusion_ood.data.loaders import ImageSet, image_batches, open_images
 from diffusion_ood.data.skipped import report_skipped
 from diffusion_ood.data.splits import Split
 from diffusion_ood.detection.contents import forget_changed
@@ -75,19 +75,7 @@ class ScoringRun:
                 trained on; or labels that are missing or none of the model's classes.
         """
         diffusion = self.evaluator.diffusion
-        images = open_images(
-            one.split,
-            diffusion.image_options,
-            self.loading,
-            progress=distributed.is_main(),
-            expected=diffusion.image_shape,
-        )
-        report_skipped(images, one.name, self.run.run_dir)
-        if images.shape != diffusion.image_shape:
-            raise UserError(
-                f"{one.split.path}: found images of {images.shape}, but the model was trained on "
-                f"{diffusion.image_shape}; train with `image_size`, or convert the images"
-            )
+        images = self._images(one.split, one.name)
         classes = class_numbers(images.split, diffusion.classes) if needs_classes else None
         trained_on = 0 if images.split.edit else diffusion.trained_on(images.digests)
         if trained_on == len(images):
@@ -97,15 +85,31 @@ class ScoringRun:
             )
         return OpenSet(one.name, one.role, images, classes, trained_on)
 
+    def _images(self, split: Split, name: str) -> ImageSet:
+        """The images of a split, which have to be of the model's shape."""
+        diffusion = self.evaluator.diffusion
+        images = open_images(
+            split,
+            diffusion.image_options,
+            self.loading,
+            progress=distributed.is_main(),
+            expected=diffusion.image_shape,
+        )
+        report_skipped(images, name, self.run.run_dir)
+        if images.shape != diffusion.image_shape:
+            raise UserError(
+                f"{split.path}: found images of {images.shape}, but the model was trained on "
+                f"{diffusion.image_shape}; train with `image_size`, or convert the images"
+            )
+        return images
+
     def learn(self, method: Method, split: Split) -> None:
         """Let a method learn from reference images, once; every process has to call this.
 
         What it learned lies beside its tables, which depend on it.
         """
         diffusion = self.evaluator.diffusion
-        images = open_images(
-            split, diffusion.image_options, self.loading, progress=distributed.is_main()
-        )
+        images = self._images(split, "reference")
         depends = (images.contents, diffusion.digest, self.evaluator.precision)
         content = repr((depends, method.settings(diffusion))).encode()
         method.learned = hashlib.sha256(content).hexdigest()

@@ -30,6 +30,11 @@ def scores_of(names: Sequence[str], lpips_weights: str | Path | None = None) -> 
     return built
 
 
+def asked_scores(options: ReconstructOptions) -> list[PairScore]:
+    """The scores that `reconstruct.py` is asked for; without AlexNet's weights, no LPIPS."""
+    return scores_of(without_lpips(options), options.lpips_weights)
+
+
 def without_lpips(options: ReconstructOptions) -> Sequence[str]:
     """The scores asked for; LPIPS is left out, with a sentence, where its weights are not there."""
     lpips = {name for name in options.scores if SCORES[name] is PerceptualDifference}
