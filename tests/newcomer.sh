@@ -30,7 +30,7 @@ fi
 
 step "the demo, shortened"
 make demo DEMO_EPOCHS=2 DEMO_IMAGES=20
-expect demo/runs/mnist5k/ood/{metrics.json,decisions_PhotoPatches.csv,report.html}
+expect demo/runs/mnist5k/ood/{metrics.json,decisions_PhotoPatches.csv,joined/report.html}
 head -1 demo/runs/mnist5k/ood/results_val.csv | grep perceptual_difference # by the command weights
 
 step "a folder of images of one's own"
