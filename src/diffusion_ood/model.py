@@ -86,7 +86,15 @@ class Diffusion:
             UserError: no such checkpoint is there.
         """
         path = Path(path)
-        content = load_checkpoint(path)
+        return cls.of_content(load_checkpoint(path), path)
+
+    @classmethod
+    def of_content(cls, content: dict[str, Any], path: Path) -> Diffusion:
+        """The model of what a checkpoint holds; sentences about it name the path.
+
+        Raises:
+            UserError: something that it lacks, or that this version does not know.
+        """
         options = stored_options(DiffusionOptions, content, path)
         image_options = stored_options(ImageOptions, content, path)
         shape, classes = stored_shape(content, path), stored_classes(content, path)
@@ -124,8 +132,12 @@ class Diffusion:
 
     def save(self, path: str | Path) -> None:
         """Write the model alone, without what going on with its training needs, for `load`."""
+        save_checkpoint(Path(path), self.content())
+
+    def content(self) -> dict[str, Any]:
+        """What `save` writes: tensors and plain values."""
         options = (self.image_options, self.options)
-        content = {
+        return {
             "options": {type(group).__name__: to_dict(group) for group in options},
             "image_shape": self.image_shape,
             "classes": self.classes,
@@ -134,7 +146,6 @@ class Diffusion:
             "training": self.training,
             "versions": versions(),
         }
-        save_checkpoint(Path(path), content)
 
     def trained_on(self, digests: Sequence[str]) -> int:
         """How many of these file contents it was trained on, as far as its checkpoint says so."""

@@ -64,6 +64,7 @@ def _score(
 ) -> None:
     """Score the sets by the methods asked for, and keep the pictures of them."""
     from diffusion_ood.data.labels import class_numbers
+    from diffusion_ood.methods.chosen import chosen_methods
     from diffusion_ood.methods.pointwise import PointwiseMethod, shared_calls
     from diffusion_ood.runtime import distributed
     from diffusion_ood.runtime.lock import locked
@@ -71,7 +72,7 @@ def _score(
     from diffusion_ood.trajectories.evaluator import Evaluator
 
     options, run_options = line[ReconstructOptions], line[RunOptions]
-    methods = _methods(options)
+    methods = chosen_methods(options)
     for method in methods:
         method.check(diffusion)
     reference = _reference(options, methods)
@@ -101,23 +102,6 @@ def _score(
         f"tables are in {run_options.ood_dir}; next: {invocation('detect')} "
         f"--output_dir={run_options.output_dir} --model_name={run_options.model_name}"
     )
-
-
-def _methods(options: ReconstructOptions) -> list[Method]:
-    """The methods asked for."""
-    from diffusion_ood.methods.joined import joined
-    from diffusion_ood.registries import METHODS
-
-    methods: list[Method] = []
-    for name in dict.fromkeys(options.methods):
-        if name == JOINED:
-            methods += joined(options)
-            continue
-        methods.append(METHODS[name].from_options(options))
-        if methods[-1].name != name:  # or its tables would be taken for another's
-            found = methods[-1].name
-            raise UserError(f"`methods` {name}: found the name {found}, expected {name}")
-    return methods
 
 
 def _reference(options: ReconstructOptions, methods: Sequence[Method]) -> Split | None:

@@ -60,6 +60,24 @@ def read_image(path: Path, options: ImageOptions) -> Array:
     """
     with refusing(path):
         array = _read(path, options)
+    return _as_options_say(path, array, options)
+
+
+def as_image(array: Array, name: str, options: ImageOptions) -> Array:
+    """What `read_image` would give of a file that holds this array, (*S), (*S, C) or (C, *S).
+
+    Raises:
+        UserError: as `read_image`; sentences begin with the name.
+    """
+    try:
+        image = _channels_first(array, options.spatial_dimension)
+    except Refusal as error:
+        raise UserError(f"{name}: {error}") from None
+    return _as_options_say(name, image, options)
+
+
+def _as_options_say(path: Path | str, array: Array, options: ImageOptions) -> Array:
+    """Pixels (C, *S) of any type in the type and the channels that are asked for."""
     if 0 in array.shape:
         raise UserError(f"{path}: found an image of shape {array.shape}, expected pixels in it")
     array = _convert_channels(_known_type(path, array, options), options.channels)
@@ -225,7 +243,7 @@ def _channels_first(array: Array, dimension: int) -> Array:
     return array
 
 
-def _known_type(path: Path, array: Array, options: ImageOptions) -> Array:
+def _known_type(path: Path | str, array: Array, options: ImageOptions) -> Array:
     """The array as uint8, uint16 or, from any other real numbers, float32."""
     if array.dtype.kind == "b":
         return array.astype(np.uint8) * np.uint8(255)
@@ -240,7 +258,7 @@ def _known_type(path: Path, array: Array, options: ImageOptions) -> Array:
     return kept
 
 
-def _check_digits(path: Path, array: Array, kept: Array, options: ImageOptions) -> None:
+def _check_digits(path: Path | str, array: Array, kept: Array, options: ImageOptions) -> None:
     """Refuse numbers of the range that float32's 24 bits move by more than a step of 16 bits."""
     low, high = value_range(np.float32, options)
     step, rounding = (high - low) / 65_535, max(abs(low), abs(high)) * 2.0**-24
@@ -268,7 +286,7 @@ def _convert_channels(array: Array, channels: int) -> Array:
     return (grey if array.dtype == np.float32 else grey.round()).astype(array.dtype)
 
 
-def _check_floats(path: Path, array: Array, options: ImageOptions) -> None:
+def _check_floats(path: Path | str, array: Array, options: ImageOptions) -> None:
     low, high = float(array.min()), float(array.max())
     if not np.isfinite([low, high]).all():
         raise UserError(f"{path}: found values that are not finite, expected numbers")

@@ -57,10 +57,8 @@ class Denoising(EvenMethod):
     def compute(self, batch: ImageBatch, evaluator: Evaluator, answers: Answers) -> Tensor:
         """Every column, `(n, draws, columns)`."""
         diffusion = evaluator.diffusion
-        distance = Distance(self.scores, batch.images)
-        rows = []
+        found = []
         for t, repeat in self.draws(diffusion):
             answer = answers[Point(t, repeat)]
-            found = predicted(diffusion, t, answer.x_t, answer.eps)
-            rows.append(distance(diffusion.codec.decode(found)))
-        return torch.stack(rows, 1)
+            found.append(diffusion.codec.decode(predicted(diffusion, t, answer.x_t, answer.eps)))
+        return Distance(self.scores, batch.images).of_each(torch.stack(found, 1))

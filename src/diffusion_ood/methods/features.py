@@ -78,12 +78,13 @@ class Gaussian:
 
     def distance(self, features: Matrix) -> NDArray[np.float64]:
         """Logarithm of the Mahalanobis distance (N,)."""
-        white = (features - self.mean) / self.std @ self.whitening
-        return np.log(np.square(white, dtype=np.float64).sum(1).clip(min=1e-12)) / 2
+        # In float64, or an image's distance would depend on how many others there are.
+        white = (features.astype(np.float64) - self.mean) / self.std @ self.whitening
+        return np.log(np.square(white).sum(1).clip(min=1e-12)) / 2
 
     def mean_square(self, features: Matrix) -> NDArray[np.float64]:
         """The mean square of standardised features (N,), each by itself."""
-        return np.square((features - self.mean) / self.std).mean(1).astype(np.float64)
+        return np.square((features.astype(np.float64) - self.mean) / self.std).mean(1)
 
 
 @dataclass(kw_only=True, eq=False)

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from diffusion_ood.methods.base import ImageBatch, Method, Rows
+from diffusion_ood.methods.pointwise import PointwiseMethod, measure_together
 from diffusion_ood.model import Diffusion
 from diffusion_ood.trajectories.evaluator import Evaluator
 
@@ -61,11 +62,34 @@ def measure(
             pixels[part].to(evaluator.device), names[part], None if known is None else known[part]
         )
         found = list(finished(method.measure(batch, evaluator), len(batch)))
-        order = torch.tensor([image for rows in found for image in rows.images]).argsort()
-        values = torch.cat([rows.measured for rows in found])[order]
-        tables.append(table(method, diffusion, rows_of[part], values))
+        tables.append(table(method, diffusion, rows_of[part], in_order_of_images(found)))
     none = torch.empty(0, len(method.draws(diffusion)), len(method.columns))
     return pd.concat(tables or [table(method, diffusion, [], none)], ignore_index=True)
+
+
+def measure_all(
+    methods: Sequence[Method], batch: ImageBatch, evaluator: Evaluator
+) -> dict[str, Tensor]:
+    """What several methods measure of a batch, of which those that can share their network calls.
+
+    Returns:
+        By method, float32 on the CPU, `(B, draws, columns)`.
+    """
+    pointwise = [method for method in methods if isinstance(method, PointwiseMethod)]
+    found: dict[str, list[Rows]] = {method.name: [] for method in methods}
+    if pointwise:
+        for one, rows in measure_together(pointwise, batch, evaluator):
+            found[one.name].append(rows)
+    for method in methods:
+        if method not in pointwise:
+            found[method.name] = list(finished(method.measure(batch, evaluator), len(batch)))
+    return {name: in_order_of_images(rows) for name, rows in found.items()}
+
+
+def in_order_of_images(rows: Sequence[Rows]) -> Tensor:
+    """What was measured of all images, `(n, draws, columns)`."""
+    order = torch.tensor([image for part in rows for image in part.images]).argsort()
+    return torch.cat([part.measured for part in rows])[order]
 
 
 def content_key(image: Tensor) -> str:

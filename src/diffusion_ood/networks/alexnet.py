@@ -13,6 +13,8 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,26 @@ _PIP = "download --quiet --retries=1 --no-deps --no-binary=:all: --require-hashe
 _TIMEOUT_S = 300
 
 
+_GIVEN: ContextVar[Weights | None] = ContextVar("alexnet", default=None)
+
+
+@contextlib.contextmanager
+def given(weights: Weights | None) -> Iterator[None]:
+    """Let whatever is built inside find these weights rather than those in torch's cache.
+
+    Raises:
+        UserError: they are not the very tensors.
+    """
+    try:
+        token = _GIVEN.set(weights if weights is None else checked(weights))
+    except (KeyError, ValueError) as error:
+        raise UserError(f"expected AlexNet's weights; {error}") from None
+    try:
+        yield
+    finally:
+        _GIVEN.reset(token)
+
+
 def cached(name: str) -> Path:
     """Where torch keeps weights of this name."""
     return Path(torch.hub.get_dir(), "checkpoints", name)
@@ -46,11 +68,14 @@ def cached(name: str) -> Path:
 def find_alexnet_features(path: Path | None = None) -> Weights | None:
     """The tensors `features.<layer>.{weight,bias}` of torchvision's ImageNet AlexNet.
 
-    From `path`; by default from torch's cache, and None where it lacks them.
+    From `path`; by default those that are `given`, else from torch's cache, and None where it lacks
+    them.
 
     Raises:
         UserError: the file does not hold these very tensors.
     """
+    if path is None and (weights := _GIVEN.get()) is not None:
+        return weights
     path = path or next(filter(Path.is_file, map(cached, FILES)), None)
     if path is None:
         return None

@@ -51,9 +51,17 @@ class Distance:
 
     def __call__(self, found: Tensor) -> Tensor:
         """Every column, `(B, columns)`, of images `(B, C, *S)`, which are clipped to [0, 1]."""
-        clipped = found.clamp(0, 1)
-        values = [score(reference, clipped) for score, reference in self._parts]
-        return torch.cat([value.reshape(len(found), -1) for value in values], 1)
+        return self.of_each(found[:, None])[:, 0]
+
+    def of_each(self, found: Tensor) -> Tensor:
+        """Every column, `(B, draws, columns)`, of several images for each, `(B, draws, C, *S)`."""
+        rows, draws = found.flatten(0, 1).clamp(0, 1), found.shape[1]
+        values = [
+            score(tuple(part.repeat_interleave(draws, 0) for part in reference), rows)
+            for score, reference in self._parts
+        ]
+        columns = torch.cat([value.reshape(len(rows), -1) for value in values], 1)
+        return columns.unflatten(0, (-1, draws))
 
 
 class Scorer:

@@ -48,10 +48,13 @@ class PerceptualDifference(PairScore):
     def reference(self, images: Tensor) -> tuple[Tensor, ...]:
         """Unit-length features of images `(B, C, *S)`, a tensor a layer."""
         self._lpips.to(images.device)
-        features = self._lpips.net(self._lpips.scaling_layer(_as_lpips_input(images)))
+        # One image alone would be rounded by another kernel than the same among others.
+        rows = images.expand(2, *images.shape[1:]) if len(images) == 1 else images
+        features = self._lpips.net(self._lpips.scaling_layer(_as_lpips_input(rows)))
         # (B, slices, C', H', W'): the batch first, as every score's reference has it
         return tuple(
-            lpips.normalize_tensor(layer).unflatten(0, (len(images), -1)) for layer in features
+            lpips.normalize_tensor(layer).unflatten(0, (len(rows), -1))[: len(images)]
+            for layer in features
         )
 
     def __call__(self, reference: tuple[Tensor, ...], reconstructions: Tensor) -> Tensor:
