@@ -79,7 +79,9 @@ def parse(
     groups = []
     for cls in classes:
         names = [field.name for field in dataclasses.fields(cls) if field.name in found]
-        groups.append(cls(**{name: found[name] for name in names}))
+        values = {name: found[name] for name in names}
+        several = {name: tuple(v) for name, v in values.items() if isinstance(v, list)}
+        groups.append(cls(**{**values, **several}))
         _refuse_missing(groups[-1])
     return CommandLine(tuple(groups), frozenset(found), words)
 
@@ -247,10 +249,15 @@ def _add(group: argparse._ArgumentGroup, field: dataclasses.Field[Any], hint: ob
     else:
         element = typing.get_args(hint)[0] if several else hint
         assert isinstance(element, type), f"{field.name}: an option of type {hint}"
+        if field.metadata["positional"]:
+            common = {"help": help_text, **({"nargs": "+"} if several else {})}
+            flag, several = field.name, False
         reader = _reader(element, choices, optional=optional, several=several)
         metavar = element.__name__.upper() + (SEVERAL if several else "")
+        if field.metadata["positional"]:
+            metavar = field.name.upper()
         action = group.add_argument(flag, type=reader, metavar=metavar, **common)
-        if hint is Path:
+        if element is Path:
             action.complete = shtab.FILE  # type: ignore[attr-defined]  # where shtab looks for it
 
 

@@ -31,6 +31,8 @@ COMMANDS = {
     "train": Command("train_ddpm", "train_ddpm.py", "train a diffusion model"),
     "reconstruct": Command("reconstruct", "reconstruct.py", "reconstruct and score images"),
     "detect": Command("ood_detection", "ood_detection.py", "turn scores into decisions"),
+    "fit": Command("fit", None, "fit a detector, one file that knows a distribution"),
+    "screen": Command("screen", None, "ask a detector about images"),
     "weights": Command("weights", None, "fetch the weights that LPIPS needs"),
     "sample": Command("sample", "sample.py", "draw samples from a diffusion model"),
     "train-classifier": Command(

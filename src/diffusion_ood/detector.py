@@ -20,6 +20,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from tqdm import tqdm
 
 from diffusion_ood.calibration import conformal
 from diffusion_ood.calibration.base import as_features
@@ -94,6 +95,8 @@ class Detector:
         target_fpr: float = 0.05,
         device: str | torch.device = "auto",
         precision: str = "fp32",
+        keep_names: bool = True,
+        progress: bool = False,
     ) -> Self:
         """Fit to in-distribution images.
 
@@ -107,6 +110,9 @@ class Detector:
             target_fpr: share of in-distribution images that may be called out of distribution.
             device: where to compute.
             precision: of the network, which is the detector's from then on.
+            keep_names: whether the validation images' file names are kept, by which patients or
+                scans can be told apart.
+            progress: whether to show bars.
 
         Raises:
             UserError: images that cannot be read, too few, or all of one score; or methods that
@@ -120,11 +126,12 @@ class Detector:
         if training is not None:
             for method in methods:
                 if method.learns:
-                    method.learn(_batches(training, evaluator), evaluator)
+                    title = f"{method} learns" if progress else ""
+                    method.learn(_batches(training, evaluator, title), evaluator)
             provenance["training"] = _origin(training)
         measured = [
             (batch.keys, _features(methods, batch, evaluator))
-            for batch in _batches(validation, evaluator)
+            for batch in _batches(validation, evaluator, "validation" if progress else "")
         ]
         if not measured:
             raise UserError("found no validation images, expected at least 3")
@@ -139,7 +146,7 @@ class Detector:
             methods=methods,
             joined=joined,
             by_method=by_method,
-            names=names_of(validation),
+            names=names_of(validation) if keep_names else [],
             precision=precision,
             target_fpr=target_fpr,
             provenance=provenance,
@@ -212,6 +219,17 @@ class Detector:
         """-1 for images out of distribution and 1 for others (n,), as scikit-learn has it."""
         return np.where(self.score(images).is_ood, -1, 1)
 
+    def calibrated_to(self) -> Iterator[str]:
+        """What the validation images set, in sentences."""
+        val, rate = self.val_scores, f"{100 * self.target_fpr:g} %"
+        limit = conformal.threshold(val, self.target_fpr)
+        yield (
+            f"calibrated on {len(val):,} validation images to {rate} of false alarms: "
+            + ("no threshold" if limit is None else f"an image is OOD above a score of {limit:.3g}")
+            + f"; the smallest p-value is {1 / (len(val) + 1):.2g}"
+        )
+        yield from conformal.doubts(len(val), self.target_fpr, np.empty(0))
+
     def summary(self) -> dict[str, Any]:
         """What it is, in plain values for JSON."""
         return {
@@ -270,11 +288,15 @@ def together(parts: Sequence[Scores]) -> Scores:
     return Scores(**joint)
 
 
-def _batches(images: Images, evaluator: Evaluator) -> Iterator[ImageBatch]:
+def _batches(images: Images, evaluator: Evaluator, title: str) -> Iterator[ImageBatch]:
+    """Images with their keys, and a bar of this title where it has one."""
     diffusion = evaluator.diffusion
     reader = Reader(diffusion.image_options, diffusion.image_shape)
-    for pixels in reader.batches(images):
-        yield _batch(pixels, evaluator)
+    hidden = None if title else True  # None: also hidden where the output is not a terminal
+    with tqdm(total=len(images), desc=title, unit="image", disable=hidden) as bar:
+        for pixels in reader.batches(images):
+            yield _batch(pixels, evaluator)
+            bar.update(len(pixels))
 
 
 def _batch(pixels: Tensor, evaluator: Evaluator) -> ImageBatch:

@@ -27,9 +27,6 @@ from diffusion_ood.runtime.files import sha256
 FORMAT = 1
 """Of what is under `detector`; it grows where an older version could not read the file."""
 
-STORED = ("methods", "budget", "num_levels", "repeats", "scores", "seed")
-"""The options that a detector is told beside those of `reconstruction`."""
-
 
 @dataclass(frozen=True)
 class Content:
@@ -94,7 +91,9 @@ def read_detector(path: Path) -> tuple[Content, str]:
     Raises:
         UserError: no such file, one that is damaged or of another kind, or of a later version.
     """
-    found = load_checkpoint(path)
+    if not path.is_file():
+        raise UserError(f"{path}: found no such file, expected a detector of diffusion-ood fit")
+    found = load_checkpoint(path, "a detector of diffusion-ood fit")
     version = found.get("detector")
     if version is None:
         raise UserError(f"{path}: found a checkpoint, expected a detector of diffusion-ood fit")

@@ -7,6 +7,8 @@ the model, into the checkpoint: `reconstruct.py` reads them back from there.
 
 from diffusion_ood.options.datasets import DatasetOptions as DatasetOptions
 from diffusion_ood.options.detection import DetectOptions as DetectOptions
+from diffusion_ood.options.detector import DetectorOptions as DetectorOptions
+from diffusion_ood.options.detector import ScreenOptions as ScreenOptions
 from diffusion_ood.options.diffood import MainOptions as MainOptions
 from diffusion_ood.options.diffood import OodDetectOptions as OodDetectOptions
 from diffusion_ood.options.models import ClassifierOptions as ClassifierOptions

@@ -39,6 +39,7 @@ def option(
     choices: Iterable[str] | None = None,
     exists: bool = False,
     folder_name: bool = False,
+    positional: bool = False,
     **bounds: float,
 ) -> Any:  # noqa: ANN401 - any field
     """A dataclass field for an option; without a default it is required.
@@ -50,10 +51,12 @@ def option(
             is, so that what was added to a registry is among them.
         exists: whether the path that is given has to exist.
         folder_name: whether the text has to be the name of one folder.
+        positional: whether its value stands for itself on a command line, without a flag.
         bounds: of a number: `above` or `least`, `below` or `most`.
     """
     assert bounds.keys() <= _BOUNDS.keys(), "a bound that is not known would not be checked"
     checks = {"exists": exists, "folder_name": folder_name, "bounds": bounds}
+    checks["positional"] = positional
     return dataclasses.field(default=default, metadata={"help": help, "choices": choices, **checks})
 
 

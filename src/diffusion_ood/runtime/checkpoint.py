@@ -41,11 +41,12 @@ def save_checkpoint(path: Path, content: dict[str, Any], previous: Path | None =
     path.with_name(f"{path.name}.sha256").unlink(missing_ok=True)  # of an earlier version's
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
+def load_checkpoint(path: Path, kind: str = "a checkpoint of train_ddpm.py") -> dict[str, Any]:
     """Read what `save_checkpoint` wrote, onto the CPU, and under `digest` the file's SHA-256.
 
     Raises:
-        UserError: the file is missing, damaged, of another kind, or asks to run code.
+        UserError: the file is missing, damaged, of another kind than is expected, or asks to run
+            code.
     """
     require_checkpoint(path)
     try:
@@ -57,12 +58,10 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             file.seek(0)
             content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise UserError(
-            f"{path}: expected a checkpoint of tensors and plain values alone"
-        ) from error
+        raise UserError(f"{path}: expected {kind}, of tensors and plain values alone") from error
     except Exception as error:  # whatever is met in a file that is something else
         reason = str(error).split("\n")[0]
-        raise UserError(f"{path}: expected a checkpoint of train_ddpm.py; {reason}") from error
+        raise UserError(f"{path}: expected {kind}; {reason}") from error
     if isinstance(content, dict) and "model_state_dict" in content:
         raise AncestorCheckpoint(path, {**content, "digest": digest})
     found = content.get("format") if isinstance(content, dict) else type(content).__name__

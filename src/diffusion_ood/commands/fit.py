@@ -1,0 +1,146 @@
+"""Fit a detector: one file that says of any image whether it belongs to a model's distribution.
+
+    diffusion-ood fit --output_dir runs --model_name mine \\
+        --validation_ids data/data_splits/mine_val.csv \\
+        --training_ids data/data_splits/mine_train.csv --detector mine.detector
+
+Reads a run's checkpoint and splits. `diffusion-ood screen` asks the detector about images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from diffusion_ood import cli
+from diffusion_ood.errors import UserError
+from diffusion_ood.options import DetectorOptions, LoadingOptions, ReconstructOptions, RunOptions
+from diffusion_ood.options.reconstruction import JOINED, READ
+from diffusion_ood.runtime import launch, run_directory
+
+if TYPE_CHECKING:
+    from diffusion_ood.data.loaders import ImageSet
+    from diffusion_ood.data.splits import Split
+    from diffusion_ood.methods.base import Method
+    from diffusion_ood.model import Diffusion
+    from diffusion_ood.trajectories.evaluator import Evaluator
+
+GROUPS = (RunOptions, DetectorOptions, LoadingOptions)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command on `argv`, by default the process's own arguments.
+
+    Raises:
+        UserError: a wrong flag or image, or images that are too few or all of one score.
+    """
+    line = cli.parse(__doc__, GROUPS, argv)
+    run, asked = line[RunOptions], line[DetectorOptions]
+    _refuse_idle(asked, line.given)
+    if launch.is_launched() and launch.number("WORLD_SIZE") > 1:
+        raise UserError("found several processes, expected one: start this without torchrun")
+    checkpoint = run_directory.checkpoint_path(run.run_dir, asked.eval_checkpoint)
+    run_directory.require_checkpoint(checkpoint)
+    from diffusion_ood.data.splits import read_split
+
+    validation = read_split(asked.validation_ids)
+    training = read_split(asked.training_ids) if asked.training_ids else None
+
+    from diffusion_ood.detector import Detector, methods_of, new_evaluator
+    from diffusion_ood.model import Diffusion
+
+    diffusion = Diffusion.load(checkpoint)
+    options = _options(asked)
+    methods = methods_of(options, learning=training is not None)
+    learning = [method for method in methods if method.learns]
+    val = _open(validation, asked.first_n_val, diffusion, line)
+    _refuse_trained_on(val, diffusion)
+    reference = None
+    if training is not None and learning:
+        reference = _open(training, asked.first_n_reference, diffusion, line)
+    evaluator = new_evaluator(diffusion, asked.device, asked.precision)
+    _announce(methods, evaluator, len(val), len(reference) if reference else 0)
+    if JOINED in asked.methods and reference is None:
+        print(cli.as_flags("joined goes without features: there are no `training_ids`"))
+    detector = Detector.fit(
+        diffusion,
+        val,
+        reference,
+        options=options,
+        target_fpr=asked.target_fpr,
+        device=evaluator.device,
+        precision=asked.precision,
+        keep_names=asked.keep_names,
+        progress=True,
+    )
+    detector.save(asked.detector)
+    for sentence in detector.calibrated_to():
+        print(cli.as_flags(sentence))
+    print(
+        f"written: {asked.detector}; next: {cli.CONSOLE} screen {asked.detector} "
+        "IMAGE_OR_FOLDER_OR_CSV"
+    )
+
+
+def _options(asked: DetectorOptions) -> ReconstructOptions:
+    """What `reconstruct.py` would be told to measure the same."""
+    return ReconstructOptions(
+        methods=asked.methods,
+        budget=asked.budget,
+        num_levels=asked.num_levels,
+        repeats=asked.repeats,
+        scores=asked.scores,
+        seed=asked.seed,
+    )
+
+
+def _open(split: Split, first: int | None, diffusion: Diffusion, line: cli.CommandLine) -> ImageSet:
+    """The first images of a split, which have to be of the model's shape."""
+    from diffusion_ood.data.loaders import open_images
+    from diffusion_ood.data.skipped import report_skipped
+
+    split = split if first is None else split.first(first)
+    options, shape = diffusion.image_options, diffusion.image_shape
+    images = open_images(split, options, line[LoadingOptions], expected=shape)
+    report_skipped(images, split.name, line[RunOptions].run_dir)
+    if images.shape != shape:
+        raise UserError(f"{split.path}: found images of {images.shape}, expected {shape}")
+    return images
+
+
+def _refuse_trained_on(images: ImageSet, diffusion: Diffusion) -> None:
+    """Validation images that were trained on would look more usual than any new image."""
+    number = 0 if images.split.edit else diffusion.trained_on(images.digests)
+    if number == len(images):
+        raise UserError(
+            f"{images.split.path}: found {number} images that were all trained on, expected others"
+        )
+    if number:
+        print(f"warning: {number} of {len(images)} validation images were trained on")
+
+
+def _announce(methods: Sequence[Method], evaluator: Evaluator, val: int, reference: int) -> None:
+    """Say what it will cost, by a measured call of the network."""
+    from diffusion_ood.methods.pointwise import shared_calls
+    from diffusion_ood.runtime.device import describe
+
+    calls = shared_calls(methods, evaluator.diffusion)
+    learning = sum(method.calls(evaluator.diffusion) for method in methods if method.learns)
+    seconds = (calls * val + learning * reference) * evaluator.seconds_a_row()
+    names = ", ".join(method.name for method in methods)
+    print(f"{names}: {calls} network calls an image")
+    learned = f"learning from {reference:,} images and " if reference else ""
+    print(
+        f"{learned}fitting to {val:,} take about {seconds:.0f} s of network calls on "
+        f"{describe(evaluator.device)}"
+    )
+
+
+def _refuse_idle(asked: DetectorOptions, given: frozenset[str]) -> None:
+    """Refuse options that none of the methods would read."""
+    if READ.keys() >= set(asked.methods):
+        read = {name for method in asked.methods for name in READ[method]}
+        for name in sorted(given & {"budget", "num_levels", "repeats", "scores"} - read):
+            raise UserError(
+                f"`{name}`: has no effect on the `methods` {', '.join(asked.methods)}; leave it out"
+            )

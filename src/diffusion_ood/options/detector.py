@@ -1,0 +1,108 @@
+"""Options of `diffusion-ood fit` and `diffusion-ood screen`."""
+
+from __future__ import annotations
+
+import re
+from collections import ChainMap
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from diffusion_ood.errors import UserError
+from diffusion_ood.options.fields import MAX_REPEATS, MAX_WORKERS, SEED, OptionGroup, option
+from diffusion_ood.options.models import CPUS
+from diffusion_ood.options.reconstruction import JOINED, NUM_LEVELS
+from diffusion_ood.registries import METHODS, SCORES
+
+DEVICE = "auto, cpu, cuda, cuda:1, mps, …"
+
+
+@dataclass(frozen=True)
+class DetectorOptions(OptionGroup):
+    """The detector: what it measures, and the images that it is fitted to."""
+
+    detector: Path = option("file to write")
+    validation_ids: Path = option(
+        "split CSV of in-distribution images that were not trained on; the more, the finer the "
+        "p-values"
+    )
+    training_ids: Path | None = option(
+        "split CSV that methods such as features learn from, best the training split; without it "
+        "joined has no evidence of features",
+        None,
+    )
+    methods: tuple[str, ...] = option(
+        "what to measure; joined is several methods that share their network calls, as `budget` "
+        "allows",
+        (JOINED,),
+        choices=ChainMap({JOINED: ""}, METHODS),
+    )
+    budget: int | None = option(
+        "network calls an image of joined (default: 30) and of reconstruction", None, least=1
+    )
+    target_fpr: float = option(
+        "share of in-distribution images that may be called OOD", 0.05, above=0, below=1
+    )
+    first_n_val: int | None = option("fit to the first N validation images alone", None, least=3)
+    first_n_reference: int = option(
+        "learn from the first N training images alone", 5_000, least=2
+    )
+    num_levels: int = option("noise levels of other methods", NUM_LEVELS, least=1)
+    repeats: int | None = option("draws of noise at each level", None, least=1, most=MAX_REPEATS)
+    scores: tuple[str, ...] = option(
+        "how far reconstructions are off: mse, perceptual", ("mse", "perceptual"), choices=SCORES
+    )
+    keep_names: bool = option(
+        "keep the validation images' file names in the detector, which screening by groups needs",
+        True,
+    )
+    eval_checkpoint: str = option("best, last, or the path of a checkpoint", "best")
+    device: str = option(DEVICE, "auto")
+    precision: Literal["fp32", "bf16", "fp16"] = option(
+        "of the network's arithmetic, whenever the detector is used", "fp32"
+    )
+    seed: int = option("seed of the noise", 2, **SEED)
+
+
+@dataclass(frozen=True)
+class ScreenOptions(OptionGroup):
+    """Screening: which images, and what becomes of the decisions."""
+
+    detector: Path = option("file of diffusion-ood fit", exists=True, positional=True)
+    images: tuple[Path, ...] = option(
+        "images, folders of images, split CSVs or image lists", exists=True, positional=True
+    )
+    output: Path | None = option(
+        "folder of decisions.csv and report.html (default: screening; with `json` none)", None
+    )
+    json: bool = option("print a line of JSON for each image, and nothing else", False)
+    exit_code: bool = option("end with the exit code 3 if any image is OOD", False)
+    fdr: float | None = option(
+        "call images OOD so that on average at most this share of them are false alarms, in place "
+        "of the detector's rate (Benjamini and Hochberg)",
+        None,
+        above=0,
+        below=1,
+    )
+    group_by: str | None = option(
+        "regular expression whose first group, in a file's name, is its patient or scan: one "
+        "decision for each, in groups.csv",
+        None,
+    )
+    monitor: Path | None = option(
+        "file of a stream over days: add these images to it, and say whether it has drifted", None
+    )
+    maps: Path | None = option(
+        "folder for a map of each image, where it is unusual: as array and as picture", None
+    )
+    report_images: int = option("images in the report, the most unusual", 24, least=0, most=200)
+    num_workers: int = option("decoding threads", min(2, CPUS), least=1, most=MAX_WORKERS)
+    device: str = option(DEVICE, "auto")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.group_by is not None:
+            try:
+                re.compile(self.group_by)
+            except re.error as error:
+                raise UserError(f"`group_by`: found {self.group_by!r}; {error}") from None
