@@ -304,4 +304,5 @@ def _refuse_missing(options: Any) -> None:  # noqa: ANN401 - any options datacla
     for field in dataclasses.fields(options):
         path = getattr(options, field.name)
         if field.metadata["exists"] and path is not None and not path.exists():
-            raise UserError(f"`{field.name}`: {path}: no such file or folder")
+            flag = "" if field.metadata["positional"] else f"`{field.name}`: "
+            raise UserError(f"{flag}{path}: no such file or folder")

@@ -32,6 +32,7 @@ from diffusion_ood.errors import UserError
 from diffusion_ood.methods.base import ImageBatch, Method
 from diffusion_ood.methods.chosen import chosen_methods
 from diffusion_ood.methods.measure import content_key, measure_all
+from diffusion_ood.methods.calibrated_maps import CalibratedMaps
 from diffusion_ood.methods.pointwise import shared_calls
 from diffusion_ood.model import Diffusion, versions
 from diffusion_ood.options import ReconstructOptions
@@ -55,6 +56,7 @@ class Scores:
         loudest: the method by which each image is the most unusual (n,).
         by_method: the score by each method alone, float64 (n, methods).
         keys: a digest of each image's content (n,).
+        maps: where each image is unusual, float32 (n, *S), if that was asked for.
     """
 
     score: NDArray[np.float64]
@@ -63,6 +65,7 @@ class Scores:
     loudest: Sequence[str]
     by_method: pd.DataFrame
     keys: Sequence[str]
+    maps: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.score)
@@ -129,15 +132,20 @@ class Detector:
                     title = f"{method} learns" if progress else ""
                     method.learn(_batches(training, evaluator, title), evaluator)
             provenance["training"] = _origin(training)
-        measured = [
-            (batch.keys, _features(methods, batch, evaluator))
-            for batch in _batches(validation, evaluator, "validation" if progress else "")
-        ]
-        if not measured:
+        keys, frames = "", []
+        maps = CalibratedMaps.beside(methods, diffusion)
+        for batch in _batches(validation, evaluator, "validation" if progress else ""):
+            frame, raw = _measured(methods, maps, batch, evaluator)
+            if maps is not None:
+                maps.update(raw)
+            frames.append(frame)
+            keys += "".join(batch.keys)
+        if not frames:
             raise UserError("found no validation images, expected at least 3")
-        features = pd.concat([frame for _, frame in measured], ignore_index=True)
+        features = pd.concat(frames, ignore_index=True)
         joined, by_method = fit_evidence(features, {m.name: m.directed for m in methods})
-        keys = "".join(key for part, _ in measured for key in part)
+        if maps is not None:
+            maps.finish()
         contents = hashlib.sha256(keys.encode()).hexdigest()
         provenance["validation"] = {**_origin(validation), "contents": contents}
         content = Content(
@@ -146,6 +154,7 @@ class Detector:
             methods=methods,
             joined=joined,
             by_method=by_method,
+            maps=maps,
             names=names_of(validation) if keep_names else [],
             precision=precision,
             target_fpr=target_fpr,
@@ -185,6 +194,11 @@ class Detector:
         return np.sort(self.content.joined.val_scores)
 
     @property
+    def map_limit(self) -> float | None:
+        """A value that maps of validation images hardly reach; None of a detector without maps."""
+        return None if self.content.maps is None else self.content.maps.limit
+
+    @property
     def calls_per_image(self) -> int:
         """Network calls an image."""
         return shared_calls(self.content.methods, self.content.diffusion)
@@ -198,18 +212,30 @@ class Detector:
         found = [self.measure(pixels) for pixels in self.reader.batches(images)]
         return together(found or [self.measure(torch.empty(0, *self.image_shape))])
 
-    def measure(self, pixels: Tensor) -> Scores:
-        """Score images as the model sees them, float32 `(N, C, *S)` in [0, 1]."""
+    def measure(self, pixels: Tensor, *, maps: bool = False) -> Scores:
+        """Score images as the model sees them.
+
+        Args:
+            pixels: float32 `(N, C, *S)` in [0, 1].
+            maps: whether to say where images are unusual, too, at no further network call.
+
+        Raises:
+            UserError: maps are asked for, and the detector has no method that shows them.
+        """
+        of_pixels = self.content.maps if maps else None
+        if maps and of_pixels is None:
+            raise UserError("`maps`: found a detector without denoising or joined among its methods")
         batch = _batch(pixels, self._evaluator)
         with self._lock:
-            features = _features(self.content.methods, batch, self._evaluator)
+            features, raw = _measured(self.content.methods, of_pixels, batch, self._evaluator)
         joined, parts = self.content.joined, self.content.by_method
         scores = joined.score(features)
         by_method = pd.DataFrame({name: part.score(features) for name, part in parts.items()})
         z = pd.DataFrame({k: parts[k].standardised(by_method[k].to_numpy()) for k in parts})
         p = joined.p_values(scores)
         loudest = list(z.columns[z.to_numpy().argmax(axis=1)]) if len(z) else []
-        return Scores(scores, p, p <= self.target_fpr, loudest, by_method, batch.keys)
+        shown = None if of_pixels is None else of_pixels.maps(raw)
+        return Scores(scores, p, p <= self.target_fpr, loudest, by_method, batch.keys, shown)
 
     def score_samples(self, images: Images) -> NDArray[np.float64]:
         """Minus the scores (n,): lower is more abnormal, as scikit-learn's outlier detectors say."""
@@ -281,6 +307,8 @@ def together(parts: Sequence[Scores]) -> Scores:
         values = [getattr(part, field.name) for part in parts]
         if isinstance(values[0], np.ndarray):
             joint[field.name] = np.concatenate(values)
+        elif values[0] is None:
+            joint[field.name] = None
         elif isinstance(values[0], pd.DataFrame):
             joint[field.name] = pd.concat(values, ignore_index=True)
         else:
@@ -304,14 +332,16 @@ def _batch(pixels: Tensor, evaluator: Evaluator) -> ImageBatch:
     return ImageBatch(pixels.to(evaluator.device), keys)
 
 
-def _features(methods: Sequence[Method], batch: ImageBatch, evaluator: Evaluator) -> pd.DataFrame:
-    """Everything that was measured of a batch, its columns named `method/column`."""
-    found = measure_all(methods, batch, evaluator)
+def _measured(
+    methods: Sequence[Method], maps: CalibratedMaps | None, batch: ImageBatch, evaluator: Evaluator
+) -> tuple[pd.DataFrame, Tensor]:
+    """What was measured of a batch, its columns named `method/column`, and of each pixel."""
+    found = measure_all([*methods, *([maps.method] if maps else [])], batch, evaluator)
     frames = []
     for one in methods:
         draws, prefix = one.draws(evaluator.diffusion), f"{one.name}/"
         frames.append(as_features(found[one.name].numpy(), draws, one.columns, prefix))
-    return pd.concat(frames, axis=1)
+    return pd.concat(frames, axis=1), found[maps.method.name] if maps else torch.empty(0)
 
 
 def _origin(images: Images) -> dict[str, Any]:

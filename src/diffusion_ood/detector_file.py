@@ -15,6 +15,7 @@ from diffusion_ood.calibration.evidence import Evidence
 from diffusion_ood.errors import UserError
 from diffusion_ood.methods.base import Method
 from diffusion_ood.methods.chosen import chosen_methods
+from diffusion_ood.methods.calibrated_maps import CalibratedMaps
 from diffusion_ood.model import Diffusion
 from diffusion_ood.networks.alexnet import find_alexnet_features, given
 from diffusion_ood.options import ReconstructOptions
@@ -38,6 +39,7 @@ class Content:
         methods: the same, at work.
         joined: the score that decides, of the features of all methods.
         by_method: that of each method alone.
+        maps: what each pixel of validation images is like; None without a method for it.
         names: what the validation images were called, if that is known.
         precision: of the network's arithmetic.
         target_fpr: share of in-distribution images that may be called out of distribution.
@@ -49,6 +51,7 @@ class Content:
     methods: Sequence[Method]
     joined: Evidence
     by_method: Mapping[str, Evidence]
+    maps: CalibratedMaps | None
     names: Sequence[str]
     precision: str
     target_fpr: float
@@ -76,6 +79,7 @@ def write_detector(path: Path, content: Content) -> str:
         "learned": {m.name: _tensors(m.state_dict()) for m in content.methods if m.learns},
         "joined": _tensors(content.joined.state_dict()),
         "by_method": {k: _tensors(part.state_dict()) for k, part in content.by_method.items()},
+        "maps": None if content.maps is None else _tensors(content.maps.state_dict()),
         "names": list(content.names),
         "precision": content.precision,
         "target_fpr": content.target_fpr,
@@ -124,6 +128,9 @@ def _content(found: dict[str, Any], path: Path) -> Content:
     for method in methods:
         if method.learns:
             method.load_state_dict(_arrays(found["learned"][method.name]))
+    maps = CalibratedMaps.beside(methods, diffusion) if found["maps"] else None
+    if maps is not None:
+        maps.load_state_dict(_arrays(found["maps"]))
     precision, target_fpr = found["precision"], found["target_fpr"]
     if precision not in DTYPES or not 0 < target_fpr < 1:
         raise UserError(f"{path}: found {precision}, {target_fpr}, expected a precision, a rate")
@@ -133,6 +140,7 @@ def _content(found: dict[str, Any], path: Path) -> Content:
         methods=methods,
         joined=Evidence.from_state(_arrays(found["joined"])),
         by_method=by_method,
+        maps=maps,
         names=[str(name) for name in stored_entry("names", found, path)],
         precision=precision,
         target_fpr=float(target_fpr),

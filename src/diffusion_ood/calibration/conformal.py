@@ -98,7 +98,9 @@ def _beyond(num_val: int, target_fpr: float) -> int:
     return int(((1 + np.arange(num_val)) / (num_val + 1) <= target_fpr).sum())
 
 
-def doubts(num_val: int, target_fpr: float, alarms: ArrayLike) -> Iterator[str]:
+def doubts(
+    num_val: int, target_fpr: float, alarms: ArrayLike, noun: str = "images"
+) -> Iterator[str]:
     """What is doubtful about decisions at the p-value α, in sentences.
 
     With k = ⌊α (n + 1)⌋ the false-positive rate of the threshold that n validation images set is
@@ -111,19 +113,20 @@ def doubts(num_val: int, target_fpr: float, alarms: ArrayLike) -> Iterator[str]:
         num_val: n, the number of validation images.
         target_fpr: α, the share of in-distribution images that may be called OOD.
         alarms: `(m,)` whether each in-distribution test image is called OOD.
+        noun: what is decided on, in the plural.
     """
     k = _beyond(num_val, target_fpr)
     if k == 0:
         yield (
-            f"{num_val} validation images cannot support `target_fpr` {target_fpr:g}: the smallest "
-            f"possible p-value is {1 / (num_val + 1):.2g}, so no image is ever called OOD; at "
+            f"{num_val} validation {noun} cannot support `target_fpr` {target_fpr:g}: the smallest "
+            f"possible p-value is {1 / (num_val + 1):.2g}, so nothing is ever called OOD; at "
             f"least {math.ceil(1 / target_fpr) - 1} are needed"
         )
         return
     if k < 5:
         low, high = stats.beta.ppf([0.025, 0.975], k, num_val + 1 - k)
         yield (
-            f"only {num_val} validation images set the threshold: its false-positive rate lies "
+            f"only {num_val} validation {noun} set the threshold: its false-positive rate lies "
             f"between {100 * low:.1f} and {100 * high:.1f} % with 95 % confidence"
         )
     found = np.asarray(alarms, dtype=bool)
@@ -131,8 +134,8 @@ def doubts(num_val: int, target_fpr: float, alarms: ArrayLike) -> Iterator[str]:
     tail = min(1.0, 2 * min(law.cdf(found.sum()), law.sf(found.sum() - 1)))
     if tail < 0.05:
         yield (
-            f"{found.sum()} of {found.size} in-distribution images are called OOD, "
+            f"{found.sum()} of {found.size} in-distribution {noun} are called OOD, "
             f"{100 * found.sum() / found.size:.1f} % where {100 * target_fpr:g} % was the target: "
             f"this has a probability of {tail:.2g} if they come from the same distribution as the "
-            "validation images, so they may come from another"
+            f"validation {noun}, so they may come from another"
         )

@@ -26,7 +26,13 @@ from diffusion_ood.calibration.base import KEY_COLUMNS, check_finite
 from diffusion_ood.detection.folders import PARTS
 from diffusion_ood.detection.table import encode, parse, write_table
 from diffusion_ood.errors import UserError
-from diffusion_ood.runtime.files import atomic_write, sha256, write_json, write_through
+from diffusion_ood.runtime.files import (
+    atomic_write,
+    sha256,
+    whole_records,
+    write_json,
+    write_through,
+)
 
 Sidecar = dict[str, dict[str, Any]]
 
@@ -190,7 +196,7 @@ def note_table(path: Path) -> None:
 def forget(path: Path, filenames: Collection[str]) -> None:
     """Take the rows of some images out of a table and all its parts, while no writer is open."""
     for source in (path, *_parts(path)):
-        data = _whole_records(source.read_bytes()) if source.exists() else b""
+        data = whole_records(source.read_bytes()) if source.exists() else b""
         if not data:
             continue
         table = parse(source, data)
@@ -229,18 +235,9 @@ def _check_or_write_sidecar(
         write_json(file, sidecar)
 
 
-def _whole_records(data: bytes) -> bytes:
-    """`data` without a torn last record: up to the last line end outside quotes."""
-    end = len(data)
-    while (end := data.rfind(b"\n", 0, end)) >= 0:
-        if data.count(b'"', 0, end) % 2 == 0:
-            return data[: end + 1]
-    return b""
-
-
 def _read_source(path: Path, rows_per_image: int) -> pd.DataFrame:
     """The rows of the images that are complete in a part, or in the table, that may be absent."""
-    data = _whole_records(path.read_bytes()) if path.exists() else b""
+    data = whole_records(path.read_bytes()) if path.exists() else b""
     if not data:
         return _stacked([])
     table = parse(path, data)

@@ -70,7 +70,7 @@ class ScreenOptions(OptionGroup):
 
     detector: Path = option("file of diffusion-ood fit", exists=True, positional=True)
     images: tuple[Path, ...] = option(
-        "images, folders of images, split CSVs or image lists", exists=True, positional=True
+        "images, folders of images, split CSVs or image lists", positional=True
     )
     output: Path | None = option(
         "folder of decisions.csv and report.html (default: screening; with `json` none)", None

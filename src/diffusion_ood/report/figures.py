@@ -86,7 +86,7 @@ class Plotter:
             "scatter": self._scatter,
         }
         found = {
-            kind: _draw(draw, name, as_text(f"{kind}-{name}")) for kind, draw in drawings.items()
+            kind: draw_svg(draw, name, as_text(f"{kind}-{name}")) for kind, draw in drawings.items()
         }
         return {kind: svg for kind, svg in found.items() if svg}
 
@@ -107,7 +107,7 @@ class Plotter:
             axes.set_xlim(min(low, 48), max(high, 100.8))
             return True
 
-        return _draw(draw, "", "overview", (1.3 * WIDTH, 0.7 + 0.34 * len(names)))
+        return draw_svg(draw, "", "overview", (1.3 * WIDTH, 0.7 + 0.34 * len(names)))
 
     def _roc(self, axes: Axes, name: str) -> bool:
         fpr, tpr = curves.roc(*self._primary_scores(name))
@@ -172,7 +172,7 @@ def _sets(name: str) -> list[tuple[str, dict[str, Any]]]:
     ]
 
 
-def _draw(
+def draw_svg(
     draw: Callable[[Axes, str], bool],
     name: str,
     salt: str,

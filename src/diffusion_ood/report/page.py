@@ -43,9 +43,9 @@ def write_report(
     names = [name for name in primary if name in results.num_images]
     hardest_first = sorted(names, key=lambda name: primary[name]["auroc"].value)
     drawn = [name for name in names if name in hardest_first[:MAX_DRAWN]]
-    page = _template().render(
+    page = template("report.html.j2").render(
         model_name=model_name,
-        written=_now(),
+        written=now(),
         results=results,
         names=names,
         anchors={name: f"set-{number}" for number, name in enumerate(drawn, start=1)},
@@ -113,7 +113,8 @@ def _overview(plotter: Plotter, names: Sequence[str]) -> Figure:
     )
 
 
-def _template() -> Any:  # noqa: ANN401 - a Jinja template, whose types are looser than ours
+def template(name: str) -> Any:  # noqa: ANN401 - a Jinja template, whose types are looser than ours
+    """A page's template, with the style and the script that all pages have."""
     environment = Environment(
         loader=PackageLoader("diffusion_ood.report", "page"),
         autoescape=True,
@@ -131,7 +132,7 @@ def _template() -> Any:  # noqa: ANN401 - a Jinja template, whose types are loos
         "script": Markup(script),
         "script_digest": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     }
-    return environment.get_template("report.html.j2")
+    return environment.get_template(name)
 
 
 def breakable(path: str) -> Markup:
@@ -139,7 +140,7 @@ def breakable(path: str) -> Markup:
     return Markup("/<wbr>").join(path.split("/"))
 
 
-def _now() -> str:
+def now() -> str:
     """The time in UTC, or that of SOURCE_DATE_EPOCH, which makes the file reproducible."""
     fixed = os.environ.get("SOURCE_DATE_EPOCH")
     now = datetime.now() if fixed is None else datetime.fromtimestamp(int(fixed))

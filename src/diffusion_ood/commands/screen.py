@@ -1,0 +1,152 @@
+"""Ask a detector about images: which of them are out of distribution.
+
+    diffusion-ood screen mine.detector /path/to/scans --output screening
+
+Takes images, folders of images, split CSVs and image lists. Writes decisions.csv, a row an image
+as it is decided, and report.html. The same command again goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from diffusion_ood import cli
+from diffusion_ood.errors import UserError
+from diffusion_ood.options import ScreenOptions
+from diffusion_ood.runtime.failures import Terminated
+
+if TYPE_CHECKING:
+    import torch
+
+    from diffusion_ood.detector import Detector
+    from diffusion_ood.screening.batch import Batch
+    from diffusion_ood.screening.decisions import Decision
+    from diffusion_ood.screening.inputs import Item
+
+GROUPS = (ScreenOptions,)
+OOD_EXIT_CODE = 3
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command on `argv`, by default the process's own arguments.
+
+    Raises:
+        UserError: a wrong flag, split or detector, or no image at all.
+    """
+    options = cli.parse(__doc__, GROUPS, argv)[ScreenOptions]
+
+    from diffusion_ood.runtime import distributed
+    from diffusion_ood.screening.inputs import gather
+
+    items = gather(options.images)
+    with distributed.process_group(options.device) as device:
+        try:
+            found = _screen(options, items, device)
+        except (KeyboardInterrupt, Terminated):
+            print("stopped; decisions are kept, the same command goes on", file=sys.stderr)
+            raise
+    if found and options.exit_code:
+        sys.exit(OOD_EXIT_CODE)
+
+
+def _screen(options: ScreenOptions, items: Sequence[Item], device: torch.device) -> bool:
+    """Screen the images, and say whether any is called out of distribution."""
+    from diffusion_ood.detector import Detector
+    from diffusion_ood.runtime import distributed
+    from diffusion_ood.runtime.lock import locked
+    from diffusion_ood.screening.batch import consider, sentences, watch
+    from diffusion_ood.screening.decisions import DecisionFile, made
+
+    detector = Detector.load(options.detector, device)
+    folder = options.output or (None if options.json else Path("screening"))
+    _refuse(options, items, folder)
+    with contextlib.ExitStack() as held:
+        file = None
+        if folder is not None:
+            held.enter_context(locked(folder, leftovers=".*.tmp"))
+            file = held.enter_context(DecisionFile(folder, detector.digest, distributed.rank()))
+        decisions = _decide(options, detector, distributed.shard(items), file)
+        distributed.barrier()
+        if not distributed.is_main():
+            return False
+        if folder is not None:
+            known = made(folder)
+            decisions = [known[item.name] for item in items]
+        batch = consider(
+            detector, decisions, items, fdr=options.fdr, group_by=options.group_by
+        )
+        if options.monitor is not None:
+            batch = watch(batch, detector, options.monitor)
+        report = _write(options, detector, batch, items, folder) if folder is not None else None
+    if options.json and options.fdr is not None:
+        print("\n".join(decision.as_json() for decision in batch.decisions), flush=True)
+    said = sys.stderr if options.json else sys.stdout
+    for sentence in (*sentences(batch), *(f"warning: {doubt}" for doubt in batch.doubts)):
+        print(cli.as_flags(sentence), file=said)
+    if report is not None:
+        print(f"decisions: {report.with_name('decisions.csv')}\nreport: {report}", file=said)
+    return batch.num_ood > 0
+
+
+def _decide(
+    options: ScreenOptions, detector: Detector, items: Sequence[Item], file: DecisionFile | None
+) -> list[Decision]:
+    """This process's decisions, which are printed as they are made where they are final."""
+    from tqdm import tqdm
+
+    from diffusion_ood.runtime import distributed
+    from diffusion_ood.screening.run import screen
+
+    hidden = None if distributed.is_main() else True  # None: where nobody watches, too
+    with tqdm(total=len(items), desc="screening", unit="image", disable=hidden) as bar:
+
+        def seen(decisions: Sequence[Decision]) -> None:
+            bar.update(len(decisions))
+            if options.json and options.fdr is None:
+                print("\n".join(decision.as_json() for decision in decisions), flush=True)
+
+        return screen(
+            detector, items, file, num_workers=options.num_workers, maps=options.maps, seen=seen
+        )
+
+
+def _write(
+    options: ScreenOptions, detector: Detector, batch: Batch, items: Sequence[Item], folder: Path
+) -> Path:
+    """Write the decisions in their order, those on groups, and the report, whose path this gives."""
+    from diffusion_ood.screening.batch import GROUPS as GROUPS_FILE
+    from diffusion_ood.screening.batch import write_groups
+    from diffusion_ood.screening.decisions import finish
+    from diffusion_ood.screening.report import REPORT, write_report
+
+    finish(folder, batch.decisions)
+    if batch.groups is not None:
+        write_groups(folder / GROUPS_FILE, batch.groups)
+    path, name = folder / REPORT, options.detector.name
+    write_report(
+        path, detector, name, batch, items, num_shown=options.report_images, fdr=options.fdr
+    )
+    return path
+
+
+def _refuse(options: ScreenOptions, items: Sequence[Item], folder: Path | None) -> None:
+    """Refuse what cannot work before it begins."""
+    from diffusion_ood.runtime import distributed
+    from diffusion_ood.screening.maps import map_path
+
+    if folder is None and distributed.world_size() > 1:
+        raise UserError("`json`: found several processes, expected `output` as well")
+    if options.maps is None:
+        return
+    seen: dict[Path, Item] = {}
+    for item in items:
+        other = seen.setdefault(map_path(options.maps, item.within), item)
+        if other is not item:
+            raise UserError(
+                f"`maps`: found {item.name} and {other.name}, whose maps would have one name; "
+                "screen them apart, or as parts of one folder"
+            )

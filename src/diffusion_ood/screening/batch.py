@@ -1,0 +1,168 @@
+"""What screened images say together: which to report, groups of them, and a stream over days."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from diffusion_ood.calibration import conformal
+from diffusion_ood.calibration.fdr import benjamini_hochberg, fdr_doubts
+from diffusion_ood.calibration.groups import group_doubts, group_names, group_p_values
+from diffusion_ood.calibration.monitor import LEVEL, Monitor
+from diffusion_ood.detector import Detector
+from diffusion_ood.errors import UserError
+from diffusion_ood.report.page import now
+from diffusion_ood.runtime.files import atomic_write
+from diffusion_ood.screening.decisions import Decision
+from diffusion_ood.screening.inputs import Item
+
+GROUPS = "groups.csv"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """All decisions of one screening.
+
+    Attributes:
+        decisions: on each image, in the order in which they were asked for.
+        groups: a row a group, with group, num_images, score, p_value and is_ood; None where there
+            was no word of groups.
+        monitor: the stream that the images belong to, where there is one.
+        doubts: in sentences.
+    """
+
+    decisions: Sequence[Decision]
+    groups: pd.DataFrame | None = None
+    monitor: Monitor | None = None
+    doubts: Sequence[str] = field(default_factory=list)
+
+    @property
+    def scored(self) -> list[Decision]:
+        """Those that could be read."""
+        return [decision for decision in self.decisions if decision.score is not None]
+
+    @property
+    def unreadable(self) -> list[Decision]:
+        """Those that could not."""
+        return [decision for decision in self.decisions if decision.score is None]
+
+    @property
+    def num_ood(self) -> int:
+        """Images that are called out of distribution."""
+        return sum(bool(decision.is_ood) for decision in self.decisions)
+
+    @property
+    def p_values(self) -> list[float]:
+        """Of the images that could be read."""
+        return [decision.p_value for decision in self.scored if decision.p_value is not None]
+
+    def by_score(self) -> list[Decision]:
+        """Those that could be read, the most unusual first."""
+        return sorted(self.scored, key=lambda decision: -(decision.score or 0.0))
+
+
+def consider(
+    detector: Detector,
+    decisions: Sequence[Decision],
+    items: Sequence[Item],
+    *,
+    fdr: float | None = None,
+    group_by: str | None = None,
+) -> Batch:
+    """Decide on the images of a screening together.
+
+    Args:
+        detector: which scored them.
+        decisions: on each image.
+        items: the images, in the same order.
+        fdr: share of false alarms among those called out of distribution, in place of the rate
+            among all images.
+        group_by: regular expression of a patient or scan in an image's path.
+
+    Raises:
+        UserError: names in which the expression finds nothing, or a detector without names.
+    """
+    batch = Batch(list(decisions))
+    doubts: list[str] = []
+    p = np.array(batch.p_values)
+    called = benjamini_hochberg(p, fdr) if fdr is not None else p <= detector.target_fpr
+    verdicts = iter(called.tolist())
+    made = [d if d.score is None else replace(d, is_ood=next(verdicts)) for d in decisions]
+    if fdr is not None:
+        doubts += fdr_doubts(len(detector.val_scores), len(p), fdr)
+    else:
+        doubts += conformal.doubts(len(detector.val_scores), detector.target_fpr, np.empty(0))
+    groups = None
+    if group_by is not None and len(p):
+        groups, more = _groups(detector, made, items, group_by)
+        doubts += more
+    return Batch(made, groups, None, doubts)
+
+
+def write_groups(path: Path, groups: pd.DataFrame) -> None:
+    """One decision a row, atomically."""
+    with atomic_write(path) as file:
+        groups.to_csv(file, index=False, lineterminator="\n")
+
+
+def watch(batch: Batch, detector: Detector, path: Path) -> Batch:
+    """Add the images of a screening to a stream, which lies in a file.
+
+    Raises:
+        UserError: the file is damaged, or the stream of another detector.
+    """
+    known = path.exists()
+    monitor = Monitor.load(path, detector.digest) if known else None
+    monitor = monitor or Monitor(detector.val_scores, detector.digest)
+    scored = batch.scored
+    monitor.update([d.score or 0.0 for d in scored], [d.content for d in scored], now())
+    monitor.save(path)
+    return replace(batch, monitor=monitor)
+
+
+def sentences(batch: Batch) -> Iterator[str]:
+    """What a screening found, in sentences."""
+    total, ood, lost = len(batch.decisions), batch.num_ood, len(batch.unreadable)
+    yield f"{total:,} images: {ood:,} OOD, {total - ood - lost:,} not, {lost:,} could not be read"
+    for decision in batch.by_score()[:3]:
+        verdict = "OOD" if decision.is_ood else "not OOD"
+        yield (
+            f"  {decision.file}: score {decision.score:.2f}, p-value {decision.p_value:.3g}, "
+            f"{verdict}, loudest {decision.loudest}"
+        )
+    for decision in batch.unreadable[:3]:
+        yield f"  not read: {decision.reason}"
+    if batch.groups is not None:
+        yield f"{len(batch.groups):,} groups: {int(batch.groups['is_ood'].sum()):,} OOD"
+    if batch.monitor is not None:
+        value = batch.monitor.log10_value
+        at = batch.monitor.alarm_at()
+        said = (
+            f"no drift: it never reached {LEVEL:g}"
+            if at is None
+            else f"the stream has drifted: it reached {LEVEL:g} at image {at + 1:,}"
+        )
+        yield f"stream of {len(batch.monitor.values):,} images: martingale 10^{value:.1f}; {said}"
+
+
+def _groups(
+    detector: Detector, decisions: Sequence[Decision], items: Sequence[Item], group_by: str
+) -> tuple[pd.DataFrame, list[str]]:
+    """The decision on each group, and what is doubtful about them."""
+    names, joined = detector.content.names, detector.content.joined
+    if not names:
+        raise UserError(
+            "`group_by`: found a detector without the names of its validation images, expected one "
+            "that was fitted with `keep_names`"
+        )
+    val_groups = group_names(names, group_by)
+    pairs = [(d.score, i.within) for d, i in zip(decisions, items, strict=True)]
+    scores = [score for score, _ in pairs if score is not None]
+    groups = group_names([name for score, name in pairs if score is not None], group_by)
+    found = group_p_values(scores, groups, joined.val_scores, val_groups)
+    found["is_ood"] = found["p_value"] <= detector.target_fpr
+    return found, list(group_doubts(groups, val_groups, detector.target_fpr))

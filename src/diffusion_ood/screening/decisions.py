@@ -1,0 +1,192 @@
+"""decisions.csv: a row an image, written as it is decided, and never lost or doubled.
+
+While several processes work, each appends to a part of its own, parts/decisions.<rank>.csv; a
+single one appends to the file itself. When all are done the file holds the images that were asked
+for, in their order. Decisions on other images, of an earlier run, move to earlier.csv.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from diffusion_ood.errors import UserError
+from diffusion_ood.runtime.files import (
+    as_text,
+    atomic_write,
+    whole_records,
+    write_json,
+    write_through,
+)
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+FILE, EARLIER, SIDECAR, PARTS = "decisions.csv", "earlier.csv", "screening.json", "parts"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What was decided of an image; without a score there is a reason.
+
+    Attributes:
+        file: its name.
+        score: higher is more out of distribution.
+        p_value: the share of in-distribution images that score as high.
+        is_ood: whether it is called out of distribution.
+        loudest: the method by which it is the most unusual.
+        milliseconds: that it took, of reading and network calls.
+        reason: why it cannot be read; empty of others.
+        content: a digest of the pixels, by which an unchanged image is known.
+    """
+
+    file: str
+    score: float | None = None
+    p_value: float | None = None
+    is_ood: bool | None = None
+    loudest: str = ""
+    milliseconds: float | None = None
+    reason: str = ""
+    content: str = ""
+
+    def row(self) -> list[str]:
+        """As text, in the order of the fields."""
+        return ["" if v is None else as_text(str(v)) for v in asdict(self).values()]
+
+    def as_json(self) -> str:
+        """A line of JSON, without what it lacks."""
+        known = {k: v for k, v in asdict(self).items() if v not in (None, "")}
+        return json.dumps({**known, "file": as_text(self.file)}, allow_nan=False)
+
+    @classmethod
+    def of_row(cls, row: Mapping[str, str]) -> Self:
+        """What `row` gave; ValueError or KeyError of anything else."""
+        text = {name: row[name] for name in HEADER}
+        if bool(text["score"]) == bool(text["reason"]):
+            raise ValueError("found neither a score nor a reason")
+        numbers = {k: float(text[k]) if text[k] else None for k in NUMBERS}
+        is_ood = {"True": True, "False": False, "": None}[text["is_ood"]]
+        return cls(**{**text, **numbers, "is_ood": is_ood})  # type: ignore[arg-type] # by their names
+
+
+HEADER = tuple(field.name for field in fields(Decision))
+NUMBERS = ("score", "p_value", "milliseconds")
+
+
+class DecisionFile:
+    """The decisions of one process in a folder, and those that were made there before.
+
+    Args:
+        folder: of the output.
+        detector: digest of the detector, since decisions of another would not go together.
+        rank: of this process.
+
+    Attributes:
+        finished: earlier decisions by the names of their images; those on images that could not be
+            read are left out, which may be mended since.
+
+    Raises:
+        UserError: decisions of another detector, or a file that is something else.
+    """
+
+    def __init__(self, folder: Path, detector: str, rank: int = 0) -> None:
+        self.folder = folder
+        _check_detector(folder, detector, rank)
+        self.finished = {d.file: d for d in _all(folder) if not d.reason}
+        path = folder / FILE if rank == 0 else _part(folder, rank)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        known = _read(path)
+        _write(path, known)
+        self._file = open(path, "ab", buffering=0)  # noqa: SIM115 - closed by `close`
+
+    def append(self, decisions: Iterable[Decision]) -> None:
+        """Add decisions; on return they are on disk."""
+        write_through(self._file, _encode(d.row() for d in decisions).encode())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the part; `finish` joins it with the others."""
+        self._file.close()
+
+
+def finish(folder: Path, decisions: Sequence[Decision]) -> None:
+    """Let decisions.csv hold these, and remove the parts; one process calls this, after all closed.
+
+    What else there was moves to earlier.csv.
+    """
+    asked = {decision.file for decision in decisions}
+    others = {d.file: d for d in _all(folder) if d.file not in asked and not d.reason}
+    if others or (folder / EARLIER).exists():  # before the rows leave their old file
+        _write(folder / EARLIER, others.values())
+    _write(folder / FILE, decisions)
+    for part in (folder / PARTS).glob("decisions.*.csv"):
+        part.unlink()
+
+
+def made(folder: Path) -> dict[str, Decision]:
+    """The last decision on each image, in all files of a folder."""
+    return {decision.file: decision for decision in _all(folder)}
+
+
+def _all(folder: Path) -> list[Decision]:
+    """Every decision in a folder, later ones last."""
+    parts = sorted((folder / PARTS).glob("decisions.*.csv"))
+    return [d for path in (folder / EARLIER, folder / FILE, *parts) for d in _read(path)]
+
+
+def _part(folder: Path, rank: int) -> Path:
+    return folder / PARTS / f"decisions.{rank}.csv"
+
+
+def _check_detector(folder: Path, detector: str, rank: int) -> None:
+    path = folder / SIDECAR
+    if path.exists():
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))["detector"]
+        except (ValueError, KeyError, TypeError):
+            raise UserError(f"{path}: not the file of a screening, expected JSON") from None
+        if found != detector:
+            raise UserError(
+                f"{path}: found decisions of the detector {str(found)[:12]}, expected "
+                f"{detector[:12]}; use another `output`"
+            )
+    elif (folder / FILE).exists():
+        raise UserError(f"{folder / FILE}: found without its {SIDECAR}; use another `output`")
+    elif rank == 0:
+        write_json(path, {"detector": detector})
+
+
+def _read(path: Path) -> list[Decision]:
+    """The whole rows of a file, which may be absent, or torn at its end."""
+    data = path.read_bytes() if path.exists() else b""
+    whole = whole_records(data).decode("utf-8", "backslashreplace")
+    found = []
+    reader = csv.DictReader(io.StringIO(whole, newline=""))
+    try:
+        if whole and tuple(reader.fieldnames or ()) != HEADER:
+            raise ValueError(f"found the columns {reader.fieldnames}")
+        for row in reader:
+            found.append(Decision.of_row(row))
+    except (ValueError, KeyError, TypeError, csv.Error) as error:
+        raise UserError(
+            f"{path}, row {len(found) + 2}: {error}, expected {', '.join(HEADER)}"
+        ) from None
+    return found
+
+
+def _write(path: Path, decisions: Iterable[Decision]) -> None:
+    with atomic_write(path) as file:
+        file.write(_encode([HEADER, *(decision.row() for decision in decisions)]))
+
+
+def _encode(rows: Iterable[Sequence[str]]) -> str:
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()

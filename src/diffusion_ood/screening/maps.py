@@ -1,0 +1,52 @@
+"""Maps of where images are unusual, as arrays and as pictures over the images."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+
+import matplotlib as mpl
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from diffusion_ood.runtime.files import atomic_write
+
+COLOURS = "inferno"
+OPACITY = 0.75  # of the most unusual places
+
+
+def picture(image: Tensor) -> NDArray[np.uint8]:
+    """An image `(C, H, W)`, or the middle slice of a volume `(C, D, H, W)`, as `(H, W, C)`."""
+    flat = image[:, image.shape[1] // 2] if image.ndim == 4 else image
+    return (flat.movedim(0, -1) * 255).round().byte().numpy()
+
+
+def overlay(image: Tensor, of_image: NDArray[np.float32], limit: float) -> NDArray[np.uint8]:
+    """The map of an image over it in grey, `(H, W, 3)`; of a volume its middle slice.
+
+    Args:
+        image: `(C, *S)` in [0, 1].
+        of_image: its map, `(*S)`.
+        limit: the value with the brightest colour; half of it and less has none.
+    """
+    values = of_image[of_image.shape[0] // 2] if of_image.ndim == 3 else of_image
+    share = np.clip(2 * values / limit - 1, 0, 1)[..., None]
+    colours = mpl.colormaps[COLOURS](0.35 + 0.65 * share[..., 0])[..., :3]
+    grey = picture(image).mean(-1, keepdims=True) / 255
+    mixed = grey * (1 - OPACITY * share) + colours * OPACITY * share
+    return (mixed * 255).round().astype(np.uint8)
+
+
+def map_path(folder: Path, within: str) -> Path:
+    """Where the map of an image lies, whose path within its folder or split this is."""
+    parts = [part for part in PurePosixPath(within).parts if part not in ("/", "..")]
+    return folder.joinpath(*parts[:-1], f"{parts[-1]}.npy")
+
+
+def save_map(path: Path, image: Tensor, of_image: NDArray[np.float32], limit: float) -> None:
+    """Write an array, and beside it a picture, each atomically."""
+    with atomic_write(path, "wb") as file:
+        np.save(file, of_image)
+    with atomic_write(path.with_suffix(".png"), "wb") as file:
+        Image.fromarray(overlay(image, of_image, limit)).save(file, format="png")

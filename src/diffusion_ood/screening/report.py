@@ -1,0 +1,103 @@
+"""A screening's results as its report shows them."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffusion_ood.detector import Detector
+from diffusion_ood.errors import UserError
+from diffusion_ood.report.pictures import png
+from diffusion_ood.report.screening import Screening, write_screening
+from diffusion_ood.screening.batch import LEVEL, Batch
+from diffusion_ood.screening.decisions import Decision
+from diffusion_ood.screening.inputs import Item
+from diffusion_ood.screening.maps import overlay, picture
+
+REPORT = "report.html"
+MAX_SIDE = 192
+
+
+def write_report(
+    path: Path,
+    detector: Detector,
+    name: str,
+    batch: Batch,
+    items: Sequence[Item],
+    *,
+    num_shown: int,
+    fdr: float | None,
+) -> None:
+    """Write the report of a screening; the images that it shows are looked at again for their maps.
+
+    Args:
+        path: of the file.
+        detector: which made the decisions.
+        name: of the detector's file.
+        batch: the decisions.
+        items: the images.
+        num_shown: how many of the most unusual images are shown.
+        fdr: share of false alarms by which images were chosen, if they were.
+    """
+    by_name = {item.name: item for item in items}
+    shown = batch.by_score()[:num_shown]
+    pictures = _pictures(detector, [by_name[decision.file] for decision in shown])
+    rows = [
+        {**_row(decision), "picture": image, "map": of_map}
+        for decision, (image, of_map) in zip(shown, pictures, strict=True)
+    ]
+    groups = [] if batch.groups is None else batch.groups.sort_values("p_value").to_dict("records")
+    stream = None
+    if batch.monitor is not None:
+        alarm = batch.monitor.alarm_at()
+        stream = {
+            "num_images": len(batch.monitor.values),
+            "value": f"10^{batch.monitor.log10_value:.1f}",
+            "alarm": None if alarm is None else alarm + 1,
+            "level": LEVEL,
+            "path": batch.monitor.values,
+        }
+    results = Screening(
+        p_values=batch.p_values,
+        num_ood=batch.num_ood,
+        fdr=fdr,
+        shown=rows,
+        unreadable=[decision.reason for decision in batch.unreadable],
+        groups=groups,  # type: ignore[arg-type] # pandas names columns by any hashable
+        stream=stream,
+        doubts=batch.doubts,
+    )
+    write_screening(path, name, detector.summary(), results)
+
+
+def _row(decision: Decision) -> dict[str, object]:
+    names = ("file", "score", "p_value", "is_ood", "loudest")
+    return {name: getattr(decision, name) for name in names}
+
+
+def _pictures(
+    detector: Detector, items: Sequence[Item]
+) -> list[tuple[str | None, str | None]]:
+    """The addresses of each image's picture and map; None of what is no longer there."""
+    found: list[tuple[str | None, str | None]] = []
+    for item in items:
+        try:
+            image = item.read(detector.reader)
+        except UserError:
+            found.append((None, None))
+            continue
+        limit, shown = detector.map_limit, None
+        if limit is not None:
+            maps = detector.measure(image[None], maps=True).maps
+            assert maps is not None
+            shown = _address(overlay(image, maps[0], limit))
+        found.append((_address(picture(image)), shown))
+    return found
+
+
+def _address(pixels: NDArray[np.uint8]) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png(pixels, MAX_SIDE)).decode()}"
