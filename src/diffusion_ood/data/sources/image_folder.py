@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import stat
 import unicodedata
 from collections import Counter
@@ -12,6 +11,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
+from diffusion_ood.data.groups import group_name
 from diffusion_ood.data.readers import image_suffix
 from diffusion_ood.data.sources.base import PARTS, ImageFiles, Part
 from diffusion_ood.data.sources.prepare import VAL_FRACTION, split_path, write_splits
@@ -54,7 +54,7 @@ def prepare_folder(
         raise UserError(f"{folder}: found 0 images; left out: {summary or 'nothing, it is empty'}")
     if summary:
         print(f"{folder}: {len(images)} images; left out: {summary}")
-    groups = [image if group_by is None else _group(folder, image, group_by) for image in images]
+    groups = [image if group_by is None else group_name(image, group_by) for image in images]
     parts = [part_of(group, seed, test_fraction, val_fraction) for group in groups]
     if test_fraction < 1 and len(set(parts)) < 3:
         _refuse_empty_part(folder, sorted(set(groups)), seed, test_fraction, val_fraction)
@@ -185,19 +185,6 @@ def _refuse_empty_part(
         f"{folder}: found {len(groups)} images or groups of them, of which by `seed` {seed} none "
         f"falls into {missing}; {hint}other values of `test_fraction` and `val_fraction`"
     )
-
-
-def _group(folder: Path, image: str, pattern: str) -> str:
-    try:
-        found = re.search(pattern, image)
-    except re.error as error:
-        raise UserError(
-            f"`group_by`: found {pattern!r}, not a regular expression ({error})"
-        ) from None
-    group = found and (found[1] if found.re.groups else found[0])
-    if not group:
-        raise UserError(f"{folder / image}: `group_by`={pattern} finds no group in {image}")
-    return group
 
 
 def _labels(folder: Path, images: Sequence[str]) -> list[str] | None:
