@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 LEVEL = 20.0
+NO_STATE = (AttributeError, KeyError, OverflowError, TypeError, ValueError)  # of `from_state`
 RATES = np.array([1e-4, 1e-3, 1e-2, 1e-1, 1.0])[:, None]  # J
 BETS = np.array([-1.0, 0.0, 1.0])  # ε
 
@@ -134,12 +135,12 @@ class Monitor:
         return {
             "format": FORMAT,
             "detector": self.detector_digest,
-            "history": self.history,
+            "history": [dict(entry) for entry in self.history],
             "log_capitals": self._log_capitals.tolist(),
             "shares": self._shares.tolist(),
-            "val_scores": self._val_scores,
-            "values": self.values,
-            "scores": self._scores,
+            "val_scores": list(self._val_scores),
+            "values": list(self.values),
+            "scores": dict(self._scores),
         }
 
     @classmethod
@@ -147,7 +148,7 @@ class Monitor:
         """What `state` returned, as a monitor that goes on as if it had never stopped.
 
         Raises:
-            KeyError, TypeError, ValueError: it is none.
+            AttributeError, KeyError, OverflowError, TypeError, ValueError: it is none.
         """
         monitor = cls(state["val_scores"], str(state["detector"]))
         monitor._scores = {str(key): float(score) for key, score in state["scores"].items()}
@@ -179,20 +180,19 @@ class Monitor:
             UserError: it is damaged, of a newer version, or of another detector.
             FileNotFoundError: there is no such file.
         """
-        torn = f"{path}: found no complete state of a monitor; give a copy of it or another file"
         try:
             state = json.loads(path.read_bytes())
             version = state["format"]
-            if version != FORMAT and isinstance(version, int):
-                raise UserError(
-                    f"{path}: found format {version}, expected {FORMAT}, which this version of the "
-                    "program reads"
-                )
-            monitor = cls.from_state(state)
-        except UserError:
-            raise
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            raise UserError(torn) from None
+            monitor = cls.from_state(state) if version == FORMAT else None
+        except (*NO_STATE, RecursionError):
+            raise UserError(
+                f"{path}: found no complete state of a monitor; give a copy of it or another file"
+            ) from None
+        if monitor is None:
+            raise UserError(
+                f"{path}: found format {version!r}, expected {FORMAT}, which this version of the "
+                "program reads"
+            )
         if monitor.detector_digest != detector_digest:
             raise UserError(
                 f"{path}: belongs to the detector {monitor.detector_digest[:12]}, found the "
