@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -147,6 +148,36 @@ def test_a_run_that_was_cut_off_goes_on(
     assert not list(folder.rglob("*.tmp"))
 
 
+def test_damaged_files_are_written_again(split: Path, tmp_path: Path) -> None:
+    first = made(split, tmp_path, "noise")
+    folder = tmp_path / "Scans_test_noise3"
+    torn, wrong, kept = (folder / name for name in NAMES[:3])
+    time = kept.stat().st_mtime_ns
+    torn.write_bytes(torn.read_bytes()[:-9])
+    wrong.write_bytes(bytes(len(wrong.read_bytes())))
+    assert made(split, tmp_path, "noise") == first
+    manifest = folder / "manifest.json"  # as a run that was cut off and the first version left it
+    found = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps({k: v for k, v in found.items() if k not in ("of", "written")}))
+    torn.write_bytes(torn.read_bytes()[:-9])
+    assert made(split, tmp_path, "noise") == first
+    assert kept.stat().st_mtime_ns == time
+    assert json.loads(manifest.read_text()) == found
+
+
+def test_sets_of_another_split_of_the_same_name_are_kept(split: Path, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    first = made(split, root, "noise")
+    other = tmp_path / "more" / split.name
+    write_split(other, [f"../{NAMES[1]}"])
+    with pytest.raises(UserError, match=r"Scans_test_noise3: found images made from \.\./splits"):
+        made(other, root, "box", "noise")
+    assert not (root / "Scans_test_box3").exists()
+    (root / "link").symlink_to(split.parent)
+    assert made(root / "link" / split.name, root, "noise") == first
+    assert made(other, root, "box").keys() == {f"Scans_test_box3/{NAMES[1]}"}
+
+
 def test_files_of_another_origin_are_not_taken_for_ours(split: Path, tmp_path: Path) -> None:
     whole = made(split, tmp_path / "a", "blur")
     stray = tmp_path / "b" / "Scans_test_blur3" / NAMES[0]
@@ -176,7 +207,8 @@ def test_two_copies_of_one_name_are_refused(split: Path, tmp_path: Path) -> None
 def test_a_patch_needs_another_image_of_as_many_sides(split: Path, tmp_path: Path) -> None:
     write_split(split, [f"../{NAMES[0]}"])
     with pytest.raises(UserError, match="found one image"):
-        made(split, tmp_path / "root", "foreign_patch")
+        made(split, tmp_path / "root", "box", "foreign_patch")
+    assert not (tmp_path / "root").exists()
     np.save(tmp_path / "volume.npy", np.zeros((8, 8, 8), np.uint8))
     write_split(split, [f"../{NAMES[0]}", "../volume.npy"])
     with pytest.raises(UserError, match="sides"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,6 +68,11 @@ class DatasetOptions(OptionGroup):
             raise UserError(
                 f"`name`: found {self.name!r}, expected none of {', '.join(TAKEN)}, which scoring "
                 "takes for its own sets, nor one that ends as flipped sets do"
+            )
+        if self.of and re.search("_[vh]flip", self.of.stem) and not self.of.exists():
+            raise UserError(
+                f"`of`: {self.of}: no such file; a split that is flipped by its name alone has no "
+                "images to take, expected the split of the images as they are stored"
             )
         if self.group_by is not None and self.image_folder is None:
             raise UserError("`group_by`: found without `image_folder`, expected both")

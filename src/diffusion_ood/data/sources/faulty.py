@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from tqdm import tqdm
 
 from diffusion_ood.data.contents import file_digests
 from diffusion_ood.data.faults.base import PairFault, generator, with_fault
 from diffusion_ood.data.native_files import open_native
+from diffusion_ood.data.sources.faulty_manifest import Manifest, refuse_other_split
 from diffusion_ood.data.sources.prepare import relative_path
 from diffusion_ood.data.splits import Split, read_split, write_split
 from diffusion_ood.errors import UserError
 from diffusion_ood.registries import FAULTS
-from diffusion_ood.runtime.files import atomic_write, write_json
+from diffusion_ood.runtime.files import atomic_write
 
 FORMAT_VERSION = 1
 """Of the manifest and of the faults: with another one, files are written anew."""
@@ -82,7 +81,7 @@ def make_faulty_sets(
     first_n: int | None = None,
     num_workers: int = 0,
 ) -> dict[str, Path]:
-    """Write a split's images once with each fault, but for those that an earlier run has written.
+    """Write a split's images once with each fault, but for those that are there and whole.
 
     An image's random numbers follow from the seed and its path in the split alone. Only
     `foreign_patch` depends on which other images are there: on the next one in an order by hashes.
@@ -102,9 +101,13 @@ def make_faulty_sets(
 
     Raises:
         UserError: a split or an image that cannot be read, an image that cannot be written as the
-            kind that it is, two images of one name, or no other image for a part.
+            kind that it is, two images of one name, no other image for a part, or sets of these
+            names that were made of another split.
     """
     split = read_split(path, flips=False)
+    of = os.path.relpath(split.path.resolve(), data_root.resolve())
+    sets = {fault: f"{split.path.stem}_{fault}{severity}" for fault in faults}
+    _refuse_before_work(split, of, data_root, sets)
     originals = Originals(
         split,
         file_digests(split, None),
@@ -112,20 +115,40 @@ def make_faulty_sets(
         _others(split, seed),
         min(first_n or len(split), len(split)),
     )
-    splits = {}
-    for fault in dict.fromkeys(faults):
-        name = f"{split.path.stem}_{fault}{severity}"
+    splits = {name: data_root / "data_splits" / f"{name}.csv" for name in sets.values()}
+    for fault, name in sets.items():
         images = list(_images(originals, data_root / name, fault, severity, seed))
-        splits[name] = data_root / "data_splits" / f"{name}.csv"
-        _make_set(splits[name], images, split.labels and split.labels[: len(images)], num_workers)
+        labels = split.labels and split.labels[: len(images)]
+        _make_set(splits[name], of, images, labels, num_workers)
     return splits
 
 
+def _refuse_before_work(split: Split, of: str, root: Path, sets: Mapping[str, str]) -> None:
+    for fault, name in sets.items():
+        refuse_other_split(root / name, of)
+        if isinstance(FAULTS[fault], PairFault) and len(split) < 2:
+            raise UserError(f"{split.path}: found one image, expected at least two for {fault}")
+
+
 def _make_set(
-    split: Path, images: Sequence[FaultyImage], labels: Sequence[str] | None, num_workers: int
+    split: Path,
+    of: str,
+    images: Sequence[FaultyImage],
+    labels: Sequence[str] | None,
+    num_workers: int,
 ) -> None:
-    missing = _missing(split.parents[1] / split.stem, images)
-    _write_all(missing, num_workers, split.stem)
+    folder, first = split.parents[1] / split.stem, images[0]
+    settings = {
+        "format": FORMAT_VERSION,
+        "fault": first.fault,
+        "severity": first.severity,
+        "seed": first.seed,
+    }
+    manifest = Manifest(folder, of, settings)
+    by_name = {image.target.relative_to(folder).as_posix(): image for image in images}
+    missing = manifest.start({name: image.digest for name, image in by_name.items()})
+    _write_all([by_name[name] for name in missing], num_workers, split.stem)
+    manifest.finish(by_name, missing)
     changed = _update_split(split, images, labels)
     done = f"{len(images)} images" if missing or changed else "complete already, nothing to do"
     print(f"{split}: {done}")
@@ -166,8 +189,6 @@ def _images(
     originals: Originals, folder: Path, fault: str, severity: int, seed: int
 ) -> Iterator[FaultyImage]:
     split, paired = originals.split, isinstance(FAULTS[fault], PairFault)
-    if paired and len(split) < 2:
-        raise UserError(f"{split.path}: found one image, expected at least two for {fault}")
     for index in range(originals.count):
         other = originals.others[index] if paired else None
         digest = originals.digests[index]
@@ -182,39 +203,6 @@ def _images(
             digest=digest if other is None else f"{digest} {originals.digests[other]}",
             other=None if other is None else split.image_path(other),
         )
-
-
-def _missing(folder: Path, images: Sequence[FaultyImage]) -> list[FaultyImage]:
-    """The images to write, after the manifest says what they are made from.
-
-    What the manifest names, if it is there, is whole and of these originals: what was made from
-    others is removed before. Names of an earlier, longer run stay.
-    """
-    manifest, first = folder / "manifest.json", images[0]
-    settings = {
-        "format": FORMAT_VERSION,
-        "fault": first.fault,
-        "severity": first.severity,
-        "seed": first.seed,
-    }
-    known = _known(manifest, settings)
-    made_from = {image.target.relative_to(folder).as_posix(): image.digest for image in images}
-    for name, digest in made_from.items():
-        if known.get(name) != digest:
-            (folder / name).unlink(missing_ok=True)
-    if known != {**known, **made_from}:
-        write_json(manifest, {**settings, "images": {**known, **made_from}})
-    return [image for image in images if not image.target.is_file()]
-
-
-def _known(manifest: Path, settings: Mapping[str, Any]) -> dict[str, str]:
-    """What an earlier run with these settings made its images from."""
-    try:
-        found = json.loads(manifest.read_text(encoding="utf-8"))
-        images = dict(found.pop("images"))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}
-    return images if found == settings else {}
 
 
 def _write_all(images: Sequence[FaultyImage], num_workers: int, title: str) -> None:
