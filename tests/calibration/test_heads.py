@@ -162,7 +162,7 @@ def test_three_images_are_enough(name: str) -> None:
 
 @pytest.mark.parametrize("name", HEADS)
 def test_two_images_are_too_few_to_hold_one_out(name: str) -> None:
-    with pytest.raises(UserError, match=r"found 2 .* at least 3"):
+    with pytest.raises(UserError, match=r"found 2 .* at least 4"):
         held_out_scores(HEADS[name], frame(TRAIN[:2]))
 
 

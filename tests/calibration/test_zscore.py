@@ -95,7 +95,7 @@ def test_an_average_is_of_the_values_themselves() -> None:
 
 @pytest.mark.parametrize("head", [ZScore, TwoSidedZScore, TopLevels, Average])
 def test_one_image_is_refused(head: type[ZScore]) -> None:
-    with pytest.raises(UserError, match=r"found 1 .*expected at least 2"):
+    with pytest.raises(UserError, match=r"found 1 .*expected at least 4, .*`first_n_val`"):
         head().fit(features(VAL[VAL["filename"] == "u"]))
 
 

@@ -85,7 +85,7 @@ def test_other_images_to_learn_from_are_other_numbers(
 @pytest.mark.parametrize(
     ("more", "named"),
     [
-        (["--first_n_reference=19"], "`reference_ids`: found 19 images"),
+        (["--first_n_reference=19"], "`first_n_reference`: found 19, expected at least 20"),
         (["--num_levels=1001"], "`num_levels`: found 1001"),
     ],
 )

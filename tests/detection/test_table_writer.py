@@ -216,10 +216,13 @@ def test_another_fingerprint_is_refused_and_the_key_named(path: Path) -> None:
     fill(path, "a")
     with pytest.raises(UserError, match=r"results_in\.json: .*seed 2, expected 3"):
         writer(path, fingerprint={**PRINT, "seed": 3})
+    learned = "0123456789ab" * 4
+    with pytest.raises(UserError, match="learned not set, expected '0123456789ab…'"):
+        writer(path, fingerprint={**PRINT, "learned": learned})
     with pytest.raises(UserError, match="rows_per_image 3, expected 4"):
         writer(path, rows_per_image=4)
     merge_parts(path, ["a"], 3)
-    with pytest.raises(UserError, match="sampler None, expected 'ddim'"):
+    with pytest.raises(UserError, match="sampler not set, expected 'ddim'"):
         writer(path, fingerprint={**PRINT, "sampler": "ddim"})
 
 

@@ -73,7 +73,7 @@ def test_an_image_that_changed_under_its_name_is_scored_again_and_no_other(
     changed = (before["mse"] != after["mse"]).groupby(before["filename"]).any()
     assert list(changed[changed].index) == ["A_test/2.png"]
     printed = capsys.readouterr().out
-    assert "in: 1 images have changed" in printed
+    assert "in: 1 changed image" in printed
     assert "in: 5 of 6 images were done" in printed
     assert "B: 5 of 5 images were done" in printed
     assert pd.read_csv(scored(run_dir, own_splits, *flags) / "results_in.csv").equals(after)
@@ -116,7 +116,7 @@ def test_training_images_that_test_are_refused_or_counted(
     write_split(own_splits / "C_test.csv", ["copy.png", *tests])
     scored(run, own_splits, f"--in_ids={own_splits / 'C_test.csv'}")
     (sentence,) = (text for text in detected(run)["warnings"] if "trained on" in text)
-    assert sentence.startswith("1 images of in ")
+    assert sentence.startswith("1 image of in ")
 
 
 def test_a_copy_under_another_name_is_counted(run_dir: Path, own_splits: Path) -> None:
@@ -128,11 +128,11 @@ def test_a_copy_under_another_name_is_counted(run_dir: Path, own_splits: Path) -
     assert sentence.startswith("2 images of B ")
     scored(run_dir, own_splits, "--first_n=2", "--first_n_val=2")  # others are kept for later
     (sentence,) = (text for text in detected(run_dir)["warnings"] if "copies" in text)
-    assert sentence.startswith("1 images of B ")
+    assert sentence.startswith("1 image of B ")
     (own_splits / "B_test" / "0.png").write_bytes((own_splits / "B_test" / "1.png").read_bytes())
     scored(run_dir, own_splits)
     found = [text for text in detected(run_dir)["warnings"] if "copies" in text]
-    assert [text[:14] for text in found] == ["1 images of B ", "3 images of B "]
+    assert [text[:13] for text in found] == ["1 image of B ", "3 images of B"]
 
 
 def test_a_table_in_the_wrong_role_is_refused(run_dir: Path, own_splits: Path) -> None:

@@ -10,11 +10,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from diffusion_ood.errors import UserError
+from diffusion_ood.runtime.words import counted
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 KEY_COLUMNS = ("filename", "t", "repeat")
+
+MIN_VALIDATION = 4
+"""Images that are enough to fit any head, and joined evidence, with one held out."""
 
 Matrix = NDArray[np.float64]
 State = dict[str, Any]
@@ -93,29 +97,12 @@ def features(table: pd.DataFrame, columns: Sequence[str] | None = None) -> pd.Da
     return wide
 
 
-def as_features(
-    values: Matrix | NDArray[np.float32],
-    draws: Sequence[tuple[int, int]],
-    columns: Sequence[str],
-    prefix: str = "",
-) -> pd.DataFrame:
-    """The same as `features`, of measurements that were never a table.
-
-    Args:
-        values: shape `(n, draws, columns)`.
-        draws: (t, repeat) of each draw, rising.
-        columns: the names of the columns.
-        prefix: what stands before each name.
-
-    Returns:
-        Index: 0 to n - 1. Columns: (column, t); t rises in each column.
-    """
-    times = np.array([t for t, _ in draws])
-    levels = np.unique(times)
-    means = [np.asarray(values, np.float64)[:, times == t].mean(axis=1) for t in levels]
-    names = pd.MultiIndex.from_product([[f"{prefix}{c}" for c in columns], levels])
-    flat = np.stack(means, axis=2).reshape(len(values), len(names))
-    return pd.DataFrame(flat, columns=names)
+def too_few(number: int) -> UserError:
+    """An error about so many validation images, with a number that is enough for every head."""
+    return UserError(
+        f"found {counted(number, 'validation image')}, expected at least {MIN_VALIDATION}, see "
+        "`validation_ids` and `first_n_val`"
+    )
 
 
 def check_features(found: pd.DataFrame, expected: pd.MultiIndex) -> None:
@@ -149,7 +136,7 @@ class StandardisedHead:
         """See `Head`."""
         x = features.to_numpy(dtype=np.float64)
         if len(x) < 2:
-            raise UserError(f"found {len(x)} validation image, expected at least 2")
+            raise too_few(len(x))
         # Not std == 0, which equal numbers may miss by a rounding error.
         varies = x.min(axis=0) < x.max(axis=0)
         wrong = {"drop": not varies.any(), "refuse": not varies.all(), "keep": False}

@@ -19,8 +19,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from diffusion_ood.calibration.base import Head
-from diffusion_ood.errors import UserError
+from diffusion_ood.calibration.base import Head, too_few
+from diffusion_ood.runtime.words import counted
 
 NUM_FOLDS = 10
 
@@ -55,7 +55,7 @@ def held_out_scores(new_head: Callable[[], Head], features: pd.DataFrame) -> pd.
         UserError: too few images, see `Head.fit`.
     """
     if len(features) < 3:
-        raise UserError(f"found {len(features)} validation images, expected at least 3")
+        raise too_few(len(features))
     folds = np.arange(len(features)) % NUM_FOLDS
     scores = pd.Series(np.nan, index=features.index)
     for fold in np.unique(folds):
@@ -118,16 +118,17 @@ def doubts(
     k = _beyond(num_val, target_fpr)
     if k == 0:
         yield (
-            f"{num_val} validation {noun} cannot support `target_fpr` {target_fpr:g}: the smallest "
-            f"possible p-value is {1 / (num_val + 1):.2g}, so nothing is ever called OOD; at "
-            f"least {math.ceil(1 / target_fpr) - 1} are needed"
+            f"`target_fpr` {target_fpr:g} is too small for {counted(num_val, 'validation image')}: "
+            f"the smallest possible p-value is {1 / (num_val + 1):.2g}, so no image is ever called "
+            f"OOD; at least {math.ceil(1 / target_fpr) - 1} are needed"
         )
         return
     if k < 5:
         low, high = stats.beta.ppf([0.025, 0.975], k, num_val + 1 - k)
         yield (
-            f"only {num_val} validation {noun} set the threshold: its false-positive rate lies "
-            f"between {100 * low:.1f} and {100 * high:.1f} % with 95 % confidence"
+            f"the threshold is set by {counted(num_val, 'validation image')} alone: its false-"
+            f"positive rate lies between {100 * low:.1f} and {100 * high:.1f} %, "
+            "with 95 % confidence"
         )
     found = np.asarray(alarms, dtype=bool)
     law = stats.betabinom(found.size, k, num_val + 1 - k)

@@ -12,6 +12,7 @@ from diffusion_ood import cli
 from diffusion_ood.data.splits import read_split
 from diffusion_ood.errors import UserError
 from diffusion_ood.options import EvaluationOptions, InterpolationOptions, LoadingOptions
+from diffusion_ood.runtime.words import counted
 
 GROUPS = (InterpolationOptions, LoadingOptions, EvaluationOptions)
 
@@ -23,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     split, wanted = read_split(options.image_ids), 2 * options.num_pairs
     if len(split) < wanted:
         raise UserError(
-            f"{split.path}: found {len(split)} images, expected at least {wanted} for "
+            f"{split.path}: found {counted(len(split), 'image')}, expected at least {wanted} for "
             f"`num_pairs` {options.num_pairs}"
         )
 

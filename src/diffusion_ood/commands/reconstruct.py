@@ -124,20 +124,24 @@ def _announce(run: ScoringRun, methods: Sequence[Method]) -> None:
     from diffusion_ood.methods.pointwise import shared_calls
     from diffusion_ood.runtime import distributed
     from diffusion_ood.runtime.device import describe
+    from diffusion_ood.runtime.words import counted
 
     diffusion, processes = run.evaluator.diffusion, distributed.world_size()
     for method in methods:
         starts = len({t for t, _ in method.draws(diffusion)})
         distributed.print_once(
-            f"{method}: {starts} noise levels, {method.calls(diffusion)} network calls an image"
+            f"{method}: {counted(starts, 'noise level')}, "
+            f"{counted(method.calls(diffusion), 'network call')} an image"
         )
     alone = sum(method.calls(diffusion) for method in methods)
     if (together := shared_calls(methods, diffusion)) < alone:
-        distributed.print_once(f"together they take {together} calls in place of {alone}")
+        shared = counted(together, "call")
+        distributed.print_once(f"together they take {shared} in place of {alone}")
+    rows, images = counted(run.evaluator.max_batch, "row"), counted(run.batch_size, "image")
     distributed.print_once(
         f"a model after epoch {diffusion.epoch}, on {processes} × "
-        f"{describe(run.evaluator.device)}, at most {run.evaluator.max_batch} rows in a call; "
-        f"--batch_size is {run.batch_size} images a process, {run.batch_size * processes} in all"
+        f"{describe(run.evaluator.device)}, at most {rows} in a call; "
+        f"--batch_size is {images} a process, {run.batch_size * processes} in all"
     )
 
 

@@ -18,6 +18,7 @@ from diffusion_ood.data.image_lists import SUFFIX, list_root, parse_list
 from diffusion_ood.errors import UserError
 from diffusion_ood.paths import expanded
 from diffusion_ood.runtime.files import atomic_write
+from diffusion_ood.runtime.words import counted
 
 Edit = Literal["vflip", "hflip", "patched"]
 
@@ -195,7 +196,8 @@ def _columns(path: Path, rows: list[list[str]]) -> tuple[tuple[str, ...], tuple[
     width = len(header)
     for number, row in enumerate(rows[1:], start=2):
         if len(row) != width:
-            raise UserError(f"{path}, row {number}: found {len(row)} cells, expected {width}")
+            cells = counted(len(row), "cell")
+            raise UserError(f"{path}, row {number}: found {cells}, expected {width}")
         if not all(map(str.strip, row)):
             raise UserError(
                 f"{path}, row {number}: found an empty cell, expected {' and '.join(header)}"

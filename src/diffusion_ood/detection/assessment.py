@@ -26,6 +26,7 @@ from diffusion_ood.errors import UserError
 from diffusion_ood.options import DetectOptions
 from diffusion_ood.options.detection import ALL_PUBLISHED
 from diffusion_ood.options.reconstruction import JOINED
+from diffusion_ood.runtime.words import counted
 
 Frames = dict[str, pd.DataFrame]
 """A frame for "val", "in" and each OOD set, in this order."""
@@ -165,7 +166,7 @@ def assess(folder: Path, options: DetectOptions, method: str = MAIN) -> Assessme
     sidecars = {name: known for name, path in paths.items() if (known := read_sidecar(path))}
     warnings = list(comparison_warnings(folder, tables, sidecars))
     warnings += [
-        f"{paths[name].name}: {count} rows are there twice, and counted once"
+        f"{paths[name].name}: {counted(count, 'row')} more than once, counted once"
         for name, table in tables.items()
         if (count := table.attrs.get(REPEATED))
     ]

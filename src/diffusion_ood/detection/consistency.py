@@ -15,6 +15,7 @@ from diffusion_ood.detection.folders import table_path
 from diffusion_ood.detection.table_writer import Sidecar, first_difference
 from diffusion_ood.errors import UserError
 from diffusion_ood.runtime.files import sha256
+from diffusion_ood.runtime.words import counted
 
 
 def comparison_warnings(
@@ -66,19 +67,22 @@ def _copy_warnings(
         contents[name] = [known[image].split(":")[0] for image in images if image in known]
     for name, found in contents.items():
         if copies := len(found) - len(set(found)):
-            yield f"{copies} images of {name} are copies of others of it"
+            yield f"{counted(copies, 'image')} of {name} too many: copies of others of it"
     for other in ("val", "in"):
         for name in [name for name in contents if name not in ("val", other)]:
             others = set(contents.get(other, ()))
             if shared := sum(content in others for content in contents[name]):
-                yield f"{shared} images of {name} are copies of images of {other}"
+                yield f"{counted(shared, 'image')} of {name} shared with {other}, by copies"
 
 
 def _content_warnings(facts: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """What is doubtful about the images themselves, as far as it was kept when they were scored."""
     for name, fact in facts.items():
         if count := fact.get("trained_on"):
-            yield f"{count} images of {name} were trained on, and look more usual than they are"
+            yield (
+                f"{counted(count, 'image')} of {name} that the model was trained on, which look "
+                "more usual than they are"
+            )
     found = {name: of_json(fact.get("intensity")) for name, fact in facts.items()}
     training = {name: of_json(fact.get("training_intensity")) for name, fact in facts.items()}
     for name, own in found.items():

@@ -26,13 +26,8 @@ from diffusion_ood.calibration.base import KEY_COLUMNS, check_finite
 from diffusion_ood.detection.folders import PARTS
 from diffusion_ood.detection.table import encode, parse, write_table
 from diffusion_ood.errors import UserError
-from diffusion_ood.runtime.files import (
-    atomic_write,
-    sha256,
-    whole_records,
-    write_json,
-    write_through,
-)
+from diffusion_ood.runtime.files import atomic_write, sha256, write_json, write_through
+from diffusion_ood.runtime.words import shown
 
 Sidecar = dict[str, dict[str, Any]]
 
@@ -59,7 +54,7 @@ def first_difference(found: Mapping[str, Any], expected: Mapping[str, Any]) -> s
     """The first key in which two fingerprints differ, in words; empty when they are equal."""
     for key in sorted(found.keys() | expected.keys()):
         if found.get(key) != expected.get(key):
-            return f"{key} {found.get(key)!r}, expected {expected.get(key)!r}"
+            return f"{key} {shown(found.get(key))}, expected {shown(expected.get(key))}"
     return ""
 
 

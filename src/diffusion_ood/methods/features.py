@@ -26,6 +26,8 @@ from diffusion_ood.methods.base import ImageBatch
 from diffusion_ood.methods.pointwise import Answer, Answers, Point, PointwiseMethod, ask
 from diffusion_ood.model import Diffusion
 from diffusion_ood.options import ReconstructOptions
+from diffusion_ood.options.reconstruction import MIN_REFERENCE
+from diffusion_ood.runtime.words import counted
 from diffusion_ood.trajectories.evaluator import Evaluator
 
 if TYPE_CHECKING:
@@ -46,7 +48,6 @@ below the full one."""
 LOG_SNR = 5.0
 """Of the published level of CFS."""
 
-MIN_REFERENCE = 20
 POOLED = "@pooled"
 
 Matrix = NDArray[np.float32]
@@ -156,9 +157,8 @@ class Features(PointwiseMethod):
                     found.setdefault((point.t, name), []).append(values)
         number = sum(map(len, next(iter(found.values()), [])))
         if number < MIN_REFERENCE:
-            raise UserError(
-                f"`reference_ids`: found {number} images, expected at least {MIN_REFERENCE}"
-            )
+            images = counted(number, "image")
+            raise UserError(f"`reference_ids`: found {images}, expected at least {MIN_REFERENCE}")
         self.reference = {key: Gaussian.fit(np.concatenate(v)) for key, v in found.items()}
 
     def state_dict(self) -> dict[str, Matrix]:

@@ -16,6 +16,9 @@ NUM_LEVELS = 10
 JOINED = "joined"
 """Stands for the methods whose evidence ood_detection.py joins."""
 
+MIN_REFERENCE = 20
+"""Images that a method needs to learn from."""
+
 JOINED_METHODS = ("denoising", "score_geometry", "features")
 
 READ = {
@@ -72,7 +75,9 @@ class ReconstructOptions(OptionGroup):
         "split CSV of the images that methods such as features learn from, best the training split",
         None,
     )
-    first_n_reference: int = option("learn from the first N of them alone", 5_000, least=2)
+    first_n_reference: int = option(
+        "learn from the first N of them alone", 5_000, least=MIN_REFERENCE
+    )
     num_inference_steps: int = option("steps of the whole time grid", 100, least=1)
     inference_skip_factor: int = option("keep every N-th start point of the grid", 1, least=1)
     budget: int | None = option(

@@ -8,6 +8,7 @@ from diffusion_ood.detection.assessment import Assessment
 from diffusion_ood.detection.image_scores import asked_heads
 from diffusion_ood.detection.metrics import TITLES, Interval
 from diffusion_ood.options import DetectOptions
+from diffusion_ood.runtime.words import counted
 
 
 def paragraphs(
@@ -21,7 +22,7 @@ def paragraphs(
         images[name] += f" ({count} skipped)" if count else ""
     yield (
         f"{model_name}: {images['val']} validation and {images['in']} in-distribution test "
-        f"images; {len(t)} start points from t = {t[0]} to {t[-1]}"
+        f"images; {counted(len(t), 'start point')} from t = {t[0]} to {t[-1]}"
         f"{'' if weights == 'equal' else f', weighted: {weights}'}\n"
         "In percent, with 95 % intervals; out of distribution (OOD) is the positive class.\n"
     )

@@ -19,6 +19,7 @@ from diffusion_ood.diffusion.schedule import CLEAN
 from diffusion_ood.errors import UserError
 from diffusion_ood.registries import SAMPLERS
 from diffusion_ood.runtime import distributed
+from diffusion_ood.runtime.words import counted
 from diffusion_ood.trajectories.engine import Trajectory
 from diffusion_ood.trajectories.evaluator import Evaluator
 
@@ -80,7 +81,7 @@ class Interpolation:
                 distributed.print_once(sentence)
         if is_main:
             save_sheet(folder / "sheet.png", torch.stack(sheet))
-            print(f"{num_pairs} pairs are in {folder}", flush=True)
+            print(f"{counted(num_pairs, 'pair')} in {folder}", flush=True)
         distributed.barrier()
 
     def between(self, first: Tensor, second: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from diffusion_ood.quality.sample_quality import SampleQuality
 from diffusion_ood.registries import SAMPLERS
 from diffusion_ood.runtime import distributed
 from diffusion_ood.runtime.device import prepare
+from diffusion_ood.runtime.words import counted
 from diffusion_ood.trajectories.engine import Trajectory
 from diffusion_ood.trajectories.evaluator import Evaluator
 from diffusion_ood.trajectories.grid import LevelGrid
@@ -179,7 +180,7 @@ class SampleFiles:
         if count:
             panels = self._read(count).unflatten(0, (-1, columns))
             save_sheet(self.folder / "sheet.png", panels)
-        print(f"{self.options.num_samples} samples are in {self.folder}", flush=True)
+        print(f"{counted(self.options.num_samples, 'sample')} in {self.folder}", flush=True)
 
     def _read(self, count: int) -> Tensor:
         """The first samples as any process has written them, `(count, C, *S)`."""

@@ -22,6 +22,7 @@ from diffusion_ood.methods.base import ImageBatch
 from diffusion_ood.methods.reconstruction import Reconstruction
 from diffusion_ood.options import DetectOptions
 from diffusion_ood.report.pictures import Pictures, load_pictures, pictures_path
+from diffusion_ood.runtime.words import counted
 from diffusion_ood.scoring.run import ScoringRun
 from diffusion_ood.scoring.work import OpenSet
 from diffusion_ood.trajectories.grid import SparseGrid
@@ -63,7 +64,7 @@ def keep_shown(run: ScoringRun, method: Reconstruction, one: OpenSet, per_kind: 
     starts = tuple(grid.starts)
     Pictures(chosen, starts, np.concatenate(cells), per_kind, fingerprint).save(path)
     seconds = time.perf_counter() - begin
-    return f"{path}: {len(chosen)} images for the report, {seconds:.1f} s"
+    return f"{path}: {counted(len(chosen), 'image')} for the report, {seconds:.1f} s"
 
 
 def small_pictures(panels: Tensor) -> NDArray[np.uint8]:

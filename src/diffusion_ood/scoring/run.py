@@ -34,6 +34,7 @@ from diffusion_ood.report.pictures import pictures_path
 from diffusion_ood.runtime import distributed
 from diffusion_ood.runtime.device import describe
 from diffusion_ood.runtime.files import atomic_write
+from diffusion_ood.runtime.words import counted
 from diffusion_ood.scoring.sets import ScoringSet
 from diffusion_ood.scoring.work import OpenSet, Work
 from diffusion_ood.trajectories.evaluator import Evaluator
@@ -80,8 +81,8 @@ class ScoringRun:
         trained_on = 0 if images.split.edit else diffusion.trained_on(images.digests)
         if trained_on == len(images):
             raise UserError(
-                f"{one.split.path}: found {trained_on} images that were all trained on, expected "
-                f"others to {'calibrate on' if one.role == 'val' else 'test'}"
+                f"{one.split.path}: found {counted(trained_on, 'image')} that training has seen, "
+                f"and no others, expected some to {'calibrate on' if one.role == 'val' else 'test'}"
             )
         return OpenSet(one.name, one.role, images, classes, trained_on)
 
@@ -124,7 +125,7 @@ class ScoringRun:
             method.learn(batches, self.evaluator)
             with atomic_write(path, "wb") as file:
                 np.savez(file, allow_pickle=False, **method.state_dict())
-            print(f"{method.name}: learned from {len(images)} images of {split.path}")
+            print(f"{method.name}: learned from {counted(len(images), 'image')} of {split.path}")
         distributed.barrier()
         with np.load(path, allow_pickle=False) as state:
             method.load_state_dict(dict(state))
@@ -158,8 +159,8 @@ class ScoringRun:
                 leftover = merge_parts(path, one.keys, len(method.draws(diffusion)))
                 note_table(path)
                 if leftover:
-                    sentence = f"{leftover} more images were done and are kept for later"
-                    print(f"{_title(method, one)}: {sentence}")
+                    kept = f"{counted(leftover, 'more image')} of earlier runs, kept for later"
+                    print(f"{_title(method, one)}: {kept}")
         distributed.barrier()
 
     def _writer(self, method: Method, one: OpenSet, together: int) -> TableWriter:
@@ -191,8 +192,8 @@ class ScoringRun:
             if changed:
                 pictures_path(folder, one.name).unlink(missing_ok=True)
                 print(
-                    f"{_title(method, one)}: {len(changed)} images have changed since they were "
-                    f"scored, {changed[0]} among them, and are scored again"
+                    f"{_title(method, one)}: {counted(len(changed), 'changed image')} to score "
+                    f"again, the first is {changed[0]}"
                 )
         distributed.barrier()
 
@@ -230,7 +231,7 @@ class ScoringRun:
         self, method: Method, one: OpenSet, done: int, seconds: float, calls: int
     ) -> None:
         """Say what was done, and add it to the history."""
-        speed = f"{done} images, {done / seconds:.2f} images/s"
+        speed = f"{counted(done, 'image')}, {done / seconds:.2f} images/s"
         distributed.print_once(f"{_title(method, one)}: {speed}")
         if distributed.is_main():
             entry = {

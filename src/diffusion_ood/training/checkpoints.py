@@ -20,6 +20,7 @@ from diffusion_ood.options import FitOptions
 from diffusion_ood.options.stored import refuse_contradiction, stored_entry, stored_options, to_dict
 from diffusion_ood.runtime import distributed, run_directory
 from diffusion_ood.runtime.checkpoint import load_checkpoint, restore_previous, save_checkpoint
+from diffusion_ood.runtime.words import counted
 from diffusion_ood.training.task import TrainingTask
 from diffusion_ood.training.trainer import Trainer
 
@@ -39,7 +40,7 @@ class Progress:
     best_loss: float = math.inf
 
     def __str__(self) -> str:
-        steps = f" and {len(self.losses)} steps" if self.losses else ""
+        steps = f" and {counted(len(self.losses), 'step')}" if self.losses else ""
         return f"epoch {self.epoch}{steps}"
 
 
@@ -211,9 +212,9 @@ class Checkpoints:
         if not torch.equal(own["contents"], found):
             shared = int(torch.isin(own["contents"], found).sum())
             raise UserError(
-                f"{path}: was trained on {len(found)} images, of which {split} has {shared}, and "
-                f"{len(own['contents']) - shared} others; expected the same images, use another "
-                "`model_name`"
+                f"{path}: was trained on {counted(len(found), 'image')}, of which {split} "
+                f"has {shared}, and {len(own['contents']) - shared} others; expected "
+                "the same images, use another `model_name`"
             )
         if "classes" in trained and not torch.equal(own["classes"], trained["classes"]):
             raise UserError(

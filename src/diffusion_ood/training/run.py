@@ -26,6 +26,7 @@ from diffusion_ood.runtime.device import autocast, describe
 from diffusion_ood.runtime.files import write_json
 from diffusion_ood.runtime.lock import locked
 from diffusion_ood.runtime.signals import GracefulStop
+from diffusion_ood.runtime.words import counted
 from diffusion_ood.training.checkpoints import Checkpoints, Progress
 from diffusion_ood.training.task import TrainingSettings, TrainingTask, log_values
 from diffusion_ood.training.trainer import Batch
@@ -65,8 +66,8 @@ def open_data(splits: Sequence[Split], settings: TrainingSettings[Any, Any]) -> 
         shared = sum(digest in trained for digest in images.digests)
         if shared and name != "training":
             distributed.print_once(
-                f"warning: {shared} images of {images.split.path} are copies of training "
-                "images, and look more usual than they are"
+                f"warning: {counted(shared, 'image')} of {images.split.path} known from training: "
+                "copies of training images look more usual than they are"
             )
     return sets
 
@@ -96,7 +97,7 @@ class TrainingRun:
             self.progress = self.checkpoints.resume(resume_epoch)
             if self.progress.epoch >= self.fit.n_epochs:
                 distributed.print_once(
-                    f"{self.progress.epoch} epochs are done; to train longer, raise n_epochs"
+                    f"epoch {self.progress.epoch} is done; to train longer, raise n_epochs"
                 )
                 return
             if distributed.is_main():
@@ -112,9 +113,9 @@ class TrainingRun:
         world, size = distributed.world_size(), self.fit.batch_size
         most = "at most " if size % world else ""
         print(
-            f"{len(images)} training images of {' × '.join(map(str, images.shape))}, "
+            f"{counted(len(images), 'training image')} of {' × '.join(map(str, images.shape))}, "
             f"{parameters:,} parameters\n"
-            f"on {world} × {describe(self.trainer.device)}, {size} images a step, "
+            f"on {world} × {describe(self.trainer.device)}, {counted(size, 'image')} a step, "
             f"{most}{-(-size // world)} of them in each process",
             flush=True,
         )

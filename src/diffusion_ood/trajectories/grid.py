@@ -11,6 +11,7 @@ from diffusion_ood.diffusion.samplers.base import Sampler
 from diffusion_ood.diffusion.schedule import CLEAN, NoiseSchedule
 from diffusion_ood.errors import UserError
 from diffusion_ood.options.fields import refuse_outside
+from diffusion_ood.runtime.words import counted
 
 TRAINING_STEPS = "the model's training steps"
 
@@ -87,8 +88,8 @@ class BudgetGrid:
     def __post_init__(self) -> None:
         if not 0 < self.num_levels <= self._num_times:
             raise UserError(
-                f"`budget`: found calls for {self.num_levels} noise levels, expected 1 to "
-                f"{self._num_times}, the training steps that leave a tenth of the image"
+                f"`budget`: found calls for {counted(self.num_levels, 'noise level')}, expected "
+                f"1 to {self._num_times}, the training steps that leave a tenth of the image"
             )
         most = self.schedule.num_timesteps
         refuse_outside("budget_steps", self.num_steps, TRAINING_STEPS, most=most)

@@ -21,6 +21,7 @@ from diffusion_ood.data.splits import Split, read_split, write_split
 from diffusion_ood.errors import UserError
 from diffusion_ood.registries import FAULTS
 from diffusion_ood.runtime.files import atomic_write
+from diffusion_ood.runtime.words import counted
 
 FORMAT_VERSION = 1
 """Of the manifest and of the faults: with another one, files are written anew."""
@@ -150,7 +151,9 @@ def _make_set(
     _write_all([by_name[name] for name in missing], num_workers, split.stem)
     manifest.finish(by_name, missing)
     changed = _update_split(split, images, labels)
-    done = f"{len(images)} images" if missing or changed else "complete already, nothing to do"
+    done = (
+        counted(len(images), "image") if missing or changed else "complete already, nothing to do"
+    )
     print(f"{split}: {done}")
 
 

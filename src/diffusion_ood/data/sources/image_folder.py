@@ -16,6 +16,7 @@ from diffusion_ood.data.readers import image_suffix
 from diffusion_ood.data.sources.base import PARTS, ImageFiles, Part
 from diffusion_ood.data.sources.prepare import VAL_FRACTION, split_path, write_splits
 from diffusion_ood.errors import UserError
+from diffusion_ood.runtime.words import counted
 
 
 def prepare_folder(
@@ -53,8 +54,8 @@ def prepare_folder(
     if not images:
         raise UserError(f"{folder}: found 0 images; left out: {summary or 'nothing, it is empty'}")
     if summary:
-        print(f"{folder}: {len(images)} images; left out: {summary}")
-    groups = [image if group_by is None else group_name(image, group_by) for image in images]
+        print(f"{folder}: {counted(len(images), 'image')}; left out: {summary}")
+    groups = [image if group_by is None else _group(folder, image, group_by) for image in images]
     parts = [part_of(group, seed, test_fraction, val_fraction) for group in groups]
     if test_fraction < 1 and len(set(parts)) < 3:
         _refuse_empty_part(folder, sorted(set(groups)), seed, test_fraction, val_fraction)

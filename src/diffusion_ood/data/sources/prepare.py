@@ -27,6 +27,7 @@ from diffusion_ood.data.sources.raw_files import fetch_files, find_files, verify
 from diffusion_ood.data.splits import read_split, write_split
 from diffusion_ood.errors import UserError
 from diffusion_ood.runtime.files import sha256, write_json
+from diffusion_ood.runtime.words import counted
 
 FORMAT_VERSION = 1
 VAL_FRACTION = 0.05
@@ -93,7 +94,7 @@ def write_splits(
         order = sorted(range(len(images)), key=images.__getitem__)
         labels = files.labels and [files.labels[i] for i in order]
         write_split(paths[part], [images[i] for i in order], labels)
-        print(f"{paths[part]}: {len(images)} images")
+        print(f"{paths[part]}: {counted(len(images), 'image')}")
     return paths
 
 
