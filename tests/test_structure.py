@@ -31,8 +31,9 @@ GROUND = {
 }
 STAGES = ["data", "networks", "quality", "diffusion", "model", "trajectories", "methods"]
 STAGES += ["calibration", "detection", "report", "scoring", "sampling", "training"]
+STAGES += ["detector_file", "detector", "screening", "serving"]
 # The package's face, and what knows of command lines: nothing above may import them.
-FACE = {"__init__": {"version", "model", "trajectories", "methods"}}
+FACE = {"__init__": {"version", "model", "trajectories", "methods", "detector"}}
 PROGRAMS = {
     "cli": {"version", "errors", "paths", "runtime"},
     "console": {"errors", "cli"},
@@ -42,7 +43,7 @@ PARTS = {*FACE, *GROUND, *STAGES, *PROGRAMS}
 
 MAX_FILE, MAX_FUNCTION, MAX_SCRIPT = 300, 50, 60
 MAX_LINES = (
-    18_700  # of all Python files together; readers of declared pixels are 1,200, methods 2,200
+    22_000  # of all Python files together; readers of declared pixels are 1,200, methods 2,200
 )
 REFUSED_EVERYWHERE = {"simplex_noise"}  # accepted as 0 alone
 

@@ -2,10 +2,12 @@
 
     split CSV → data → diffusion model → evaluator → methods → table
               → calibration → decisions → report
+                └──────── Detector (one file) → screening, serving
 
 Each stage is a folder of this package and imports only those before it: `data`, `networks` and
 `diffusion`, `model`, `trajectories`, `methods`, `calibration`, `detection`, `report`. `scoring`,
-`sampling` and `training` join stages, and `commands` are the programs that call them. `runtime`
+`sampling`, `training`, `detector`, `screening` and `serving` join stages, and `commands` are the
+programs that call them. `runtime`
 holds what touches the machine: devices, processes, files.
 """
 
@@ -17,14 +19,16 @@ from typing import TYPE_CHECKING
 from diffusion_ood.version import __version__
 
 if TYPE_CHECKING:
+    from diffusion_ood.detector import Detector as Detector
     from diffusion_ood.methods.measure import measure as measure
     from diffusion_ood.model import Diffusion as Diffusion
     from diffusion_ood.trajectories.evaluator import Evaluator as Evaluator
 
-__all__ = ["Diffusion", "Evaluator", "__version__", "measure"]
+__all__ = ["Detector", "Diffusion", "Evaluator", "__version__", "measure"]
 
 # Imported when they are asked for, so that a command line is read before torch is imported.
 _PLACES = {
+    "Detector": "diffusion_ood.detector",
     "Diffusion": "diffusion_ood.model",
     "Evaluator": "diffusion_ood.trajectories.evaluator",
     "measure": "diffusion_ood.methods.measure",

@@ -30,9 +30,9 @@ from diffusion_ood.detection.fitting import fit_evidence
 from diffusion_ood.detector_file import Content, read_detector, write_detector
 from diffusion_ood.errors import UserError
 from diffusion_ood.methods.base import ImageBatch, Method
+from diffusion_ood.methods.calibrated_maps import CalibratedMaps
 from diffusion_ood.methods.chosen import chosen_methods
 from diffusion_ood.methods.measure import content_key, measure_all
-from diffusion_ood.methods.calibrated_maps import CalibratedMaps
 from diffusion_ood.methods.pointwise import shared_calls
 from diffusion_ood.model import Diffusion, versions
 from diffusion_ood.options import ReconstructOptions
@@ -224,7 +224,9 @@ class Detector:
         """
         of_pixels = self.content.maps if maps else None
         if maps and of_pixels is None:
-            raise UserError("`maps`: found a detector without denoising or joined among its methods")
+            raise UserError(
+                "`maps`: found a detector without denoising or joined among its methods"
+            )
         batch = _batch(pixels, self._evaluator)
         with self._lock:
             features, raw = _measured(self.content.methods, of_pixels, batch, self._evaluator)
@@ -238,7 +240,7 @@ class Detector:
         return Scores(scores, p, p <= self.target_fpr, loudest, by_method, batch.keys, shown)
 
     def score_samples(self, images: Images) -> NDArray[np.float64]:
-        """Minus the scores (n,): lower is more abnormal, as scikit-learn's outlier detectors say."""
+        """Minus the scores (n,): lower is more abnormal, as in scikit-learn."""
         return -self.score(images).score
 
     def predict(self, images: Images) -> NDArray[np.int_]:
@@ -290,7 +292,9 @@ def methods_of(options: ReconstructOptions, *, learning: bool = True) -> list[Me
     methods = chosen_methods(options)
     for method in methods:
         if method.learns and not learning and method.name in options.methods:
-            raise UserError(f"`methods` {method}: found no `training_ids`, expected images to learn")
+            raise UserError(
+                f"`methods` {method}: found no `training_ids`, expected images to learn"
+            )
     return [method for method in methods if learning or not method.learns]
 
 

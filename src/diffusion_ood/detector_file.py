@@ -14,13 +14,12 @@ from torch import Tensor
 from diffusion_ood.calibration.evidence import Evidence
 from diffusion_ood.errors import UserError
 from diffusion_ood.methods.base import Method
-from diffusion_ood.methods.chosen import chosen_methods
 from diffusion_ood.methods.calibrated_maps import CalibratedMaps
+from diffusion_ood.methods.chosen import chosen_methods
 from diffusion_ood.model import Diffusion
 from diffusion_ood.networks.alexnet import find_alexnet_features, given
 from diffusion_ood.options import ReconstructOptions
 from diffusion_ood.options.stored import stored_entry, stored_options, to_dict
-from diffusion_ood.registries import SCORES
 from diffusion_ood.runtime.checkpoint import load_checkpoint, save_checkpoint
 from diffusion_ood.runtime.device import DTYPES
 from diffusion_ood.runtime.files import sha256

@@ -105,6 +105,31 @@ def too_few(number: int) -> UserError:
     )
 
 
+def as_features(
+    values: Matrix | NDArray[np.float32],
+    draws: Sequence[tuple[int, int]],
+    columns: Sequence[str],
+    prefix: str = "",
+) -> pd.DataFrame:
+    """The same as `features`, of measurements that were never a table.
+
+    Args:
+        values: shape `(n, draws, columns)`.
+        draws: (t, repeat) of each draw, rising.
+        columns: the names of the columns.
+        prefix: what stands before each name.
+
+    Returns:
+        Index: 0 to n - 1. Columns: (column, t); t rises in each column.
+    """
+    times = np.array([t for t, _ in draws])
+    levels = np.unique(times)
+    means = [np.asarray(values, np.float64)[:, times == t].mean(axis=1) for t in levels]
+    names = pd.MultiIndex.from_product([[f"{prefix}{c}" for c in columns], levels])
+    flat = np.stack(means, axis=2).reshape(len(values), len(names))
+    return pd.DataFrame(flat, columns=names)
+
+
 def check_features(found: pd.DataFrame, expected: pd.MultiIndex) -> None:
     """Raise UserError where features are not those that were fitted, naming column or t."""
     assert isinstance(found.columns, pd.MultiIndex)

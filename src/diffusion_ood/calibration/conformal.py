@@ -99,7 +99,7 @@ def _beyond(num_val: int, target_fpr: float) -> int:
 
 
 def doubts(
-    num_val: int, target_fpr: float, alarms: ArrayLike, noun: str = "images"
+    num_val: int, target_fpr: float, alarms: ArrayLike, noun: str = "image"
 ) -> Iterator[str]:
     """What is doubtful about decisions at the p-value α, in sentences.
 
@@ -113,20 +113,21 @@ def doubts(
         num_val: n, the number of validation images.
         target_fpr: α, the share of in-distribution images that may be called OOD.
         alarms: `(m,)` whether each in-distribution test image is called OOD.
-        noun: what is decided on, in the plural.
+        noun: what is decided on.
     """
     k = _beyond(num_val, target_fpr)
     if k == 0:
+        found_val = counted(num_val, f"validation {noun}")
         yield (
-            f"`target_fpr` {target_fpr:g} is too small for {counted(num_val, 'validation image')}: "
-            f"the smallest possible p-value is {1 / (num_val + 1):.2g}, so no image is ever called "
+            f"`target_fpr` {target_fpr:g} is too small for {found_val}: "
+            f"the smallest possible p-value is {1 / (num_val + 1):.2g}, so nothing is ever called "
             f"OOD; at least {math.ceil(1 / target_fpr) - 1} are needed"
         )
         return
     if k < 5:
         low, high = stats.beta.ppf([0.025, 0.975], k, num_val + 1 - k)
         yield (
-            f"the threshold is set by {counted(num_val, 'validation image')} alone: its false-"
+            f"the threshold is set by {counted(num_val, f'validation {noun}')} alone: its false-"
             f"positive rate lies between {100 * low:.1f} and {100 * high:.1f} %, "
             "with 95 % confidence"
         )
@@ -135,8 +136,8 @@ def doubts(
     tail = min(1.0, 2 * min(law.cdf(found.sum()), law.sf(found.sum() - 1)))
     if tail < 0.05:
         yield (
-            f"{found.sum()} of {found.size} in-distribution {noun} are called OOD, "
+            f"{found.sum()} of {found.size} in-distribution {noun}s are called OOD, "
             f"{100 * found.sum() / found.size:.1f} % where {100 * target_fpr:g} % was the target: "
             f"this has a probability of {tail:.2g} if they come from the same distribution as the "
-            f"validation {noun}, so they may come from another"
+            f"validation {noun}s, so they may come from another"
         )

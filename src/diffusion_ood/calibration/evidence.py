@@ -44,9 +44,7 @@ class Evidence:
     val_scores: NDArray[np.float64]
 
     @classmethod
-    def fit(
-        cls, kind: str, features: pd.DataFrame, new: Callable[[], Head] | None = None
-    ) -> Self:
+    def fit(cls, kind: str, features: pd.DataFrame, new: Callable[[], Head] | None = None) -> Self:
         """Fit to the features of validation images, see `calibration.base.features`.
 
         Args:

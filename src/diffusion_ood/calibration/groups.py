@@ -94,7 +94,7 @@ def group_doubts(
     highest quarter of few scores varies more than that of many.
     """
     sizes, val_sizes = _sizes(groups), _sizes(val_groups)
-    yield from doubts(len(val_sizes), target_fpr, [], "groups")
+    yield from doubts(len(val_sizes), target_fpr, [], "group")
     if not len(sizes):
         return
     small, large = sorted((sizes.median(), val_sizes.median()))

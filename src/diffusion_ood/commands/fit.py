@@ -1,7 +1,7 @@
-"""Fit a detector: one file that says of any image whether it belongs to a model's distribution.
+r"""Fit a detector: one file that says of any image whether it belongs to a model's distribution.
 
-    diffusion-ood fit --output_dir runs --model_name mine \\
-        --validation_ids data/data_splits/mine_val.csv \\
+    diffusion-ood fit --output_dir runs --model_name mine \
+        --validation_ids data/data_splits/mine_val.csv \
         --training_ids data/data_splits/mine_train.csv --detector mine.detector
 
 Reads a run's checkpoint and splits. `diffusion-ood screen` asks the detector about images.

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from diffusion_ood.detector import Detector
     from diffusion_ood.screening.batch import Batch
-    from diffusion_ood.screening.decisions import Decision
+    from diffusion_ood.screening.decisions import Decision, DecisionFile
     from diffusion_ood.screening.inputs import Item
 
 GROUPS = (ScreenOptions,)
@@ -76,9 +76,7 @@ def _screen(options: ScreenOptions, items: Sequence[Item], device: torch.device)
         if folder is not None:
             known = made(folder)
             decisions = [known[item.name] for item in items]
-        batch = consider(
-            detector, decisions, items, fdr=options.fdr, group_by=options.group_by
-        )
+        batch = consider(detector, decisions, items, fdr=options.fdr, group_by=options.group_by)
         if options.monitor is not None:
             batch = watch(batch, detector, options.monitor)
         report = _write(options, detector, batch, items, folder) if folder is not None else None
@@ -117,7 +115,7 @@ def _decide(
 def _write(
     options: ScreenOptions, detector: Detector, batch: Batch, items: Sequence[Item], folder: Path
 ) -> Path:
-    """Write the decisions in their order, those on groups, and the report, whose path this gives."""
+    """Write the decisions in their order, those on groups, and the report; its path."""
     from diffusion_ood.screening.batch import GROUPS as GROUPS_FILE
     from diffusion_ood.screening.batch import write_groups
     from diffusion_ood.screening.decisions import finish

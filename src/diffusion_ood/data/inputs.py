@@ -19,7 +19,9 @@ from diffusion_ood.options import ImageOptions
 
 BATCH = 64
 
-Images: TypeAlias = "Sequence[str | Path] | Sequence[NDArray[Any]] | NDArray[Any] | Tensor | ImageSet"
+Images: TypeAlias = (
+    "Sequence[str | Path] | Sequence[NDArray[Any]] | NDArray[Any] | Tensor | ImageSet"
+)
 """Files; or arrays `(N, *S)`, `(N, *S, C)` or `(N, C, *S)` of the values that files would hold."""
 
 

@@ -26,7 +26,13 @@ from diffusion_ood.calibration.base import KEY_COLUMNS, check_finite
 from diffusion_ood.detection.folders import PARTS
 from diffusion_ood.detection.table import encode, parse, write_table
 from diffusion_ood.errors import UserError
-from diffusion_ood.runtime.files import atomic_write, sha256, write_json, write_through
+from diffusion_ood.runtime.files import (
+    atomic_write,
+    sha256,
+    whole_records,
+    write_json,
+    write_through,
+)
 from diffusion_ood.runtime.words import shown
 
 Sidecar = dict[str, dict[str, Any]]

@@ -44,9 +44,7 @@ class DetectorOptions(OptionGroup):
         "share of in-distribution images that may be called OOD", 0.05, above=0, below=1
     )
     first_n_val: int | None = option("fit to the first N validation images alone", None, least=3)
-    first_n_reference: int = option(
-        "learn from the first N training images alone", 5_000, least=2
-    )
+    first_n_reference: int = option("learn from the first N training images alone", 5_000, least=2)
     num_levels: int = option("noise levels of other methods", NUM_LEVELS, least=1)
     repeats: int | None = option("draws of noise at each level", None, least=1, most=MAX_REPEATS)
     scores: tuple[str, ...] = option(

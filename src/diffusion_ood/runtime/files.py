@@ -42,7 +42,7 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
 
 
 def whole_records(data: bytes) -> bytes:
-    """The content of a CSV file without a torn last record: up to the last line end outside quotes."""
+    """A CSV file's content without a torn last record: to the last line end outside quotes."""
     end = len(data)
     while (end := data.rfind(b"\n", 0, end)) >= 0:
         if data.count(b'"', 0, end) % 2 == 0:

@@ -115,10 +115,12 @@ def watch(batch: Batch, detector: Detector, path: Path) -> Batch:
     Raises:
         UserError: the file is damaged, or the stream of another detector.
     """
-    known = path.exists()
-    monitor = Monitor.load(path, detector.digest) if known else None
-    monitor = monitor or Monitor(detector.val_scores, detector.digest)
-    scored = batch.scored
+    if path.exists():
+        monitor = Monitor.load(path, detector.digest)
+    else:
+        monitor = Monitor(detector.val_scores, detector.digest)
+    # By content, since a folder that is sorted by class or patient would look like a drift.
+    scored = sorted(batch.scored, key=lambda decision: decision.content)
     monitor.update([d.score or 0.0 for d in scored], [d.content for d in scored], now())
     monitor.save(path)
     return replace(batch, monitor=monitor)

@@ -60,7 +60,9 @@ def _items(place: Path) -> Iterator[Item]:
     if place.is_dir():
         files = [path for path in _walk(place) if image_suffix(path.name)]
         if not files:
-            raise UserError(f"{place}: found no image, expected files such as {', '.join(SUFFIXES)}")
+            raise UserError(
+                f"{place}: found no image, expected files such as {', '.join(SUFFIXES)}"
+            )
         yield from (
             Item(as_text(str(path)), path, as_text(str(path.relative_to(place)))) for path in files
         )

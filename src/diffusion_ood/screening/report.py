@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from diffusion_ood.calibration.monitor import LEVEL
 from diffusion_ood.detector import Detector
 from diffusion_ood.errors import UserError
 from diffusion_ood.report.pictures import png
 from diffusion_ood.report.screening import Screening, write_screening
-from diffusion_ood.screening.batch import LEVEL, Batch
+from diffusion_ood.screening.batch import Batch
 from diffusion_ood.screening.decisions import Decision
 from diffusion_ood.screening.inputs import Item
 from diffusion_ood.screening.maps import overlay, picture
@@ -67,7 +68,7 @@ def write_report(
         fdr=fdr,
         shown=rows,
         unreadable=[decision.reason for decision in batch.unreadable],
-        groups=groups,  # type: ignore[arg-type] # pandas names columns by any hashable
+        groups=groups,
         stream=stream,
         doubts=batch.doubts,
     )
@@ -79,9 +80,7 @@ def _row(decision: Decision) -> dict[str, object]:
     return {name: getattr(decision, name) for name in names}
 
 
-def _pictures(
-    detector: Detector, items: Sequence[Item]
-) -> list[tuple[str | None, str | None]]:
+def _pictures(detector: Detector, items: Sequence[Item]) -> list[tuple[str | None, str | None]]:
     """The addresses of each image's picture and map; None of what is no longer there."""
     found: list[tuple[str | None, str | None]] = []
     for item in items:

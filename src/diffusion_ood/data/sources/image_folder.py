@@ -55,7 +55,7 @@ def prepare_folder(
         raise UserError(f"{folder}: found 0 images; left out: {summary or 'nothing, it is empty'}")
     if summary:
         print(f"{folder}: {counted(len(images), 'image')}; left out: {summary}")
-    groups = [image if group_by is None else _group(folder, image, group_by) for image in images]
+    groups = [image if group_by is None else group_name(image, group_by) for image in images]
     parts = [part_of(group, seed, test_fraction, val_fraction) for group in groups]
     if test_fraction < 1 and len(set(parts)) < 3:
         _refuse_empty_part(folder, sorted(set(groups)), seed, test_fraction, val_fraction)
