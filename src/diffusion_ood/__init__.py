@@ -7,8 +7,7 @@
 Each stage is a folder of this package and imports only those before it: `data`, `networks` and
 `diffusion`, `model`, `trajectories`, `methods`, `calibration`, `detection`, `report`. `scoring`,
 `sampling`, `training`, `detector`, `screening` and `serving` join stages, and `commands` are the
-programs that call them. `runtime`
-holds what touches the machine: devices, processes, files.
+programs that call them. `runtime` holds what touches the machine: devices, processes, files.
 """
 
 from __future__ import annotations

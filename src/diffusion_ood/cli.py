@@ -147,7 +147,7 @@ def run(main: Callable[[], None]) -> None:
         sys.stderr.close()
         sys.exit(1)
     except Exception as error:
-        if reason := _of_machine(error):
+        if reason := failures.of_machine(error):
             failures.leave([_printable(reason)], MACHINE_ERROR_EXIT_CODE)
         if not failures.in_a_group():
             raise
@@ -162,27 +162,6 @@ def _open_streams() -> None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - to the end
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-
-
-def _of_machine(error: Exception) -> str | None:
-    """What the machine refuses, a file or memory, in a sentence; None of a defect of the program.
-
-    Python, NumPy and torch, which detection does not import, each say in their way that they found
-    no memory.
-    """
-    if isinstance(error, OSError) and error.errno is not None:
-        name = "" if error.filename is None else f"{error.filename}: "
-        return (
-            f"{name}{error.strerror}; what was finished is kept, and the same command goes on there"
-        )
-    torchs = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and torchs):
-        reason = str(error).split("\n")[0] or "no more to be had"
-        return (
-            f"out of memory: {reason}; smaller batches or images, or fewer processes, need less; "
-            "what was finished is kept"
-        )
-    return None
 
 
 def _printable(text: str) -> str:

@@ -50,6 +50,27 @@ def raised_sigterm() -> Iterator[None]:
             signal.signal(signal.SIGTERM, before)
 
 
+def of_machine(error: Exception) -> str | None:
+    """What the machine refuses, a file or memory, in a sentence; None of a defect of the program.
+
+    Python, NumPy and torch, which detection does not import, each say in their way that they found
+    no memory.
+    """
+    if isinstance(error, OSError) and error.errno is not None:
+        name = "" if error.filename is None else f"{error.filename}: "
+        return (
+            f"{name}{error.strerror}; what was finished is kept, and the same command goes on there"
+        )
+    torchs = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and torchs):
+        reason = str(error).split("\n")[0] or "no more to be had"
+        return (
+            f"out of memory: {reason}; smaller batches or images, or fewer processes, need less; "
+            "what was finished is kept"
+        )
+    return None
+
+
 def leave(sentences: Sequence[str], code: int) -> NoReturn:
     """End this process with sentences on stderr; in a group only the first failure prints them.
 
