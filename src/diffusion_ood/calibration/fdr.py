@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from diffusion_ood.errors import UserError
+from diffusion_ood.runtime.words import counted
 
 ROUNDING = 1e-9  # conformal p-values often equal q k / m exactly; rounding shall not decide
 
@@ -55,9 +56,9 @@ def fdr_doubts(num_val: int, num_images: int, q: float) -> Iterator[str]:
     needed = _at_least(num_images / (q * (num_val + 1)))
     if needed <= 1:
         return
-    nothing = f"{num_val} validation images cannot support `fdr` {q:g}: no image is ever reported"
+    nothing = f"`fdr` {q:g} is too small for {counted(num_val, 'validation image')}: no image is ever reported"
     few = (
-        f"with {num_val} validation images and `fdr` {q:g}, any of {num_images} images is "
+        f"with {counted(num_val, 'validation image')} and `fdr` {q:g}, any of {num_images} images is "
         f"reported only if at least {needed} are more unusual than all validation images"
     )
     yield (

@@ -52,16 +52,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     diffusion = Diffusion.load(checkpoint)
     options = _options(asked)
     methods = methods_of(options, learning=training is not None)
-    learning = [method for method in methods if method.learns]
     val = _open(validation, asked.first_n_val, diffusion, line)
     _refuse_trained_on(val, diffusion)
     reference = None
-    if training is not None and learning:
+    if training is not None and any(method.learns for method in methods):
         reference = _open(training, asked.first_n_reference, diffusion, line)
     evaluator = new_evaluator(diffusion, asked.device, asked.precision)
-    _announce(methods, evaluator, len(val), len(reference) if reference else 0)
-    if JOINED in asked.methods and reference is None:
-        print(cli.as_flags("joined goes without features: there are no `training_ids`"))
+    _announce(asked, methods, evaluator, len(val), len(reference) if reference else 0)
     detector = Detector.fit(
         diffusion,
         val,
@@ -76,10 +73,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     detector.save(asked.detector)
     for sentence in detector.calibrated_to():
         print(cli.as_flags(sentence))
-    print(
-        f"written: {asked.detector}; next: {cli.CONSOLE} screen {asked.detector} "
-        "IMAGE_OR_FOLDER_OR_CSV"
-    )
+    screen = f"{cli.CONSOLE} screen {asked.detector} IMAGE_OR_FOLDER_OR_CSV"
+    print(f"written: {asked.detector}; next: {screen}")
 
 
 def _options(asked: DetectorOptions) -> ReconstructOptions:
@@ -110,25 +105,37 @@ def _open(split: Split, first: int | None, diffusion: Diffusion, line: cli.Comma
 
 def _refuse_trained_on(images: ImageSet, diffusion: Diffusion) -> None:
     """Validation images that were trained on would look more usual than any new image."""
+    from diffusion_ood.runtime.words import counted
+
     number = 0 if images.split.edit else diffusion.trained_on(images.digests)
     if number == len(images):
         raise UserError(
-            f"{images.split.path}: found {number} images that were all trained on, expected others"
+            f"{images.split.path}: found {counted(number, 'image')} that training has seen, "
+            "and no others"
         )
     if number:
         print(f"warning: {number} of {len(images)} validation images were trained on")
 
 
-def _announce(methods: Sequence[Method], evaluator: Evaluator, val: int, reference: int) -> None:
+def _announce(
+    asked: DetectorOptions,
+    methods: Sequence[Method],
+    evaluator: Evaluator,
+    val: int,
+    reference: int,
+) -> None:
     """Say what it will cost, by a measured call of the network."""
     from diffusion_ood.methods.pointwise import shared_calls
     from diffusion_ood.runtime.device import describe
+    from diffusion_ood.runtime.words import counted
 
     calls = shared_calls(methods, evaluator.diffusion)
     learning = sum(method.calls(evaluator.diffusion) for method in methods if method.learns)
     seconds = (calls * val + learning * reference) * evaluator.seconds_a_row()
     names = ", ".join(method.name for method in methods)
-    print(f"{names}: {calls} network calls an image")
+    print(f"{names}: {counted(calls, 'network call')} an image")
+    if JOINED in asked.methods and not reference:
+        print(cli.as_flags("joined goes without features: there are no `training_ids`"))
     learned = f"learning from {reference:,} images and " if reference else ""
     print(
         f"{learned}fitting to {val:,} take about {seconds:.0f} s of network calls on "

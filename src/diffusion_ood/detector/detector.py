@@ -7,11 +7,8 @@ that was moved, and an array of the same pixels, have the same score.
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 import threading
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,21 +17,20 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from diffusion_ood.calibration import conformal
-from diffusion_ood.calibration.base import as_features
-from diffusion_ood.data.inputs import Images, Reader, names_of
-from diffusion_ood.data.loaders import ImageSet
-from diffusion_ood.detection.fitting import fit_evidence
-from diffusion_ood.detector_file import Content, read_detector, write_detector
+from diffusion_ood.data.inputs import Images, Reader
+from diffusion_ood.detector.file import Content, read_detector, write_detector
+from diffusion_ood.detector.fitting import fitted
+from diffusion_ood.detector.measuring import (
+    keyed,
+    measured,
+    new_evaluator,
+)
+from diffusion_ood.detector.scores import Scores, together
 from diffusion_ood.errors import UserError
-from diffusion_ood.methods.base import ImageBatch, Method
-from diffusion_ood.methods.calibrated_maps import CalibratedMaps
-from diffusion_ood.methods.chosen import chosen_methods
-from diffusion_ood.methods.measure import content_key, measure_all
 from diffusion_ood.methods.pointwise import shared_calls
-from diffusion_ood.model import Diffusion, versions
+from diffusion_ood.model import Diffusion
 from diffusion_ood.options import ReconstructOptions
 from diffusion_ood.options.reconstruction import JOINED
 from diffusion_ood.trajectories.evaluator import Evaluator
@@ -43,32 +39,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 DEFAULT = ReconstructOptions(methods=(JOINED,))
-
-
-@dataclass(frozen=True)
-class Scores:
-    """What a detector says of n images.
-
-    Attributes:
-        score: higher is more out of distribution, float64 (n,).
-        p_value: the share of in-distribution images that score as high, float64 (n,).
-        is_ood: whether the p-value is at most the detector's `target_fpr`, bool (n,).
-        loudest: the method by which each image is the most unusual (n,).
-        by_method: the score by each method alone, float64 (n, methods).
-        keys: a digest of each image's content (n,).
-        maps: where each image is unusual, float32 (n, *S), if that was asked for.
-    """
-
-    score: NDArray[np.float64]
-    p_value: NDArray[np.float64]
-    is_ood: NDArray[np.bool_]
-    loudest: Sequence[str]
-    by_method: pd.DataFrame
-    keys: Sequence[str]
-    maps: NDArray[np.float32] | None = None
-
-    def __len__(self) -> int:
-        return len(self.score)
 
 
 class Detector:
@@ -122,44 +92,7 @@ class Detector:
                 cannot measure with this model.
         """
         evaluator = new_evaluator(diffusion, device, precision)
-        methods = methods_of(options, learning=training is not None)
-        for method in methods:
-            method.check(diffusion)
-        provenance: dict[str, Any] = {"versions": versions()}
-        if training is not None:
-            for method in methods:
-                if method.learns:
-                    title = f"{method} learns" if progress else ""
-                    method.learn(_batches(training, evaluator, title), evaluator)
-            provenance["training"] = _origin(training)
-        keys, frames = "", []
-        maps = CalibratedMaps.beside(methods, diffusion)
-        for batch in _batches(validation, evaluator, "validation" if progress else ""):
-            frame, raw = _measured(methods, maps, batch, evaluator)
-            if maps is not None:
-                maps.update(raw)
-            frames.append(frame)
-            keys += "".join(batch.keys)
-        if not frames:
-            raise UserError("found no validation images, expected at least 3")
-        features = pd.concat(frames, ignore_index=True)
-        joined, by_method = fit_evidence(features, {m.name: m.directed for m in methods})
-        if maps is not None:
-            maps.finish()
-        contents = hashlib.sha256(keys.encode()).hexdigest()
-        provenance["validation"] = {**_origin(validation), "contents": contents}
-        content = Content(
-            diffusion=diffusion,
-            options=options,
-            methods=methods,
-            joined=joined,
-            by_method=by_method,
-            maps=maps,
-            names=names_of(validation) if keep_names else [],
-            precision=precision,
-            target_fpr=target_fpr,
-            provenance=provenance,
-        )
+        content = fitted(evaluator, validation, training, options, target_fpr, keep_names, progress)
         return cls(content, evaluator)
 
     @classmethod
@@ -227,9 +160,9 @@ class Detector:
             raise UserError(
                 "`maps`: found a detector without denoising or joined among its methods"
             )
-        batch = _batch(pixels, self._evaluator)
+        batch = keyed(pixels, self._evaluator)
         with self._lock:
-            features, raw = _measured(self.content.methods, of_pixels, batch, self._evaluator)
+            features, raw = measured(self.content.methods, of_pixels, batch, self._evaluator)
         joined, parts = self.content.joined, self.content.by_method
         scores = joined.score(features)
         by_method = pd.DataFrame({name: part.score(features) for name, part in parts.items()})
@@ -272,83 +205,3 @@ class Detector:
             "digest": self.digest,
             "provenance": dict(self.content.provenance),
         }
-
-
-def methods_of(options: ReconstructOptions, *, learning: bool = True) -> list[Method]:
-    """What a detector of these options measures.
-
-    Args:
-        options: see `Detector.fit`.
-        learning: whether there are images to learn from.
-
-    Raises:
-        UserError: methods that need a classifier or classes, which no detector holds; or images to
-            learn from, of which there are none.
-    """
-    if options.classifier_checkpoint is not None or options.labels != "none":
-        raise UserError("`classifier_checkpoint`, `labels`: a detector holds no classifier")
-    if "diffood" in options.methods:
-        raise UserError("`methods` diffood: needs a classifier, which no detector holds")
-    methods = chosen_methods(options)
-    for method in methods:
-        if method.learns and not learning and method.name in options.methods:
-            raise UserError(
-                f"`methods` {method}: found no `training_ids`, expected images to learn"
-            )
-    return [method for method in methods if learning or not method.learns]
-
-
-def new_evaluator(diffusion: Diffusion, device: str | torch.device, precision: str) -> Evaluator:
-    """In fp32 nothing is compiled, which would move scores and gain little."""
-    compile = "off" if precision == "fp32" else "auto"
-    return Evaluator(diffusion, device, precision=precision, compile=compile)
-
-
-def together(parts: Sequence[Scores]) -> Scores:
-    """The scores of several batches, of which there is at least one."""
-    joint: dict[str, Any] = {}
-    for field in dataclasses.fields(Scores):
-        values = [getattr(part, field.name) for part in parts]
-        if isinstance(values[0], np.ndarray):
-            joint[field.name] = np.concatenate(values)
-        elif values[0] is None:
-            joint[field.name] = None
-        elif isinstance(values[0], pd.DataFrame):
-            joint[field.name] = pd.concat(values, ignore_index=True)
-        else:
-            joint[field.name] = [value for part in values for value in part]
-    return Scores(**joint)
-
-
-def _batches(images: Images, evaluator: Evaluator, title: str) -> Iterator[ImageBatch]:
-    """Images with their keys, and a bar of this title where it has one."""
-    diffusion = evaluator.diffusion
-    reader = Reader(diffusion.image_options, diffusion.image_shape)
-    hidden = None if title else True  # None: also hidden where the output is not a terminal
-    with tqdm(total=len(images), desc=title, unit="image", disable=hidden) as bar:
-        for pixels in reader.batches(images):
-            yield _batch(pixels, evaluator)
-            bar.update(len(pixels))
-
-
-def _batch(pixels: Tensor, evaluator: Evaluator) -> ImageBatch:
-    keys = [content_key(image) for image in pixels]
-    return ImageBatch(pixels.to(evaluator.device), keys)
-
-
-def _measured(
-    methods: Sequence[Method], maps: CalibratedMaps | None, batch: ImageBatch, evaluator: Evaluator
-) -> tuple[pd.DataFrame, Tensor]:
-    """What was measured of a batch, its columns named `method/column`, and of each pixel."""
-    found = measure_all([*methods, *([maps.method] if maps else [])], batch, evaluator)
-    frames = []
-    for one in methods:
-        draws, prefix = one.draws(evaluator.diffusion), f"{one.name}/"
-        frames.append(as_features(found[one.name].numpy(), draws, one.columns, prefix))
-    return pd.concat(frames, axis=1), found[maps.method.name] if maps else torch.empty(0)
-
-
-def _origin(images: Images) -> dict[str, Any]:
-    """How many images they are, and the name of the split that they come from."""
-    name = images.split.path.name if isinstance(images, ImageSet) else None
-    return {"images": len(images), "split": name}
