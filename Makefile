@@ -22,8 +22,8 @@ $(VENV)/installed: requirements.txt requirements-dev.txt pyproject.toml
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	touch $@
 
-# Digits in; their two flips and patches of photographs out.
-demo: venv  ## train on digits, score three sets, print the table
+# Digits in; their two flips and patches of photographs out. Then a detector, and a folder to screen.
+demo: venv  ## train on digits, score three sets, fit a detector, screen a folder
 	$(RUN) get_datasets.py --data_root=$(DEMO)/data --datasets=MNIST5k,PhotoPatches
 	$(RUN) train_ddpm.py --output_dir=$(DEMO)/runs --model_name=mnist5k --is_grayscale=1 \
 		--training_ids=$(DEMO)/data/data_splits/MNIST5k_train.csv \
@@ -40,6 +40,13 @@ demo: venv  ## train on digits, score three sets, print the table
 		--reference_ids=$(DEMO)/data/data_splits/MNIST5k_train.csv \
 		--first_n=$(DEMO_IMAGES) --save_images=4
 	$(RUN) ood_detection.py --output_dir=$(DEMO)/runs --model_name=mnist5k
+	$(VENV)/bin/diffusion-ood fit --output_dir=$(DEMO)/runs --model_name=mnist5k \
+		--validation_ids=$(DEMO)/data/data_splits/MNIST5k_val.csv \
+		--training_ids=$(DEMO)/data/data_splits/MNIST5k_train.csv \
+		--budget=10 --detector=$(DEMO)/digits.detector
+	$(RUN) examples/mix_a_folder.py $(DEMO)/data/data_splits/MNIST5k_test.csv \
+		$(DEMO)/data/data_splits/PhotoPatches_test.csv $(DEMO)/mixed 250
+	$(VENV)/bin/diffusion-ood screen $(DEMO)/digits.detector $(DEMO)/mixed --output=$(DEMO)/screening
 
 test: venv  ## run the tests that take less than ten seconds each
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --maxprocesses=4 --dist=worksteal -m "not slow"

@@ -56,10 +56,11 @@ def fdr_doubts(num_val: int, num_images: int, q: float) -> Iterator[str]:
     needed = _at_least(num_images / (q * (num_val + 1)))
     if needed <= 1:
         return
-    nothing = f"`fdr` {q:g} is too small for {counted(num_val, 'validation image')}: no image is ever reported"
+    val = counted(num_val, "validation image")
+    nothing = f"`fdr` {q:g} is too small for {val}: no image is ever reported"
     few = (
-        f"with {counted(num_val, 'validation image')} and `fdr` {q:g}, any of {num_images} images is "
-        f"reported only if at least {needed} are more unusual than all validation images"
+        f"with {val} and `fdr` {q:g}, any of {num_images} images is reported only if at least "
+        f"{needed} are more unusual than all validation images"
     )
     yield (
         f"{nothing if needed > num_images else few}; at least "
