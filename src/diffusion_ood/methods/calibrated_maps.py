@@ -48,8 +48,9 @@ class CalibratedMaps:
 
     def update(self, raw: Tensor) -> None:
         """Add what `method` gives of validation images, `(n, draws, 2 · pixels)`."""
-        self._calibration.update(raw)
-        for image in raw.numpy():
+        values = raw.numpy()
+        self._calibration.update(values)
+        for image in values:
             if len(self._kept) < KEPT_IMAGES and (len(self._kept) + 1) * image.size <= KEPT_VALUES:
                 self._kept.append(image)
 
@@ -62,7 +63,7 @@ class CalibratedMaps:
 
     def maps(self, raw: Tensor | NDArray[np.float32]) -> NDArray[np.float32]:
         """The map of each image `(n, *S)`, of what `method` gives of them."""
-        return self._calibration.maps(raw)
+        return self._calibration.maps(np.asarray(raw))
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that was calibrated."""

@@ -75,6 +75,9 @@ def measure_all(
     Returns:
         By method, float32 on the CPU, `(B, draws, columns)`.
     """
+    if not len(batch):
+        draws = {method: len(method.draws(evaluator.diffusion)) for method in methods}
+        return {m.name: torch.empty(0, draws[m], len(m.columns)) for m in methods}
     pointwise = [method for method in methods if isinstance(method, PointwiseMethod)]
     found: dict[str, list[Rows]] = {method.name: [] for method in methods}
     if pointwise:
