@@ -147,5 +147,6 @@ FAULTS = Registry(
     swapped_quarters="diffusion_ood.data.faults.geometry:swapped_quarters",
     foreign_patch="diffusion_ood.data.faults.geometry:foreign_patch",
     resampling="diffusion_ood.data.faults.intensity:resampling",
+    lesions="diffusion_ood.data.faults.lesions:lesions",
 )
 """Faults that `get_datasets.py` puts into images: `data.faults.base.Fault` or `PairFault`."""

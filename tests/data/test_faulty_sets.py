@@ -15,6 +15,7 @@ from diffusion_ood.data.splits import read_split, write_split
 from diffusion_ood.errors import UserError
 from diffusion_ood.registries import FAULTS
 
+OF_PAIRS = ("foreign_patch", "lesions")
 NAMES = [f"scans/p{i}/{i}.png" for i in range(5)]
 
 
@@ -67,7 +68,7 @@ def test_a_set_is_a_split_with_the_labels_and_the_kind_of_the_originals(
 def test_an_image_does_not_depend_on_order_others_processes_or_the_run(
     split: Path, tmp_path: Path
 ) -> None:
-    faults = [name for name in FAULTS if name != "foreign_patch"]
+    faults = [name for name in FAULTS if name not in OF_PAIRS]
     whole = made(split, tmp_path / "a", *faults)
     assert whole == made(split, tmp_path / "b", *faults, num_workers=2)
     write_split(split, [f"../{NAMES[i]}" for i in (3, 1)])
@@ -78,15 +79,18 @@ def test_an_image_does_not_depend_on_order_others_processes_or_the_run(
     assert all(other[name] != part[name] for name in other)
 
 
-def test_a_patch_does_not_depend_on_the_order_or_the_count(split: Path, tmp_path: Path) -> None:
-    whole = made(split, tmp_path / "a", "foreign_patch")
-    assert made(split, tmp_path / "b", "foreign_patch", first_n=2).items() <= whole.items()
+@pytest.mark.parametrize("fault", OF_PAIRS)
+def test_a_patch_does_not_depend_on_the_order_or_the_count(
+    split: Path, tmp_path: Path, fault: str
+) -> None:
+    whole = made(split, tmp_path / "a", fault)
+    assert made(split, tmp_path / "b", fault, first_n=2).items() <= whole.items()
     write_split(split, [f"../{name}" for name in reversed(NAMES)])
-    assert made(split, tmp_path / "c", "foreign_patch") == whole
+    assert made(split, tmp_path / "c", fault) == whole
     left = [f"../{name}" for name in NAMES[1:]]
     write_split(split, left)
-    fewer = made(split, tmp_path / "d", "foreign_patch")
-    assert sum(fewer[name] != whole[name] for name in fewer) == 1
+    fewer = made(split, tmp_path / "d", fault)
+    assert sum(fewer[name] != whole[name] for name in fewer) <= 1
 
 
 def test_first_n_takes_the_first(split: Path, tmp_path: Path) -> None:
@@ -247,3 +251,58 @@ def test_volumes_and_colours_of_16_bits_go_through_every_fault(split: Path, tmp_
         assert after.header == before.header
         assert (changed != values).any()
         assert values.min() <= changed.min() <= changed.max() <= values.max()
+
+
+def test_masks_say_where_stored_images_differ_visibly(
+    split: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = made(split, tmp_path, "lesions", num_workers=2)
+    folder = tmp_path / "Scans_test_lesions3_masks"
+    assert f"masks: {folder}" in capsys.readouterr().out
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    assert [path.relative_to(folder).as_posix() for path in paths] == NAMES
+    for name in NAMES:
+        before = np.asarray(Image.open(tmp_path / name)).astype(float)
+        after = np.asarray(Image.open(tmp_path / "Scans_test_lesions3" / name)).astype(float)
+        with Image.open(folder / name) as file:
+            assert (file.mode, file.size) == ("L", (34, 28))
+            mask = np.asarray(file)
+        assert set(np.unique(mask)) == {0, 255}
+        np.testing.assert_array_equal(mask == 255, np.abs(after - before) / 255 >= 0.1)
+    times = [path.stat().st_mtime_ns for path in paths]
+    assert made(split, tmp_path, "lesions") == found
+    assert [path.stat().st_mtime_ns for path in paths] == times
+    whole = paths[1].read_bytes()
+    paths[1].unlink()
+    assert made(split, tmp_path, "lesions") == found
+    assert paths[1].read_bytes() == whole
+    made(split, tmp_path, "noise")
+    assert not (tmp_path / "Scans_test_noise3_masks").exists()
+
+
+def test_masks_of_other_kinds_of_files_are_png_or_npy(split: Path, tmp_path: Path) -> None:
+    nibabel = pytest.importorskip("nibabel")
+    rng = np.random.default_rng(0)
+    volume = np.kron(rng.integers(-900, 900, (4, 5, 3)), np.ones((3, 3, 3))).astype(np.int16)
+    for name in ("v.nii.gz", "w.nii.gz"):
+        nibabel.save(nibabel.Nifti1Image(volume, np.eye(4)), tmp_path / name)
+    np.save(tmp_path / "v.npy", volume.astype(np.float32))
+    write_split(split, ["../v.nii.gz", "../w.nii.gz", "../v.npy"])
+    made(split, tmp_path / "root", "lesions")
+    colours = np.kron(rng.integers(20, 230, (7, 9, 3)), np.ones((4, 4, 1))).astype(np.uint8)
+    for name in ("c.jpg", "c.bmp", "d.tif"):
+        Image.fromarray(colours).save(tmp_path / name)
+    pictures = split.with_name("Pictures.csv")
+    write_split(pictures, ["../c.jpg", "../c.bmp", "../d.tif"])
+    made(pictures, tmp_path / "root", "lesions")
+    for folder, names in (
+        ("Scans_test_lesions3_masks", ("v.nii.gz.npy", "w.nii.gz.npy", "v.npy")),
+        ("Pictures_lesions3_masks", ("c.jpg.png", "c.bmp.png", "d.tif.png")),
+    ):
+        masks = tmp_path / "root" / folder
+        assert {path.name for path in masks.rglob("*") if path.is_file()} == set(names)
+        for name in names:
+            array = name.endswith(".npy")
+            mask = np.load(masks / name) if array else np.asarray(Image.open(masks / name))
+            assert mask.shape == ((12, 15, 9) if array else (28, 36))
+            assert set(np.unique(mask)) == {0, 255}

@@ -18,9 +18,14 @@ SEVERITIES = (1, 2, 3, 4, 5)
 
 @dataclass(frozen=True)
 class PairFault:
-    """A fault that takes something of another image: `apply(image, severity, rng, other)`."""
+    """A fault that takes something of another image: `apply(image, severity, rng, other)`.
+
+    Attributes:
+        masked: whether masks are written of where it changed images.
+    """
 
     apply: Callable[[Image, int, Generator, Image], Image]
+    masked: bool = False
 
 
 def generator(seed: int, key: str) -> Generator:
@@ -78,7 +83,7 @@ def background(image: Image) -> Image:
 
 def window(image: Image, share: float, rng: Generator) -> tuple[slice, ...]:
     """The index of all channels of a box around a pixel of the object, of `share` of each side."""
-    centre = _object_pixel(image, rng)
+    centre = object_pixel(image, rng)
     sides = [max(1, round(share * side)) for side in image.shape[1:]]
     return around(centre, sides, image.shape[1:])
 
@@ -92,6 +97,7 @@ def around(centre: Sequence[int], sides: Sequence[int], shape: Sequence[int]) ->
     return (slice(None), *(slice(a, a + side) for a, side in zip(starts, sides, strict=True)))
 
 
-def _object_pixel(image: Image, rng: Generator) -> list[int]:
+def object_pixel(image: Image, rng: Generator) -> list[int]:
+    """A pixel of the object of an image (C, *S), one number a side."""
     places = np.argwhere(object_region(image))
     return [int(place) for place in places[int(rng.random() * len(places))]]

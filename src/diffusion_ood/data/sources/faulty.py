@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,8 +15,10 @@ from tqdm import tqdm
 
 from diffusion_ood.data.contents import file_digests
 from diffusion_ood.data.faults.base import PairFault, generator, with_fault
+from diffusion_ood.data.faults.lesions import visible
 from diffusion_ood.data.native_files import open_native
 from diffusion_ood.data.sources.faulty_manifest import Manifest, refuse_other_split
+from diffusion_ood.data.sources.masks import encoded_mask, mask_folder, mask_name
 from diffusion_ood.data.sources.prepare import relative_path
 from diffusion_ood.data.splits import Split, read_split, write_split
 from diffusion_ood.errors import UserError
@@ -40,6 +43,7 @@ class FaultyImage:
         where: the split and row that name it, for errors.
         digest: of the content of all files that the image is made from.
         other: the image that gives a `PairFault` its part.
+        mask: the file that says where the image is changed, of a fault that is `masked`.
     """
 
     source: Path
@@ -51,6 +55,12 @@ class FaultyImage:
     where: str
     digest: str
     other: Path | None
+    mask: Path | None
+
+    @property
+    def files(self) -> list[Path]:
+        """What is written; the image is last."""
+        return [self.target] if self.mask is None else [self.mask, self.target]
 
 
 @dataclass(frozen=True)
@@ -90,7 +100,9 @@ def make_faulty_sets(
     Args:
         path: a split.
         data_root: the images go to `SET/` in it and their splits to `data_splits/SET.csv`, where
-            SET is the split's stem, the fault and the severity: `HeadCT_test_ghosting3`.
+            SET is the split's stem, the fault and the severity: `HeadCT_test_ghosting3`. Of a
+            fault that is `masked`, masks of 0 and 255 go to `SET_masks/`, in the images' sizes: a
+            PNG file for a picture, of the name of a PNG file, an NPY file for an array or NIfTI.
         faults: names in `FAULTS`.
         severity: 1 to 5.
         seed: of the random numbers.
@@ -148,6 +160,8 @@ def _make_set(
     manifest = Manifest(folder, of, settings)
     by_name = {image.target.relative_to(folder).as_posix(): image for image in images}
     missing = manifest.start({name: image.digest for name, image in by_name.items()})
+    whole = {n for n, image in by_name.items() if image.mask is None or image.mask.is_file()}
+    missing = [name for name in by_name if name in missing or name not in whole]
     _write_all([by_name[name] for name in missing], num_workers, split.stem)
     manifest.finish(by_name, missing)
     changed = _update_split(split, images, labels)
@@ -155,6 +169,8 @@ def _make_set(
         counted(len(images), "image") if missing or changed else "complete already, nothing to do"
     )
     print(f"{split}: {done}")
+    if images[0].mask is not None:
+        print(f"masks: {mask_folder(split.parents[1] / split.stem)}")
 
 
 def _names(split: Split) -> list[str]:
@@ -191,7 +207,9 @@ def _others(split: Split, seed: int) -> list[int]:
 def _images(
     originals: Originals, folder: Path, fault: str, severity: int, seed: int
 ) -> Iterator[FaultyImage]:
-    split, paired = originals.split, isinstance(FAULTS[fault], PairFault)
+    split, kind = originals.split, FAULTS[fault]
+    paired = isinstance(kind, PairFault)
+    masks = mask_folder(folder) if paired and kind.masked else None
     for index in range(originals.count):
         other = originals.others[index] if paired else None
         digest = originals.digests[index]
@@ -205,6 +223,7 @@ def _images(
             where=split.where(index),
             digest=digest if other is None else f"{digest} {originals.digests[other]}",
             other=None if other is None else split.image_path(other),
+            mask=masks and masks / mask_name(originals.names[index]),
         )
 
 
@@ -230,8 +249,15 @@ def _write(image: FaultyImage) -> None:
         )
     rng = generator(image.seed, image.key)
     changed = with_fault(FAULTS[image.fault], native.unit, image.severity, rng, other)
-    with atomic_write(image.target, "wb") as file:
-        file.write(native.encode(native.stored(changed)))
+    stored = native.stored(changed)
+    contents = [native.encode(stored)]
+    if image.mask is not None:
+        after = dataclasses.replace(native, samples=stored)
+        mask = visible(native.unit, after.unit)
+        contents.insert(0, encoded_mask(mask, image.mask.name))
+    for path, content in zip(image.files, contents, strict=True):
+        with atomic_write(path, "wb") as file:
+            file.write(content)
 
 
 def _update_split(path: Path, images: Sequence[FaultyImage], labels: Sequence[str] | None) -> bool:
