@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -425,3 +426,53 @@ def test_methods_of_another_checkpoint_or_of_other_images_are_doubted(run: Run) 
     assert sum("another checkpoint" in text for text in said) == 1
     assert sum("images of far" in text for text in said) == 1
     assert not any("images of in" in text for text in said)
+
+
+@pytest.fixture
+def lesions(tmp_path: Path) -> tuple[Path, Path]:
+    """Maps of a run that show lesions, and their masks."""
+    rng = np.random.default_rng(0)
+    maps, masks = tmp_path / "out" / "model" / "maps", tmp_path / "masks"
+    maps.mkdir(parents=True)
+    masks.mkdir()
+    for i in range(6):
+        mask = rng.random((8, 8)) < 0.2
+        np.save(maps / f"{i}.npy", (rng.normal(size=(8, 8)) + mask).astype(np.float32))
+        np.save(masks / f"{i}.npy", mask)
+    return maps, masks
+
+
+def test_maps_are_measured_beside_tables_and_alone(
+    run: Run, lesions: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    ood, arguments = run
+    maps, masks = lesions
+    main(arguments)
+    assert "pixels" not in found(ood)
+    main([*arguments, f"--masks={masks}"])
+    beside = found(ood)
+    assert beside["targets"]
+    assert "AUPRO" in capsys.readouterr().out
+    scores = np.concatenate([np.load(maps / f"{i}.npy").ravel() for i in range(6)])
+    truth = np.concatenate([np.load(masks / f"{i}.npy").ravel() for i in range(6)])
+    auroc_of_pixels = beside["pixels"]["metrics"]["auroc"]
+    assert auroc_of_pixels["value"] == pytest.approx(roc_auc_score(truth, scores), abs=1e-12)
+    assert auroc_of_pixels["low"] < auroc_of_pixels["value"] < auroc_of_pixels["high"]
+    shutil.rmtree(ood)
+    moved = maps.rename(maps.parents[2] / "elsewhere")
+    main([*arguments, f"--masks={masks}", f"--maps={moved}"])
+    alone = found(ood)
+    assert alone["pixels"] == beside["pixels"]
+    assert alone.keys() == {"options", "pixels"}
+
+
+def test_maps_without_masks_or_of_no_folder_are_refused(
+    run: Run, lesions: tuple[Path, Path]
+) -> None:
+    _, arguments = run
+    maps, masks = lesions
+    with pytest.raises(UserError, match="`masks`"):
+        main([*arguments, f"--maps={maps}"])
+    maps.rename(maps.with_name("others"))
+    with pytest.raises(UserError, match=r"model/maps"):
+        main([*arguments, f"--masks={masks}"])

@@ -47,6 +47,11 @@ def method_folders(ood_dir: Path) -> dict[str, Path]:
     return folders
 
 
+def has_tables(ood_dir: Path) -> bool:
+    """Whether there is a score table of any method."""
+    return any(any(f.glob(str(table_path(Path(), "*")))) for f in method_folders(ood_dir).values())
+
+
 def find_tables(folder: Path, options: DetectOptions) -> dict[str, Path]:
     """The tables of "val", "in", perhaps `PATCHED`, and the OOD sets, in this order.
 

@@ -10,17 +10,22 @@ from typing import Any
 import pandas as pd
 
 from diffusion_ood.detection.assessment import Assessment
+from diffusion_ood.detection.pixel_metrics import PixelResults
 from diffusion_ood.detection.table import write_table
 from diffusion_ood.options import DetectOptions, RunOptions
 from diffusion_ood.runtime.files import write_json
 
 
 def write_results(
-    run: RunOptions, options: DetectOptions, methods: Sequence[Assessment]
+    run: RunOptions,
+    options: DetectOptions,
+    methods: Sequence[Assessment],
+    pixels: PixelResults | None = None,
 ) -> Iterator[Path]:
     """Write every method's files beside its tables; yields the path of each once it is there.
 
-    `ood/metrics.json` holds the first method's results, and all methods' AUROCs under "methods".
+    `ood/metrics.json` holds the first method's results, all methods' AUROCs under "methods", and
+    what maps show under "pixels". Without methods it holds that alone.
     """
     for results in methods:
         tables = {
@@ -33,9 +38,14 @@ def write_results(
         if results.folder != run.ood_dir:
             write_json(results.folder / "metrics.json", _as_json(run, options, results))
             yield results.folder / "metrics.json"
-    overview = {results.method: _overview(results) for results in methods}
+    found: dict[str, Any] = {"options": _given(run, options)}
+    if methods:
+        overview = {results.method: _overview(results) for results in methods}
+        found = {**_as_json(run, options, methods[0]), "methods": overview}
+    if pixels is not None:
+        found["pixels"] = dataclasses.asdict(pixels)
     path = run.ood_dir / "metrics.json"
-    write_json(path, {**_as_json(run, options, methods[0]), "methods": overview})
+    write_json(path, found)
     yield path
 
 
@@ -70,9 +80,8 @@ def _overview(results: Assessment) -> Mapping[str, Any]:
 def _as_json(run: RunOptions, options: DetectOptions, results: Assessment) -> Mapping[str, Any]:
     """Everything but the single images."""
     called = {name: dataclasses.asdict(share) for name, share in results.called_ood.items()}
-    given = {**dataclasses.asdict(run), **dataclasses.asdict(options)}
     return {
-        "options": {k: str(v) if isinstance(v, Path) else v for k, v in given.items()},
+        "options": _given(run, options),
         "headline": results.primary,
         "start_points": results.start_points,
         "num_images": results.num_images,
@@ -89,3 +98,9 @@ def _as_json(run: RunOptions, options: DetectOptions, results: Assessment) -> Ma
         "detection_rates": called,
         "warnings": results.warnings,
     }
+
+
+def _given(run: RunOptions, options: DetectOptions) -> Mapping[str, Any]:
+    """The options as JSON values."""
+    given = {**dataclasses.asdict(run), **dataclasses.asdict(options)}
+    return {k: str(v) if isinstance(v, Path) else v for k, v in given.items()}

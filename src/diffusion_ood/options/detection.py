@@ -55,6 +55,14 @@ class DetectOptions(OptionGroup):
         "resamples for the 95 % intervals; 0 leaves them out", 1000, least=0, most=100_000
     )
     seed: int = option("seed of the resampling", 2, least=0)
+    masks: Path | None = option(
+        "folder of masks of lesions, PNG or NPY, by which the maps of equal names are measured",
+        None,
+        exists=True,
+    )
+    maps: Path | None = option(
+        "folder of the maps, NPY; default: output_dir/model_name/maps", None, exists=True
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -62,3 +70,5 @@ class DetectOptions(OptionGroup):
             raise UserError(
                 "`level_weights`: has no effect with `z_score`=0; leave one of them out"
             )
+        if self.maps is not None and self.masks is None:
+            raise UserError("`maps`: found without `masks`, expected both")

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from diffusion_ood.detection.assessment import Assessment
 from diffusion_ood.detection.image_scores import asked_heads
 from diffusion_ood.detection.metrics import TITLES, Interval
+from diffusion_ood.detection.pixel_metrics import PIXEL_TITLES, PixelResults
 from diffusion_ood.options import DetectOptions
 from diffusion_ood.runtime.words import counted
 
@@ -46,6 +47,15 @@ def paragraphs(
         new = [warning for warning in results.warnings if warning not in said]
         yield from (f"warning: {of_method}{warning}" for warning in new)
         said.update(new)
+
+
+def pixel_paragraph(results: PixelResults) -> str:
+    """How well maps show lesions."""
+    rows = [list(PIXEL_TITLES.values()), [_shown(results.metrics[key]) for key in PIXEL_TITLES]]
+    return (
+        f"Maps: {results.num_lesions} lesions in {results.num_with_lesions} of "
+        f"{results.num_images} images; in percent, with 95 % intervals\n{_columns(rows)}\n"
+    )
 
 
 def percent(value: float) -> str:
