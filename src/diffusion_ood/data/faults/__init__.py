@@ -1,5 +1,7 @@
 """Faults of acquisition: what goes wrong in a scanner or on the way from it, by severity 1 to 5.
 
+Lesions are among them, which are no faults: their places are known, and maps should show them.
+
 A fault is one function and one line in `registries.FAULTS`. It takes an image (C, *S) of float64
 in [0, 1], a severity and a generator, and returns an image of this shape; what it gives outside
 [0, 1] is clipped. *S has two or three sides. A fault draws the same numbers at every severity, so
