@@ -197,3 +197,9 @@ def launch() -> Launch:
         ]
 
     return run
+
+
+@pytest.fixture(scope="session")
+def diffusion(trained: Path) -> diffusion_ood.Diffusion:
+    """The model of `trained`."""
+    return diffusion_ood.Diffusion.load(trained / "checkpoint_best.pth")

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from ramps import JOINED, ramps
 
 from diffusion_ood import Detector, Diffusion
-
-
-@pytest.fixture(scope="session")
-def diffusion(trained: Path) -> Diffusion:
-    return Diffusion.load(trained / "checkpoint_best.pth")
 
 
 @pytest.fixture(scope="session")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from diffusion_ood.calibration.monitor import LEVEL
 from diffusion_ood.detector import Detector
@@ -18,6 +21,7 @@ from diffusion_ood.screening.batch import Batch
 from diffusion_ood.screening.decisions import Decision
 from diffusion_ood.screening.inputs import Item
 from diffusion_ood.screening.maps import overlay, picture
+from diffusion_ood.screening.run import BATCH
 
 REPORT = "report.html"
 MAX_SIDE = 192
@@ -82,20 +86,23 @@ def _row(decision: Decision) -> dict[str, object]:
 
 def _pictures(detector: Detector, items: Sequence[Item]) -> list[tuple[str | None, str | None]]:
     """The addresses of each image's picture and map; None of what is no longer there."""
-    found: list[tuple[str | None, str | None]] = []
+    images: dict[Item, Tensor] = {}
     for item in items:
-        try:
-            image = item.read(detector.reader)
-        except UserError:
-            found.append((None, None))
-            continue
-        limit, shown = detector.map_limit, None
+        with contextlib.suppress(UserError):
+            images[item] = item.read(detector.reader)
+    found: dict[Item, tuple[str | None, str | None]] = {}
+    limit, there = detector.map_limit, list(images)
+    for start in range(0, len(there), BATCH):
+        part = there[start : start + BATCH]
+        maps = None
         if limit is not None:
-            maps = detector.measure(image[None], maps=True).maps
-            assert maps is not None
-            shown = _address(overlay(image, maps[0], limit))
-        found.append((_address(picture(image)), shown))
-    return found
+            maps = detector.measure(torch.stack([images[item] for item in part]), maps=True).maps
+        for number, item in enumerate(part):
+            shown = None
+            if maps is not None and limit is not None:
+                shown = _address(overlay(images[item], maps[number], limit))
+            found[item] = _address(picture(images[item])), shown
+    return [found.get(item, (None, None)) for item in items]
 
 
 def _address(pixels: NDArray[np.uint8]) -> str:
