@@ -50,6 +50,8 @@ ADDED = {
     "train_ddpm.py": (*SHORT, "--model_type=tiny"),
     "train_classifier.py": (*SHORT, "--classifier_type=narrow"),
     "reconstruct.py": (*SMALL, "--first_n=4", "--first_n_val=4"),
+    "fit": ("--device=cpu", "--num_workers=0", "--budget=3"),
+    "screen": ("--device=cpu",),
     "sample.py": ("--device=cpu", "--num_samples=4", "--num_inference_steps=4"),
     "main.py": (
         *("--device=cpu", "--num_images=4", "--sample_speed=10"),
@@ -93,7 +95,7 @@ def python(script: str, *flags: str) -> None:
 def diffusion_ood(name: str, *flags: str) -> None:
     given = list(flags[: flags.index(">")] if ">" in flags else flags)
     if name in console.COMMANDS:
-        console.main([name, *given, *added(console.COMMANDS[name].script or "", given)])
+        console.main([name, *given, *added(console.COMMANDS[name].script or name, given)])
     else:  # --help ends its process
         entry = "from diffusion_ood.console import run; run()"
         call(sys.executable, "-c", entry, name, *given)
