@@ -10,7 +10,7 @@ the images' p-values would call nearly every large group out of distribution.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -32,7 +32,7 @@ def group_names(names: Sequence[str], regex: str) -> list[str]:
     return [group_name(name, regex) for name in names]
 
 
-def group_scores(scores: ArrayLike, groups: Sequence[str]) -> pd.Series[float]:
+def group_scores(scores: ArrayLike, groups: Sequence[Hashable]) -> pd.Series[float]:
     """The mean of the highest quarter of each group's scores, rounded up; see the module.
 
     Args:
@@ -58,7 +58,10 @@ def group_scores(scores: ArrayLike, groups: Sequence[str]) -> pd.Series[float]:
 
 
 def group_p_values(
-    scores: ArrayLike, groups: Sequence[str], val_scores: ArrayLike, val_groups: Sequence[str]
+    scores: ArrayLike,
+    groups: Sequence[Hashable],
+    val_scores: ArrayLike,
+    val_groups: Sequence[Hashable],
 ) -> pd.DataFrame:
     """A conformal p-value for each group.
 
@@ -86,7 +89,7 @@ def group_p_values(
 
 
 def group_doubts(
-    groups: Sequence[str], val_groups: Sequence[str], target_fpr: float
+    groups: Sequence[Hashable], val_groups: Sequence[Hashable], target_fpr: float
 ) -> Iterator[str]:
     """What is doubtful about the p-values of groups, in sentences; arguments as `group_p_values`.
 
@@ -106,6 +109,6 @@ def group_doubts(
         )
 
 
-def _sizes(groups: Sequence[str]) -> pd.Series[int]:
+def _sizes(groups: Sequence[Hashable]) -> pd.Series[int]:
     """The number of images of each group."""
     return pd.Series(groups, dtype=object).value_counts()

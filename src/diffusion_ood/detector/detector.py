@@ -172,6 +172,15 @@ class Detector:
         shown = None if of_pixels is None else of_pixels.maps(raw)
         return Scores(scores, p, p <= self.target_fpr, loudest, by_method, batch.keys, shown)
 
+    def features(self, pixels: Tensor) -> pd.DataFrame:
+        """Everything that is measured of images as the model sees them, `(N, C, *S)` in [0, 1].
+
+        Columns (`method/column`, t), of which the scores are made.
+        """
+        batch = keyed(pixels, self._evaluator)
+        with self._lock:
+            return measured(self.content.methods, None, batch, self._evaluator)[0]
+
     def score_samples(self, images: Images) -> NDArray[np.float64]:
         """Minus the scores (n,): lower is more abnormal, as in scikit-learn."""
         return -self.score(images).score
