@@ -420,13 +420,64 @@ def test_flags_that_agree_with_the_checkpoint_are_allowed(
     assert_same_scores(table(score(run_dir, *flags, *IN_ALONE)), table(reference))
 
 
-@pytest.mark.parametrize("missing", ["validation_ids", "in_ids", "out_ids"])
+def without(flags: list[str], *options: str) -> list[str]:
+    """The flags but for those of these options."""
+    return [flag for flag in flags if flag.split("=")[0].removeprefix("--") not in options]
+
+
+@pytest.mark.parametrize(
+    ("missing", "more"),
+    [
+        ("validation_ids", []),
+        ("in_ids", ["--run_in=1"]),
+        ("out_ids", ["--run_out"]),
+        ("out_ids", ["--run_out=1", "--out_ids="]),
+    ],
+)
 def test_a_split_that_is_missing_is_asked_for(
-    missing: str, score_flags: Callable[[Path], list[str]], run_dir: Path
+    missing: str, more: list[str], score_flags: Callable[[Path], list[str]], run_dir: Path
 ) -> None:
-    flags = [flag for flag in score_flags(run_dir) if not flag.startswith(f"--{missing}")]
     with pytest.raises(UserError, match=f"`{missing}`"):
-        reconstruct.main(flags)
+        reconstruct.main([*without(score_flags(run_dir), missing), *more])
+    assert not (run_dir / "ood").exists()
+
+
+@pytest.mark.parametrize(
+    ("missing", "more", "sets"),
+    [
+        (["out_ids"], [], {"val", "in"}),
+        (["in_ids"], [], {"val", "B"}),
+        (["in_ids", "out_ids"], [], {"val"}),
+        (["in_ids", "validation_ids"], ["--run_val=0"], {"B"}),
+    ],
+)
+@pytest.mark.usefixtures("score")
+def test_sets_that_are_not_given_are_not_scored_and_named(
+    missing: list[str],
+    more: list[str],
+    sets: set[str],
+    score_flags: Callable[[Path], list[str]],
+    run_dir: Path,
+    reference: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    reconstruct.main([*without(score_flags(run_dir), *missing), *more])
+    tables = {path.stem: path.read_bytes() for path in (run_dir / "ood").glob("results_*.csv")}
+    assert tables == {f"results_{n}": (reference / f"results_{n}.csv").read_bytes() for n in sets}
+    printed = capsys.readouterr().out
+    for option in ("in_ids", "out_ids"):
+        assert printed.count(f"(--{option})") == (option in missing)
+
+
+@pytest.mark.usefixtures("score")
+def test_what_is_switched_off_needs_no_words(
+    score_flags: Callable[[Path], list[str]], run_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = without(score_flags(run_dir), "in_ids", "out_ids")
+    reconstruct.main([*flags, "--out_ids=", "--run_in=0", "--run_out=0", "--first_n_val=1"])
+    assert "_ids)" not in capsys.readouterr().out
+    with pytest.raises(UserError, match="`in_ids`, `out_ids`"):
+        reconstruct.main([*flags, "--run_val=0"])
 
 
 def test_two_ood_sets_of_one_name_are_refused(

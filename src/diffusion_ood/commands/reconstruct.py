@@ -28,7 +28,7 @@ from diffusion_ood.options.reconstruction import JOINED, READ
 from diffusion_ood.options.stored import refuse_contradiction
 from diffusion_ood.runtime import run_directory
 from diffusion_ood.runtime.failures import Terminated
-from diffusion_ood.scoring.sets import ScoringSet, read_sets
+from diffusion_ood.scoring.sets import ScoringSet, left_out, read_sets
 
 if TYPE_CHECKING:
     import torch
@@ -52,6 +52,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     from diffusion_ood.runtime import distributed
 
     with distributed.process_group(line[EvaluationOptions].device) as device:
+        for sentence in left_out(line[ReconstructOptions]):
+            distributed.print_once(cli.as_flags(sentence))
         try:
             _score(line, _load(checkpoint, line, sets[0].split), sets, device)
         except (KeyboardInterrupt, Terminated):
@@ -225,7 +227,11 @@ def _checkpoint(line: cli.CommandLine) -> Path:
 
 
 def _refuse_contradictions(options: ReconstructOptions, given: frozenset[str]) -> None:
-    """Refuse flags that would do nothing beside the others."""
+    """Refuse flags that would do nothing beside the others, or name nothing."""
+    if "out_ids" in given and not options.out_ids and options.run_out is not False:
+        raise UserError(
+            "`out_ids`: found none, expected at least one split; leave it out to score without"
+        )
     if READ.keys() >= set(options.methods):  # what others do with a flag is not known here
         read = {name for method in options.methods for name in READ[method]}
         for name in sorted(given & set().union(*READ.values()) - read):

@@ -55,8 +55,12 @@ class ReconstructOptions(OptionGroup):
         "split CSVs of the out-of-distribution sets; X_vflip.csv, X_hflip.csv are X.csv flipped", ()
     )
     run_val: bool = option("score the validation images", True)
-    run_in: bool = option("score the in-distribution test images", True)
-    run_out: bool = option("score the out-of-distribution sets", True)
+    run_in: bool | None = option(
+        "score the in-distribution test images; default: where `in_ids` is given", None
+    )
+    run_out: bool | None = option(
+        "score the out-of-distribution sets; default: where `out_ids` are given", None
+    )
     run_patched: bool = option(
         "score the validation images with a patch of another of them too, for "
         "ood_detection.py `level_weights`=patched",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from diffusion_ood.data.splits import PATCHED, Split, read_split
@@ -30,8 +30,8 @@ def read_sets(options: ReconstructOptions) -> list[ScoringSet]:
     """The sets asked for, every split read before any work begins.
 
     Raises:
-        UserError: a split that is missing or wrong, two sets of one name, or an image in two sets
-            of which one is in distribution.
+        UserError: a split that is missing or wrong, no set at all, two sets of one name, or an
+            image in two sets of which one is in distribution.
     """
     val, inside, out = options.validation_ids, options.in_ids, options.out_ids
     for path, field, wanted in (
@@ -45,16 +45,32 @@ def read_sets(options: ReconstructOptions) -> list[ScoringSet]:
     sets = []
     if options.run_val and val:
         sets.append(ScoringSet("val", "val", read_split(val)))
-    if options.run_in and inside:
+    if options.run_in is not False and inside:
         sets.append(ScoringSet("in", "in", read_split(inside)))
     if options.run_patched and val:
         sets.append(ScoringSet(PATCHED, "val", replace(read_split(val), edit="patched")))
-    if options.run_out:
+    if options.run_out is not False:
         sets += [ScoringSet(split.name, "out", split) for split in map(read_split, out)]
+    if not sets:
+        raise UserError("`in_ids`, `out_ids`: found no set to score, expected at least one")
     _refuse_equal_names(sets)
     sets = [_shortened(one, options) for one in sets]
     _refuse_overlap(sets)
     return sets
+
+
+def left_out(options: ReconstructOptions) -> Iterator[str]:
+    """Which kinds of sets are not scored, as none were given, and what follows; in sentences."""
+    if options.run_in is None and options.in_ids is None:
+        yield (
+            "no in-distribution test images were given (`in_ids`): none are scored here, and "
+            "ood_detection.py needs their table for its decisions and the false-positive rate"
+        )
+    if options.run_out is None and not options.out_ids:
+        yield (
+            "no OOD set was given (`out_ids`): ood_detection.py will report decisions and the "
+            "false-positive rate, but no AUROC"
+        )
 
 
 def _refuse_equal_names(sets: Sequence[ScoringSet]) -> None:
