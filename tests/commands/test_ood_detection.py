@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from diffusion_ood import cli
 from diffusion_ood.commands.ood_detection import main
 from diffusion_ood.detection.table import read_table, write_table
 from diffusion_ood.errors import UserError
@@ -168,14 +169,82 @@ def test_out_data_names_the_sets(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "flag"), [("val", "validation_ids"), ("in", "in_ids"), ("far", "out_ids")]
+    ("name", "flag", "more"),
+    [
+        ("val", "validation_ids", []),
+        ("in", "in_ids", []),
+        ("far", "out_ids", ["--out_data=far"]),
+    ],
 )
-def test_a_missing_table_names_the_command_that_makes_it(run: Run, name: str, flag: str) -> None:
+def test_a_missing_table_names_the_command_that_makes_it(
+    run: Run, name: str, flag: str, more: list[str]
+) -> None:
     ood, arguments = run
     (ood / "results_near.csv").unlink()
     (ood / f"results_{name}.csv").unlink()
     with pytest.raises(UserError, match=rf"made by reconstruct\.py .*`{flag}`"):
-        main(arguments)
+        main([*arguments, *more])
+
+
+def drop_ood_sets(ood: Path) -> None:
+    """Leave the tables of the validation and the in-distribution images alone."""
+    for path in (*ood.rglob("results_far.*"), *ood.rglob("results_near.*")):
+        path.unlink()
+
+
+def test_without_ood_sets_there_are_the_same_decisions_and_no_metrics(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ood, arguments = run
+    main(arguments)
+    before, decided = found(ood), (ood / "decisions_in.csv").read_bytes()
+    drop_ood_sets(ood)
+    capsys.readouterr()
+    main(arguments)
+    result, printed = found(ood), capsys.readouterr().out
+    assert (ood / "decisions_in.csv").read_bytes() == decided
+    for key in ("headline", "threshold", "realised_fpr", "target_fpr", "start_points"):
+        assert result[key] == before[key]
+    assert result["num_images"] == {"val": 99, "in": 80}
+    assert result["targets"] == {"both": {}, "mse": {}, "perceptual_difference": {}}
+    assert result["detection_rates"] == {}
+    assert "auroc" not in (ood / "metrics.json").read_text()
+    table = pd.read_csv(ood / "metrics.csv")
+    assert (len(table), list(table)[:3]) == (0, ["target", "dataset", "metric"])
+    rate = {key: f"{100 * value:.1f}" for key, value in result["realised_fpr"].items()}
+    assert "{value} [{low}, {high}]".format(**rate) in printed
+    assert f"{result['threshold']:.4g}" in printed
+    assert "AUROC  " not in printed
+    assert "nan" not in printed
+
+
+def test_the_threshold_is_that_of_the_decisions(run: Run) -> None:
+    ood, arguments = run
+    drop_ood_sets(ood)
+    main(arguments)
+    decided = pd.read_csv(ood / "decisions_in.csv")
+    above = decided["score"] > found(ood)["threshold"]
+    assert above.any()
+    assert (decided["is_ood"] == above).all()
+    assert found(ood)["realised_fpr"]["value"] == above.mean()
+    main([*arguments, "--target_fpr=0.005"])  # of 99 images none can be so unusual
+    assert found(ood)["threshold"] is None
+    assert found(ood)["realised_fpr"]["value"] == 0
+
+
+def test_validation_images_alone_leave_nothing_to_decide_on(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ood, arguments = run
+    drop_ood_sets(ood)
+    (ood / "results_in.csv").unlink()
+    with pytest.raises(SystemExit) as leaving:
+        cli.run(lambda: main(arguments))
+    assert leaving.value.code == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "results_in.csv" in error
+    assert "--in_ids" in error
 
 
 def test_one_score_alone_is_its_own_headline(run: Run) -> None:
@@ -337,6 +406,38 @@ def test_another_method_changes_nothing_of_the_first(run: Run) -> None:
     assert after.pop("methods").keys() - before.pop("methods").keys() == {"geometry"}
     assert after == before
     assert (ood / "decisions_far.csv").read_bytes() == decided
+
+
+def test_all_methods_of_a_run_without_ood_sets(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ood, arguments = run
+    folder = add_method(ood, "geometry", 30)
+    drop_ood_sets(ood)
+    main([*arguments, "--heads=gaussian"])
+    result, own = found(ood), found(folder)
+    assert result["methods"]["geometry"] == {
+        "headline": "all",
+        "calls_per_image": 30,
+        "realised_fpr": own["realised_fpr"],
+    }
+    printed = capsys.readouterr().out
+    rate = {key: f"{100 * value:.1f}" for key, value in own["realised_fpr"].items()}
+    shown = "{value} [{low}, {high}]".format(**rate)
+    (line,) = (line for line in printed.splitlines() if line.startswith("geometry "))
+    assert line.split(maxsplit=3) == ["geometry", "all", "30", shown]
+
+
+def test_a_method_without_the_ood_sets_of_another(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ood, arguments = run
+    folder = add_method(ood, "geometry", 30)
+    drop_ood_sets(folder)
+    main([*arguments, "--n_bootstrap=0"])
+    assert "auroc" not in found(ood)["methods"]["geometry"]
+    assert set(found(ood)["methods"]["reconstruction"]["auroc"]) == {"far", "near", "(mean)"}
+    assert lines_of(capsys.readouterr().out)["geometry", "all"] == ["30"]
 
 
 def test_a_run_of_another_method_alone(run: Run, capsys: pytest.CaptureFixture[str]) -> None:

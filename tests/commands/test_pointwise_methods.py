@@ -217,6 +217,33 @@ def test_a_set_that_one_method_lacks_and_a_set_of_one_image(
     assert set(found["targets"]["joined"]) == {"B"}
 
 
+def test_joined_evidence_decides_without_ood_sets(
+    score: Command, run_dir: Path, splits: Path, flags: list[str]
+) -> None:
+    ood = score(run_dir, *flags)
+    names = [f"--output_dir={run_dir.parent}", f"--model_name={run_dir.name}", "--n_bootstrap=0"]
+    ood_detection.main(names)
+    before = json.loads((ood / "metrics.json").read_text())
+    decided = (ood / "joined" / "decisions_in.csv").read_bytes()
+    for path in (*(ood / "features").glob("results_B.*"), *(ood / "denoising").glob("results_B.*")):
+        path.unlink()
+    ood_detection.main(names)  # one method has an OOD set, which the others have not
+    assert "joined" not in json.loads((ood / "metrics.json").read_text())["methods"]
+    for path in (ood / "score_geometry").glob("results_B.*"):
+        path.unlink()
+    ood_detection.main(names)
+    found = json.loads((ood / "metrics.json").read_text())
+    assert found["headline"] == "joined"
+    assert found["num_images"] == {"val": 6, "in": 6}
+    for key in ("threshold", "realised_fpr"):
+        assert found[key] == before[key]
+    assert (ood / "joined" / "decisions_in.csv").read_bytes() == decided
+    assert set(found["targets"]) == set(before["targets"])
+    assert not any(found["targets"].values())
+    assert found["methods"].keys() == {*NAMES, "joined"}
+    assert "<h1>" in (ood / "joined" / "report.html").read_text()
+
+
 def test_what_cannot_be_joined_is_not_the_headline(
     score: Command, run_dir: Path, flags: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

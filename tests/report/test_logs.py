@@ -61,6 +61,20 @@ def test_the_results_of_detection_can_be_compared(run: Path) -> None:
     assert started.group_name == "/".join(run.parts[-3:-1])
 
 
+def test_results_without_ood_sets_are_logged(tmp_path: Path, new_run: NewRun) -> None:
+    ood = new_run(tmp_path / "m")
+    for path in (*ood.glob("results_far.*"), *ood.glob("results_near.*")):
+        path.unlink()
+    ood_detection.main([f"--output_dir={tmp_path}", "--model_name=m"])
+    found = events(ood / "tensorboard" / "in")
+    realised = json.loads((ood / "metrics.json").read_text())["realised_fpr"]["value"]
+    (called_ood,) = found.Scalars("called_ood")
+    assert called_ood.value == pytest.approx(realised)
+    assert tensor(found, "scores/both")[:, 2].sum() == 80
+    assert session(events(ood / "tensorboard")).hparams["headline"].string_value == "both"
+    assert {path.name for path in (ood / "tensorboard").iterdir() if path.is_dir()} == {"val", "in"}
+
+
 def test_a_training_is_compared_by_its_last_options(tmp_path: Path, train: NewRun) -> None:
     run = tmp_path / "out" / "m"
     for epochs in (1, 2):

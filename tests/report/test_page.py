@@ -170,6 +170,36 @@ def test_other_options_have_a_report_too(tmp_path: Path, new_run: NewRun, flags:
     assert ("no image can be called OOD" in text) == (flags == ["--target_fpr=0.001"])
 
 
+def test_a_run_without_ood_sets_has_a_report(tmp_path: Path, new_run: NewRun) -> None:
+    ood = new_run(tmp_path / "m")
+    for path in (*ood.glob("results_far.*"), *ood.glob("results_near.*")):
+        path.unlink()
+    page = detect(ood)
+    outline, text = Outline(), text_of(page)
+    outline.feed(page)
+    assert len(outline.ids) == len(set(outline.ids))
+    assert set(outline.references) <= set(outline.ids)
+    assert outline.unnamed == []
+    assert outline.tags.count("section") == 4  # summary, images, how it was made, terms
+    assert outline.tags.count("figure") == 1
+    assert outline.tags.count("svg") == 1
+    assert {"summary", "in", "made", "terms", "in-images"} <= set(outline.ids)
+    assert "metrics" not in outline.ids
+    assert "AUROC" not in text
+    assert re.search(r"\b(far|near)\b", text) is None
+    found = json.loads((ood / "metrics.json").read_text())
+    decided = pd.read_csv(ood / "decisions_in.csv").astype({"is_ood": bool})
+    alarms = decided["is_ood"].sum()
+    rate = {key: f"{100 * value:.1f}" for key, value in found["realised_fpr"].items()}
+    shown = "[{low}, {high}]".format(**rate)
+    assert f"{rate['value']} % {alarms} of 80 in-distribution images {shown}" in text
+    assert f"Threshold {found['threshold']:.2f} " in text
+    rows = select_examples(decided, 4, is_in=True)
+    assert page.count("data:image/png;base64,") == 4 * len(rows)
+    for name in rows["filename"]:
+        assert name in text
+
+
 def test_ten_images_are_enough(tmp_path: Path, new_run: NewRun) -> None:
     ood = new_run(tmp_path / "m")
     for name in ("val", "in", "far", "near"):

@@ -5,6 +5,7 @@
 Reads ood/results_val.csv, ood/results_in.csv and the OOD sets' ood/results_<dataset>.csv in the
 run's folder, and those of further methods in ood/<method>/; writes metrics.json, metrics.csv,
 decisions_<dataset>.csv and report.html beside them. A higher score is more out of distribution.
+Without OOD sets there are decisions and the realised false-positive rate, but no metrics.
 With a folder of masks it measures maps of where images are unusual, too, or alone without tables.
 """
 

@@ -29,7 +29,7 @@ from diffusion_ood.options.reconstruction import JOINED
 from diffusion_ood.runtime.words import counted
 
 Frames = dict[str, pd.DataFrame]
-"""A frame for "val", "in" and each OOD set, in this order."""
+"""A frame for "val", "in" and each OOD set, if there are any, in this order."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Assessment:
         features: of each set, see `calibration.base.features`.
         targets: what is made of the features of an image, the primary score first.
         scores: of each set, `(images, scores)`: of the targets, and perhaps others.
-        metrics: score → OOD set, or `(mean)` → metric.
+        metrics: score → OOD set, or `(mean)` → metric; nothing of a score without OOD sets.
         decisions: of each set but val, by the primary score.
         warnings: in sentences.
         shown: the method whose pictures of images are shown in place of its own.
@@ -73,6 +73,11 @@ class Assessment:
         return sorted({int(t) for _, t in self.features["val"].columns})
 
     @property
+    def ood_sets(self) -> list[str]:
+        """The names of the OOD sets; without any there are decisions, but no metrics."""
+        return [name for name in self.scores if name not in ("val", "in")]
+
+    @property
     def num_images(self) -> dict[str, int]:
         """Of each set."""
         return {name: len(frame) for name, frame in self.scores.items()}
@@ -91,6 +96,10 @@ class Assessment:
     def called_ood(self) -> dict[str, Interval]:
         """The share of a set that is called OOD: for "in" the realised false-positive rate."""
         return {name: metrics.rate(frame["is_ood"]) for name, frame in self.decisions.items()}
+
+    def threshold(self, target_fpr: float) -> float | None:
+        """The primary score above which an image is called OOD; None where nothing ever is."""
+        return conformal.threshold(self.scores["val"].iloc[:, 0], target_fpr)
 
     def facts(self, name: str) -> dict[str, Any]:
         """What the sidecar says of the images of a set; empty without one."""

@@ -53,7 +53,7 @@ def has_tables(ood_dir: Path) -> bool:
 
 
 def find_tables(folder: Path, options: DetectOptions) -> dict[str, Path]:
-    """The tables of "val", "in", perhaps `PATCHED`, and the OOD sets, in this order.
+    """The tables of "val", "in", perhaps `PATCHED`, and the OOD sets, if any, in this order.
 
     Raises:
         UserError: a missing table, and which option makes it; or an OOD set of a reserved name.
@@ -70,6 +70,4 @@ def find_tables(folder: Path, options: DetectOptions) -> dict[str, Path]:
                 f"{path}: no such score table, expected one made by reconstruct.py with "
                 f"{OPTIONS.get(name, '`out_ids`')}"
             )
-    if not out_names:
-        raise UserError(f"{folder}: no OOD set, expected one made by reconstruct.py `out_ids`")
     return tables

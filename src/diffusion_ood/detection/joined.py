@@ -33,7 +33,8 @@ def assess_run(ood_dir: Path, options: DetectOptions) -> list[Assessment]:
     if joined is None and options.headline == JOINED:
         raise UserError(
             f"`headline` joined: found no two kinds of evidence in {ood_dir} that can be joined, "
-            "expected tables of one checkpoint, at least 4 validation images, and z-scores"
+            "expected tables of one checkpoint and of the same images, at least 4 validation "
+            "images, and z-scores"
         )
     if joined is None:
         return methods
@@ -62,8 +63,10 @@ def join(ood_dir: Path, methods: Sequence[Assessment], options: DetectOptions) -
     if len({p.fingerprint("val").get("checkpoint") for p in parts if "val" in p.sidecars}) > 1:
         return None  # which is among the warnings of the methods
     common = [name for name in parts[0].features if all(name in p.features for p in parts)]
+    if len(common) == 2 and any(found.ood_sets for found in methods):
+        return None  # there are OOD sets, but none that all have measured
     features = {name: _together(parts, name) for name in common}
-    if len(common) < 3 or len(features["val"]) < 4 or not all(map(len, features.values())):
+    if len(features["val"]) < 4 or not all(map(len, features.values())):
         return None
     val = features["val"]
     names = list(dict.fromkeys(val.columns.get_level_values(0)))

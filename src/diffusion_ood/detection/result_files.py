@@ -50,7 +50,7 @@ def write_results(
 
 
 def _long_form(results: Assessment) -> pd.DataFrame:
-    """A row for each target, data set and metric."""
+    """A row for each target, data set and metric; without OOD sets the header alone."""
     rows = [
         {
             "target": target,
@@ -64,16 +64,19 @@ def _long_form(results: Assessment) -> pd.DataFrame:
         for name, found in sets.items()
         for metric, interval in found.items()
     ]
-    return pd.DataFrame(rows, dtype=object)
+    columns = ("target", "dataset", "metric", "value", "low", "high", "n_in", "n_out")
+    return pd.DataFrame(rows, columns=columns, dtype=object)
 
 
 def _overview(results: Assessment) -> Mapping[str, Any]:
-    """A method's primary score, its network calls, and the AUROC of each set."""
+    """A method's primary score, its calls, its false-positive rate, the AUROC of each set."""
     found = results.metrics[results.primary]
+    aurocs = {name: dataclasses.asdict(of_set["auroc"]) for name, of_set in found.items()}
     return {
         "headline": results.primary,
         "calls_per_image": results.calls_per_image,
-        "auroc": {name: dataclasses.asdict(of_set["auroc"]) for name, of_set in found.items()},
+        "realised_fpr": dataclasses.asdict(results.called_ood["in"]),
+        **({"auroc": aurocs} if aurocs else {}),
     }
 
 
@@ -94,6 +97,7 @@ def _as_json(run: RunOptions, options: DetectOptions, results: Assessment) -> Ma
             for target, sets in results.metrics.items()
         },
         "target_fpr": options.target_fpr,
+        "threshold": results.threshold(options.target_fpr),
         "realised_fpr": called.pop("in"),
         "detection_rates": called,
         "warnings": results.warnings,

@@ -1,4 +1,4 @@
-"""The figures of one OOD set, drawn by Matplotlib as SVG that takes its colours from the page."""
+"""The figures of a set, drawn by Matplotlib as SVG that takes its colours from the page."""
 
 from __future__ import annotations
 
@@ -76,6 +76,10 @@ class Plotter:
         self.results = results
         self.threshold = threshold
         self._in_levels = curves.levels(results, "in")
+
+    def validation(self) -> str:
+        """The scores of the in-distribution and of the validation images, as SVG."""
+        return draw_svg(self._histogram, "val", "histogram-val")
 
     def figures(self, name: str) -> dict[str, str]:
         """The figures of an OOD set that there are numbers for: what they are called, and SVG."""
@@ -166,9 +170,10 @@ class Plotter:
 
 def _sets(name: str) -> list[tuple[str, dict[str, Any]]]:
     """The two sets of a figure: in distribution, and that of the name; and how each is drawn."""
+    other = COLOURS["muted" if name == "val" else "out"]
     return [
         ("in", {"color": COLOURS["in"], "label": "in"}),
-        (name, {"color": COLOURS["out"], "label": _short(name)}),
+        (name, {"color": other, "label": _short(name)}),
     ]
 
 

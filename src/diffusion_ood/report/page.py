@@ -14,7 +14,6 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from diffusion_ood.calibration import conformal
 from diffusion_ood.detection.assessment import Assessment
 from diffusion_ood.detection.metrics import TITLES
 from diffusion_ood.report.figures import Plotter
@@ -37,10 +36,10 @@ def write_report(
     `path` lies in the folder of the score tables, `target_fpr` is the share of in-distribution
     images that may be called OOD.
     """
-    limit = conformal.threshold(results.scores["val"].iloc[:, 0], target_fpr)
+    limit = results.threshold(target_fpr)
     plotter = Plotter(results, limit)
     primary = results.metrics[results.primary]
-    names = [name for name in primary if name in results.num_images]
+    names = results.ood_sets
     hardest_first = sorted(names, key=lambda name: primary[name]["auroc"].value)
     drawn = [name for name in names if name in hardest_first[:MAX_DRAWN]]
     page = template("report.html.j2").render(
@@ -49,14 +48,15 @@ def write_report(
         results=results,
         names=names,
         anchors={name: f"set-{number}" for number, name in enumerate(drawn, start=1)},
-        hardest=hardest_first[0],
-        easiest=max(names, key=lambda name: primary[name]["auroc"].value),
+        hardest=next(iter(hardest_first), None),
+        easiest=max(names, key=lambda name: primary[name]["auroc"].value, default=None),
         titles=TITLES,
         target_fpr=target_fpr,
         threshold=limit,
         alarms=int(results.decisions["in"]["is_ood"].sum()),
         overview=_overview(plotter, names[: 2 * MAX_DRAWN]) if len(names) > 1 else None,
         figures={name: _figures(plotter, name) for name in drawn},
+        validation=None if names else _validation(plotter),
         galleries=galleries(results, ["in", *drawn]),
         provenance=provenance,
     )
@@ -99,6 +99,18 @@ def _figures(plotter: Plotter, name: str) -> list[Figure]:
         ),
     }
     return [(*texts[kind], Markup(svg)) for kind, svg in plotter.figures(name).items()]
+
+
+def _validation(plotter: Plotter) -> Figure:
+    """The figure of a run without OOD sets."""
+    share = percent(plotter.results.called_ood["in"].value)
+    return (
+        "Scores",
+        "How the scores of the in-distribution test images lie beside those of the validation "
+        "images, which set the threshold. What lies beyond the axis is counted in the last bar.",
+        f"Right of the threshold lie {share} % of the in-distribution test images.",
+        Markup(plotter.validation()),
+    )
 
 
 def _overview(plotter: Plotter, names: Sequence[str]) -> Figure:

@@ -11,6 +11,9 @@ from diffusion_ood.detection.pixel_metrics import PIXEL_TITLES, PixelResults
 from diffusion_ood.options import DetectOptions
 from diffusion_ood.runtime.words import counted
 
+_POSITIVE = "out of distribution (OOD) is the positive class"
+_NO_SETS = "no set of out-of-distribution (OOD) images was given, so that there is no AUROC"
+
 
 def paragraphs(
     model_name: str, methods: Sequence[Assessment], options: DetectOptions
@@ -25,9 +28,9 @@ def paragraphs(
         f"{model_name}: {images['val']} validation and {images['in']} in-distribution test "
         f"images; {counted(len(t), 'start point')} from t = {t[0]} to {t[-1]}"
         f"{'' if weights == 'equal' else f', weighted: {weights}'}\n"
-        "In percent, with 95 % intervals; out of distribution (OOD) is the positive class.\n"
+        f"In percent, with 95 % intervals; {_POSITIVE if results.ood_sets else _NO_SETS}.\n"
     )
-    for target, sets in results.metrics.items():
+    for target, sets in results.metrics.items() if results.ood_sets else ():
         title = f"{target} (headline)" if target == results.primary else target
         rows = [[title, "images", *TITLES.values()]]
         for name, found in sets.items():
@@ -38,9 +41,13 @@ def paragraphs(
         [name, _shown(share), aim if name == "in" else ""]
         for name, share in results.called_ood.items()
     ]
-    yield f"Called OOD by {results.primary}\n{_columns(rows)}\n"
-    if len(methods) > 1 or options.heads:
+    limit = results.threshold(options.target_fpr)
+    above = "" if limit is None else f", above {limit:.4g}"
+    yield f"Called OOD by {results.primary}{above}\n{_columns(rows)}\n"
+    if any(found.ood_sets for found in methods) and (len(methods) > 1 or options.heads):
         yield "AUROC of every method\n" + _columns(_methods(methods, options.heads)) + "\n"
+    elif len(methods) > 1:
+        yield "False-positive rate of every method\n" + _columns(_false_alarms(methods)) + "\n"
     said: set[str] = set()
     for results in methods:
         of_method = f"{results.method}: " if len(methods) > 1 else ""
@@ -86,8 +93,17 @@ def _methods(methods: Sequence[Assessment], heads: Sequence[str]) -> list[list[s
             aurocs = {n: found["auroc"] for n, found in results.metrics[target].items()}
             values = [aurocs[name].value for name in sets if name in aurocs]
             cells = [_shown(aurocs[name]) if name in aurocs else "" for name in sets]
-            mean = percent(sum(values) / len(values))
+            mean = percent(sum(values) / len(values)) if values else ""
             rows.append([results.method, target, calls, *cells, mean])
+    return rows
+
+
+def _false_alarms(methods: Sequence[Assessment]) -> list[list[str]]:
+    """A row for each method's primary score, with the share of "in" that is called OOD."""
+    rows = [["method", "score", "calls/image", "in"]]
+    for results in methods:
+        calls = "" if results.calls_per_image is None else str(results.calls_per_image)
+        rows.append([results.method, results.primary, calls, _shown(results.called_ood["in"])])
     return rows
 
 
