@@ -94,7 +94,7 @@ def _features(detector: Detector, text: str) -> pd.DataFrame:
 
 
 def _summary(values: list[float]) -> dict[str, float]:
-    numbers = {"mean": np.mean(values), "least": min(values), "most": max(values)}
+    numbers = {"mean": float(np.mean(values)), "least": min(values), "most": max(values)}
     return {name: round(float(value), 4) for name, value in numbers.items()}
 
 
