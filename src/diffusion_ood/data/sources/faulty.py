@@ -100,9 +100,8 @@ def make_faulty_sets(
     Args:
         path: a split.
         data_root: the images go to `SET/` in it and their splits to `data_splits/SET.csv`, where
-            SET is the split's stem, the fault and the severity: `HeadCT_test_ghosting3`. Of a
-            fault that is `masked`, masks of 0 and 255 go to `SET_masks/`, in the images' sizes: a
-            PNG file for a picture, of the name of a PNG file, an NPY file for an array or NIfTI.
+            SET is the split's stem, the fault and the severity: `HeadCT_test_ghosting3`. Masks of
+            faults that are `masked` go to `SET_masks/`, see `masks`.
         faults: names in `FAULTS`.
         severity: 1 to 5.
         seed: of the random numbers.
