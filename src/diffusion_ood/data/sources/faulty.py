@@ -112,9 +112,8 @@ def make_faulty_sets(
         The split of each set, by its name.
 
     Raises:
-        UserError: a split or an image that cannot be read, an image that cannot be written as the
-            kind that it is, two images of one name, no other image for a part, or sets of these
-            names that were made of another split.
+        UserError: a split or an image that cannot be read, or written as the kind that it is; two
+            images of one name, no other image for a part, or sets of another split.
     """
     split = read_split(path, flips=False)
     of = os.path.relpath(split.path.resolve(), data_root.resolve())
