@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from diffusion_ood.data.readers import file_status
+from diffusion_ood.data.opening import file_status
 from diffusion_ood.data.splits import Split
 from diffusion_ood.errors import UserError
 from diffusion_ood.runtime.files import atomic_write, sha256

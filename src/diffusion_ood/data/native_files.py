@@ -15,7 +15,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from diffusion_ood.data.formats import jpeg, nifti, png, tiff
-from diffusion_ood.data.readers import ARRAY_SUFFIX, read_samples, refusing
+from diffusion_ood.data.opening import refusing
+from diffusion_ood.data.readers import ARRAY_SUFFIX, read_samples
 from diffusion_ood.errors import UserError
 
 Array = npt.NDArray[Any]

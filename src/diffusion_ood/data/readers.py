@@ -7,12 +7,7 @@ PNG's orientation tag says is applied, and sides are those of the upright pictur
 
 from __future__ import annotations
 
-import os
-import stat
-import unicodedata
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,6 +17,8 @@ from PIL import Image
 
 from diffusion_ood.data.formats import bmp, jpeg, nifti, png, tiff
 from diffusion_ood.data.formats.base import MAX_PIXELS, Picture, Refusal, check_sides
+from diffusion_ood.data.formats.npy import open_npy
+from diffusion_ood.data.opening import Content, Source, refusing, sentences
 from diffusion_ood.errors import UserError
 from diffusion_ood.options import ImageOptions
 
@@ -63,6 +60,29 @@ def read_image(path: Path, options: ImageOptions) -> Array:
     return _as_options_say(path, array, options)
 
 
+def read_image_bytes(
+    data: bytes, name: str, options: ImageOptions, max_pixels: int = nifti.MAX_VOXELS
+) -> Array:
+    """What `read_image` gives of a file of this name and content, which need not be on a disk.
+
+    Args:
+        data: the file's content.
+        name: what sentences begin with; its suffix says what is an array or NIfTI.
+        options: as of `read_image`.
+        max_pixels: a larger image is refused before memory is taken for it.
+
+    Raises:
+        UserError: as `read_image`, or too many pixels.
+    """
+    if not data:
+        raise UserError(f"{name}: found an empty file, expected an image")
+    with sentences(name):
+        content = Content(name, data)
+        check_sides(_sides(content, options), max_pixels)
+        array = _read(content, options)
+    return _as_options_say(name, array, options)
+
+
 def as_image(array: Array, name: str, options: ImageOptions) -> Array:
     """What `read_image` would give of a file that holds this array, (*S), (*S, C) or (C, *S).
 
@@ -95,7 +115,7 @@ def read_samples(path: Path) -> Array:
     with refusing(path):
         dimension = 2
         if _is_array(path):
-            shape = _open_array(path).shape
+            shape = open_npy(path).shape
             channels = len(shape) > 2 and not {1, 3}.isdisjoint({shape[0], shape[-1]})
             dimension = min(max(2, len(shape) - channels), 3)
         return _read(path, ImageOptions(spatial_dimension=dimension))
@@ -108,12 +128,7 @@ def image_size(path: Path, options: ImageOptions) -> tuple[int, ...]:
         UserError: as `read_image`, as far as a header tells.
     """
     with refusing(path):
-        if _is_array(path):
-            return _channels_first(_open_array(path), options.spatial_dimension).shape[1:]
-        if _is_nifti(path, options):
-            return nifti.nifti_sides(path, options.spatial_dimension)
-        with path.open("rb") as file:
-            return _open_picture(file).sides
+        return _sides(path, options)
 
 
 def value_range(dtype: npt.DTypeLike, options: ImageOptions) -> tuple[float, float]:
@@ -125,90 +140,37 @@ def value_range(dtype: npt.DTypeLike, options: ImageOptions) -> tuple[float, flo
     return 0.0, float(np.iinfo(dtype).max) if dtype.kind == "u" else 1.0
 
 
-def file_status(path: Path) -> os.stat_result:
-    """The size and times of an image file.
-
-    Raises:
-        UserError: it is missing, empty, or not a regular file.
-    """
-    try:
-        status = os.stat(path)
-    except FileNotFoundError:
-        found = f"found a link to nothing, {os.readlink(path)}" if os.path.islink(path) else ""
-        raise UserError(
-            f"{path}: {found or 'no such file'}, expected an image{_hint(path)}"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read ({_reason(error)})") from None
-    if stat.S_ISDIR(status.st_mode):
-        raise UserError(f"{path}: found a folder, expected an image file")
-    if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait forever
-        raise UserError(f"{path}: found a pipe or a device, expected an image file")
-    if status.st_size == 0:
-        raise UserError(f"{path}: found an empty file, expected an image")
-    return status
+def _is_array(source: Source) -> bool:
+    return source.name.lower().endswith(ARRAY_SUFFIX)
 
 
-def _hint(path: Path) -> str:
-    """What may have been meant by a path without a file."""
-    if "\\" in path.name and os.path.exists(str(path).replace("\\", "/")):
-        return "; it is there with / in place of \\"
-    for form in ("NFC", "NFD"):
-        other = unicodedata.normalize(form, str(path))
-        if other != str(path) and os.path.exists(other):
-            return f"; it is there in the Unicode form {form}: write its name so"
-    return ""
-
-
-@contextmanager
-def refusing(path: Path) -> Iterator[None]:
-    """Turn any exception of a decoder into a sentence that names the file."""
-    file_status(path)
-    try:
-        with warnings.catch_warnings():
-            # Pillow warns of what it then repairs or raises; its limit of pixels differs from ours
-            warnings.filterwarnings("ignore", module=r"PIL\b")
-            yield
-    except Refusal as error:
-        raise UserError(f"{path}: {error}") from None
-    except UserError:
-        raise
-    except MemoryError:
-        raise
-    except PermissionError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    except Exception as error:  # decoders of foreign bytes raise anything
-        sentence = f"not a whole image of a known format ({_reason(error)})"
-        raise UserError(f"{path}: {sentence}") from error
-
-
-def _reason(error: Exception) -> str:
-    """The first line of what went wrong."""
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return next(iter(text.strip().splitlines()), type(error).__name__)
-
-
-def _is_array(path: Path) -> bool:
-    return path.name.lower().endswith(ARRAY_SUFFIX)
-
-
-def _is_nifti(path: Path, options: ImageOptions) -> bool:
+def _is_nifti(source: Source, options: ImageOptions) -> bool:
     """Whether the file is NIfTI, as every volume that is no array has to be."""
-    if path.name.lower().endswith(nifti.SUFFIXES):
+    if source.name.lower().endswith(nifti.SUFFIXES):
         return True
     if options.spatial_dimension == 3:
         raise Refusal(f"expected a volume as {', '.join(nifti.SUFFIXES)} or NPY")
     return False
 
 
-def _read(path: Path, options: ImageOptions) -> Array:
+def _read(source: Source, options: ImageOptions) -> Array:
     """The file's pixels as (C, *S) in the type in which they are stored."""
-    if _is_array(path):
-        return np.array(_channels_first(_open_array(path), options.spatial_dimension))
-    if _is_nifti(path, options):
-        return nifti.read_nifti(path, options.spatial_dimension)
-    with path.open("rb") as file:
+    if _is_array(source):
+        return np.array(_channels_first(open_npy(source), options.spatial_dimension))
+    if _is_nifti(source, options):
+        return nifti.read_nifti(source, options.spatial_dimension)
+    with source.open("rb") as file:
         return _open_picture(file).read(ranged=options.intensity_range is not None)
+
+
+def _sides(source: Source, options: ImageOptions) -> tuple[int, ...]:
+    """The sides *S, from the header."""
+    if _is_array(source):
+        return _channels_first(open_npy(source), options.spatial_dimension).shape[1:]
+    if _is_nifti(source, options):
+        return nifti.nifti_sides(source, options.spatial_dimension)
+    with source.open("rb") as file:
+        return _open_picture(file).sides
 
 
 def _open_picture(file: BinaryIO) -> Picture:
@@ -221,10 +183,6 @@ def _open_picture(file: BinaryIO) -> Picture:
     raise Refusal(
         f"not an image of a known format, expected {', '.join((*PICTURE_FORMATS, 'NPY'))}"
     )
-
-
-def _open_array(path: Path) -> Array:
-    return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
 def _channels_first(array: Array, dimension: int) -> Array:

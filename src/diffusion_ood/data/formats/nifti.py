@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from diffusion_ood.data.formats.base import MAX_PIXELS, Array, Refusal, check_sides
+from diffusion_ood.data.opening import Content, Source
 
 SUFFIXES = (".nii", ".nii.gz")
 MAX_VOXELS = 1_000_000_000
 
 
-def nifti_sides(path: Path, dimension: int) -> tuple[int, ...]:
+def nifti_sides(source: Source, dimension: int) -> tuple[int, ...]:
     """The sides *S, from the header."""
-    return tuple(_open(path, dimension).shape[:dimension])
+    return tuple(_open(source, dimension).shape[:dimension])
 
 
-def read_nifti(path: Path, dimension: int) -> Array:
+def read_nifti(source: Source, dimension: int) -> Array:
     """The values as (1, *S), with the header's slope and intercept applied."""
-    opened = _open(path, dimension)
+    opened = _open(source, dimension)
     return np.asanyarray(opened.dataobj).reshape(1, *opened.shape[:dimension])
 
 
@@ -36,7 +38,7 @@ def read_stored(path: Path) -> tuple[Array, int]:
     return np.array(opened.dataobj.get_unscaled()), int(opened.dataobj.offset)
 
 
-def _open(path: Path, dimension: int) -> Any:  # noqa: ANN401 - nibabel has no types
+def _open(source: Source, dimension: int) -> Any:  # noqa: ANN401 - nibabel has no types
     """Open a file of `dimension` sides; a slice may have a third one of 1."""
     try:
         import nibabel
@@ -44,7 +46,7 @@ def _open(path: Path, dimension: int) -> Any:  # noqa: ANN401 - nibabel has no t
         raise Refusal(
             "reading NIfTI needs the package nibabel; install it or convert to NPY"
         ) from None
-    opened = nibabel.load(path)
+    opened = nibabel.load(source) if isinstance(source, Path) else _of_content(source)
     shape = tuple(map(int, opened.shape))
     if len(shape) != dimension and not (dimension == 2 and shape[2:] == (1,)):
         hint = "; see `spatial_dimension`=3" if dimension == 2 else ""
@@ -54,3 +56,16 @@ def _open(path: Path, dimension: int) -> Any:  # noqa: ANN401 - nibabel has no t
         raise Refusal(f"found voxels at byte {offset}, expected {expected} or later")
     check_sides(shape[:dimension], MAX_PIXELS if dimension == 2 else MAX_VOXELS)
     return opened
+
+
+def _of_content(content: Content) -> Any:  # noqa: ANN401 - nibabel has no types
+    """The image of a file that is in memory: NIfTI-1, or NIfTI-2 by the length of its header."""
+    import nibabel
+
+    packed = content.name.lower().endswith(".gz")
+    file = gzip.GzipFile(fileobj=content.open("rb")) if packed else content.open("rb")
+    length = file.read(4)
+    file.seek(0)
+    second = any(int.from_bytes(length, order) == 540 for order in ("little", "big"))
+    kind = nibabel.Nifti2Image if second else nibabel.Nifti1Image
+    return kind.from_stream(file)
