@@ -23,6 +23,7 @@ from diffusion_ood.options.models import groups_of_a_run as groups_of_a_run
 from diffusion_ood.options.reconstruction import ReconstructOptions as ReconstructOptions
 from diffusion_ood.options.sampling import InterpolationOptions as InterpolationOptions
 from diffusion_ood.options.sampling import SampleOptions as SampleOptions
+from diffusion_ood.options.serving import ServeOptions as ServeOptions
 from diffusion_ood.options.training import ClassifierTrainOptions as ClassifierTrainOptions
 from diffusion_ood.options.training import FitOptions as FitOptions
 from diffusion_ood.options.training import TrainOptions as TrainOptions

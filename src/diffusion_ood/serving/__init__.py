@@ -1,0 +1,1 @@
+"""The service: a detector that answers over HTTP."""
