@@ -55,6 +55,7 @@ def create_app(detector: Detector, options: ServeOptions, token: bytes | None = 
         redoc_url=None,
         lifespan=lifespan,
     )
+    app.state.metrics = service.metrics
     app.add_middleware(Guard, token=token, local=options.is_local, metrics=service.metrics)
     _add_mistakes(app)
     _add_page(app)

@@ -43,6 +43,12 @@ class Metrics:
         ).set_function(waiting)
         ProcessCollector(registry=registry)
 
+    @property
+    def answers(self) -> int:
+        """How many requests were answered, whatever the answer."""
+        (family,) = self.requests.collect()
+        return int(sum(one.value for one in family.samples if one.name.endswith("_total")))
+
     def text(self) -> bytes:
         """All of them, in Prometheus's format."""
         return generate_latest(self._registry)

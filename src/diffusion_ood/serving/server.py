@@ -57,4 +57,4 @@ def serve(app: FastAPI, listener: socket.socket, options: ServeOptions) -> None:
         timeout_graceful_shutdown=int(options.timeout_s) + LAST_ANSWERS_S,
     )
     Server(config).run(sockets=[listener])
-    print("stopped; every request that was accepted is answered", flush=True)
+    print(f"stopped; answered {app.state.metrics.answers} requests", flush=True)

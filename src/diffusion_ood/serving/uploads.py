@@ -122,6 +122,7 @@ class Decoder:
         if not fits:
             found, expected = (" x ".join(map(str, part)) for part in (sides, self._shape[1:]))
             raise UserError(
-                f"{upload.name}: found {found} pixels, which do not become the detector's {expected}"
+                f"{upload.name}: found {found} pixels, which do not become {expected} as the "
+                "detector's images"
             )
         return torch.as_tensor(self._prepare(stored))
