@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from diffusion_ood.data.inputs import Reader
 from diffusion_ood.options import ImageOptions
 
 
@@ -28,11 +29,12 @@ class FakeDetector:
     """Calls an image out of distribution that is brighter than 95 % of the validation images."""
 
     target_fpr = 0.05
-    image_options = ImageOptions(is_grayscale=True)
+    map_limit = 0.2
     val_scores = np.linspace(0, 0.5, 99)
 
     def __init__(self, seconds: float = 0.0, shape: tuple[int, ...] = (1, 8, 8)) -> None:
         self.seconds, self.image_shape = seconds, shape
+        self.reader = Reader(ImageOptions(is_grayscale=True), shape)
         self.batches: list[int] = []
         self.failures: list[Exception] = []
         self.gate = threading.Event()

@@ -54,15 +54,23 @@ def test_arrays_are_images_too(client) -> None:
     assert found["score"] == pytest.approx(0.25)
 
 
-def test_a_map_is_a_picture_of_where(client) -> None:
+def test_a_map_is_a_picture_of_where(client, detector) -> None:
     pixels = np.zeros((8, 8), np.uint8)
-    pixels[2, 5] = 51
+    pixels[2, 5] = 51  # as far as the map's colours reach
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
     (found,) = post(client, file.getvalue(), maps=1).json()["files"]
-    assert found["map_max"] == pytest.approx(0.2)
     picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(found["map"]))))
-    np.testing.assert_array_equal(picture, np.where(pixels > 0, 255, 0))
+    assert picture.shape == (8, 8, 3)
+    assert picture[2, 5].max() > 150
+    assert not picture[pixels == 0].any()
+
+
+def test_a_detector_without_maps_gives_none(connect, detector, monkeypatch) -> None:
+    monkeypatch.setattr(detector, "map_limit", None)
+    (found,) = post(connect(), png(9), maps=1).json()["files"]
+    assert "map" not in found
+    assert found["score"] == pytest.approx(9 / 255)
 
 
 def test_what_the_detector_is_can_be_asked(client, detector) -> None:
@@ -198,16 +206,16 @@ def test_no_file_is_written(client, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_the_loop_answers_while_images_are_decoded(connect, detector, monkeypatch) -> None:
-    from diffusion_ood.serving import uploads
+    from diffusion_ood.data import inputs
 
     client, went_on = connect(), threading.Event()
-    before = uploads.read_image_bytes
+    before = inputs.read_image_bytes
 
     def slow(*arguments: object):
         assert went_on.wait(10)
         return before(*arguments)
 
-    monkeypatch.setattr(uploads, "read_image_bytes", slow)
+    monkeypatch.setattr(inputs, "read_image_bytes", slow)
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(post, client, png(1))
         time.sleep(0.1)

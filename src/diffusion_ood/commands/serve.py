@@ -1,4 +1,6 @@
-"""Answer over HTTP whether images are out of distribution: diffusion-ood serve DETECTOR.
+"""Answer over HTTP whether images are out of distribution.
+
+    diffusion-ood serve mine.detector
 
 Listens at http://127.0.0.1:8000 until it gets SIGTERM or Ctrl-C; then it answers what it accepted
 and ends. POST /v1/score takes files in the field `files`; / is a page to drop images on. Files are
@@ -7,7 +9,6 @@ never written. docs/serving.md has examples. Needs pip install 'diffusion-ood[se
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 
@@ -21,10 +22,7 @@ PACKAGES = ("fastapi", "uvicorn", "prometheus_client", "python_multipart")
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command on `argv`, by default the process's own arguments."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    if words and not words[0].startswith("-"):
-        words[0] = f"--detector={words[0]}"
-    options = cli.parse(__doc__, GROUPS, words)[ServeOptions]
+    options = cli.parse(__doc__, GROUPS, argv)[ServeOptions]
     if missing := [name for name in PACKAGES if find_spec(name) is None]:
         raise UserError(
             f"found no package {missing[0]}, expected pip install 'diffusion-ood[serve]'"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diffusion_ood.data.loaders import ImageSet, image_batches
-from diffusion_ood.data.readers import as_image, read_image
+from diffusion_ood.data.readers import as_image, read_image, read_image_bytes
 from diffusion_ood.data.transforms import preparation, prepared_size
 from diffusion_ood.errors import UserError
 from diffusion_ood.options import ImageOptions
@@ -44,6 +44,10 @@ class Reader:
             UserError: it cannot be read, or is not of the model's size.
         """
         return self._prepared(read_image(Path(path), self.options), str(path))
+
+    def content(self, data: bytes, name: str, max_pixels: int) -> Tensor:
+        """The content of a file of this name, as `read`; images of more pixels are refused."""
+        return self._prepared(read_image_bytes(data, name, self.options, max_pixels), name)
 
     def array(self, values: NDArray[Any], name: str) -> Tensor:
         """An array of what a file of this name would hold, as `read`."""

@@ -14,7 +14,7 @@ from diffusion_ood.options.fields import MAX_BATCH, OptionGroup, option
 class ServeOptions(OptionGroup):
     """The service: where it listens, who may ask, and how much it takes at once."""
 
-    detector: Path = option("file of a detector, as `diffusion-ood fit` writes it", exists=True)
+    detector: Path = option("file of diffusion-ood fit", exists=True, positional=True)
     device: str = option("auto, cpu, cuda, cuda:1, mps, …", "auto")
     host: str = option(
         "address to listen at; one that other machines reach needs `token_file`", "127.0.0.1"

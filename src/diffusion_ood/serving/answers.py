@@ -17,8 +17,7 @@ class FileScore(BaseModel):
     is_ood: Annotated[bool | None, Field(description="whether p_value <= target_fpr")] = None
     loudest: Annotated[str | None, Field(description="the method that speaks loudest")] = None
     milliseconds: Annotated[float | None, Field(description="since the request's arrival")] = None
-    map: Annotated[str | None, Field(description="PNG in base64, black 0, white map_max")] = None
-    map_max: Annotated[float | None, Field(description="the map's largest value")] = None
+    map: Annotated[str | None, Field(description="PNG in base64: where it is unusual")] = None
 
 
 class FileScores(BaseModel):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import time
 from collections.abc import Awaitable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,12 +15,13 @@ from fastapi import HTTPException, Request
 from diffusion_ood.calibration.conformal import threshold
 from diffusion_ood.errors import UserError
 from diffusion_ood.options import ServeOptions
+from diffusion_ood.report.pictures import png
+from diffusion_ood.screening.maps import overlay
 from diffusion_ood.serving.answers import About, FileScore, FileScores, Histogram
 from diffusion_ood.serving.batches import Batches
 from diffusion_ood.serving.limits import Room
-from diffusion_ood.serving.maps import map_picture
 from diffusion_ood.serving.metrics import Metrics
-from diffusion_ood.serving.uploads import Decoder, Upload, read_uploads
+from diffusion_ood.serving.uploads import Upload, read_uploads
 
 if TYPE_CHECKING:
     from diffusion_ood.detector import Detector
@@ -41,9 +43,11 @@ class Service:
 
     def __init__(self, detector: Detector, options: ServeOptions) -> None:
         self._options = options
+        self._most_pixels = options.max_pixels
         self._max_bytes = int(options.max_mb * 1e6)
         self._room = Room(options.max_queue, self._max_bytes)
-        self._decode = Decoder(detector.image_options, detector.image_shape, options.max_pixels)
+        self._reader, self._map_limit = detector.reader, detector.map_limit
+        # One thread alone: reading TIFF collects what is logged meanwhile.
         self._thread = ThreadPoolExecutor(1, "decoding")
         self.batches = Batches(
             lambda pixels, maps: detector.measure(pixels, maps=maps),
@@ -86,13 +90,17 @@ class Service:
     async def _score(self, upload: Upload, maps: bool, begin: float) -> FileScore:
         loop = asyncio.get_running_loop()
         try:
-            pixels = await loop.run_in_executor(self._thread, self._decode, upload)
+            pixels = await loop.run_in_executor(
+                self._thread, self._reader.content, upload.data, upload.name, self._most_pixels
+            )
         except UserError as error:
             return FileScore(name=upload.name, error=str(error))
-        verdict = await asyncio.wrap_future(self.batches.submit(pixels, maps))
-        picture, largest = None, None
-        if verdict.map is not None:
-            picture, largest = await loop.run_in_executor(self._thread, map_picture, verdict.map)
+        limit = self._map_limit if maps else None  # None, too, of a detector that has no maps
+        verdict = await asyncio.wrap_future(self.batches.submit(pixels, limit is not None))
+        picture = None
+        if limit is not None and verdict.map is not None:
+            drawing = loop.run_in_executor(self._thread, overlay, pixels, verdict.map, limit)
+            picture = base64.b64encode(png(await drawing)).decode()
         return FileScore(
             name=upload.name,
             score=verdict.score,
@@ -101,7 +109,6 @@ class Service:
             loudest=verdict.loudest,
             milliseconds=round(1000 * (time.perf_counter() - begin), 3),
             map=picture,
-            map_max=largest,
         )
 
     def _count(self, files: Sequence[FileScore]) -> None:
@@ -126,7 +133,7 @@ def _about(detector: Detector, options: ServeOptions) -> About:
         target_fpr=detector.target_fpr,
         threshold=threshold(detector.val_scores, detector.target_fpr),
         validation=Histogram(edges=edges.tolist(), counts=counts.tolist()),
-        summary=detector.summary(),
+        summary={k: v for k, v in detector.summary().items() if k != "val_scores"},
         max_files=options.max_files,
         max_mb=options.max_mb,
     )

@@ -1,19 +1,13 @@
-"""The files of a request: read into memory within limits, and decoded from there."""
+"""The files of a request: read into memory, within limits."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from typing import NamedTuple
 
-import torch
 from fastapi import HTTPException, Request
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
-
-from diffusion_ood.data.readers import read_image_bytes
-from diffusion_ood.data.transforms import preparation, prepared_size
-from diffusion_ood.errors import UserError
-from diffusion_ood.options import ImageOptions
 
 FIELD = "files"
 MAX_NAME = 200
@@ -95,34 +89,3 @@ def _too_large(max_bytes: int) -> HTTPException:
 def shown_name(name: str) -> str:
     """A client's name for something as one line of text; of a long one its end, with the suffix."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name[-MAX_NAME:])
-
-
-class Decoder:
-    """Turns uploads into images of the model's shape, exactly as files are read.
-
-    Not to be called by two threads at once: reading TIFF collects what is logged meanwhile.
-    """
-
-    def __init__(self, options: ImageOptions, shape: tuple[int, ...], max_pixels: int) -> None:
-        self._options, self._shape, self._max_pixels = options, shape, max_pixels
-        self._prepare = preparation(options)
-
-    def __call__(self, upload: Upload) -> torch.Tensor:
-        """The pixels (C, *S) in [0, 1].
-
-        Raises:
-            UserError: no image, or one that does not become one of the model's shape.
-        """
-        stored = read_image_bytes(upload.data, upload.name, self._options, self._max_pixels)
-        sides = stored.shape[1:]
-        try:
-            fits = prepared_size(sides, self._options) == self._shape[1:]
-        except UserError:  # a crop that is larger than the image
-            fits = False
-        if not fits:
-            found, expected = (" x ".join(map(str, part)) for part in (sides, self._shape[1:]))
-            raise UserError(
-                f"{upload.name}: found {found} pixels, which do not become {expected} as the "
-                "detector's images"
-            )
-        return torch.as_tensor(self._prepare(stored))

@@ -91,7 +91,7 @@ function show(file, found) {
   }
   const map = element(row, "td");
   if (found.map) {
-    const alt = `where ${found.name} is unusual, up to ${found.map_max.toPrecision(3)}`;
+    const alt = `where ${found.name} is unusual`;
     element(map, "img", { src: `data:image/png;base64,${found.map}`, alt });
   }
   element(row, "th", { scope: "row" }, found.name);
