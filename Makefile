@@ -177,3 +177,11 @@ SOAK_MINUTES := 20
 .PHONY: soak
 soak: venv  ## kill, stop and tear training and scoring for SOAK_MINUTES
 	OMP_NUM_THREADS=1 $(RUN) tests/faults/soak.py --minutes=$(SOAK_MINUTES)
+
+# 10,000 requests of 16 clients to the service of DETECTOR, a file of diffusion-ood fit, each answer
+# checked, and SIGTERM in the middle of a load; docs/serving.md has the figures.
+DETECTOR = $(error DETECTOR: missing, expected a file of diffusion-ood fit)
+
+.PHONY: soak-serve
+soak-serve: venv  ## ask the service of DETECTOR 10,000 times, and stop it under load
+	OMP_NUM_THREADS=1 $(RUN) benchmarks/serve_load.py $(DETECTOR)

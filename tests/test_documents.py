@@ -149,12 +149,24 @@ def test_every_make_target_is_phony_and_explained() -> None:
 def test_the_compose_file_runs_commands_that_exist() -> None:
     content = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text())
     services = content["services"]
-    assert set(services) == {"train", "tensorboard"}
+    assert set(services) == {"train", "tensorboard", "serve"}
     for service in services.values():
         assert service["read_only"] is True
         assert service["cap_drop"] == ["ALL"]
         words = [re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", word) for word in service["command"]]
         take(tuple(words))
+
+
+def test_the_composed_service_reaches_nothing_and_writes_nothing() -> None:
+    content = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text())
+    service = content["services"]["serve"]
+    assert service["user"].endswith("1000:1000}")
+    assert service["security_opt"] == ["no-new-privileges"]
+    assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+    assert all(volume.endswith(":ro") for volume in service["volumes"])
+    for network in service["networks"]:
+        options = content["networks"][network]["driver_opts"]
+        assert options == {"com.docker.network.bridge.enable_ip_masquerade": "false"}
 
 
 def test_the_image_has_the_versions_that_are_tested() -> None:

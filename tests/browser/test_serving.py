@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,21 +40,14 @@ TORN, NAMED = dropped("torn.png", b"torn"), dropped(HOSTILE, png(30))
 
 def served(folder: Path, token: bytes | None) -> Iterator[str]:
     """The address of a service in a thread."""
-    import uvicorn
+    from running import running
 
     from diffusion_ood.serving.app import create_app
     from diffusion_ood.serving.server import listen
 
     app = create_app(FakeDetector(), ServeOptions(folder, max_files=2, max_queue=8), token)
-    with listen("127.0.0.1", 0) as listener:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
-        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
-        thread.start()
-        while not server.started:
-            time.sleep(0.05)
+    with listen("127.0.0.1", 0) as listener, running(app, listener):
         yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
-        server.should_exit = True
-        thread.join(10)
 
 
 @pytest.fixture(scope="module")
