@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,7 +36,7 @@ def detector() -> FakeDetector:
 
 
 @pytest.fixture
-def connect(detector: FakeDetector, tmp_path: Path) -> Iterator[Callable[..., TestClient]]:
+def connect(detector: Any, tmp_path: Path) -> Iterator[Callable[..., TestClient]]:
     """Starts a service with other options than usual; gives its client."""
     clients = []
 
@@ -48,7 +50,7 @@ def connect(detector: FakeDetector, tmp_path: Path) -> Iterator[Callable[..., Te
         return client
 
     yield start
-    detector.gate.set()
+    getattr(detector, "gate", threading.Event()).set()
     for client in clients:
         client.__exit__(None, None, None)
 

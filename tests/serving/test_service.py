@@ -171,7 +171,9 @@ def test_a_fault_of_one_image_is_not_that_of_others(client, detector) -> None:
     answer = post(client, png(1))
     assert answer.status_code == 500
     assert set(answer.json()) == {"detail"}
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
     assert post(client, png(1)).status_code == 200
+    assert 'requests_total{code="500"} 1.0' in client.get("/metrics").text
 
 
 def test_a_token_is_needed_for_scores_alone(connect) -> None:

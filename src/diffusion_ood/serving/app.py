@@ -127,7 +127,3 @@ def _add_mistakes(app: FastAPI) -> None:
     async def overload(request: Request, error: Overload) -> JSONResponse:
         again = {"Retry-After": str(error.retry_after_s)}
         return JSONResponse({"detail": str(error)}, 503, again)
-
-    @app.exception_handler(Exception)
-    async def defect(request: Request, error: Exception) -> JSONResponse:
-        return JSONResponse({"detail": "the service failed; its log says why"}, 500)

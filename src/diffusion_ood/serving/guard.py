@@ -1,15 +1,18 @@
-"""What holds for every request before it is looked at, and for every answer."""
+"""What holds for every request before it is looked at, and for every answer, defects included."""
 
 from __future__ import annotations
 
 import hmac
+import logging
 
 from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from diffusion_ood.serving.metrics import Metrics
 
+LOG = logging.getLogger(__name__)
 PROTECTED = ("/v1/", "/metrics")
 LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
 ANSWER_HEADERS = {
@@ -44,14 +47,26 @@ class Guard:
             await self._app(scope, receive, send)
             return
 
+        started = False
+
         async def guarded(message: Message) -> None:
+            nonlocal started
+            started = True
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message).update(ANSWER_HEADERS)
                 self._metrics.requests.labels(str(message["status"])).inc()
             await send(message)
 
         app = self._refusal(scope["path"], Headers(scope=scope)) or self._app
-        await app(scope, receive, guarded)
+        try:
+            await app(scope, receive, guarded)
+        except ClientDisconnect:
+            LOG.info("a client went before its request was whole")
+        except Exception:
+            if started:
+                raise
+            LOG.exception("a defect, at %s", scope["path"])
+            await _refused(500, "the service failed; its log says why")(scope, receive, guarded)
 
     def _refusal(self, path: str, headers: Headers) -> JSONResponse | None:
         host = headers.get("host", "").lower()

@@ -13,7 +13,7 @@ from diffusion_ood.errors import UserError
 from diffusion_ood.options import ServeOptions
 
 BACKLOG = 1024
-LAST_ANSWERS_S = 5  # beyond the time that a request may take
+LAST_ANSWERS_S = 5  # beyond the time that a request may take to arrive and to be answered
 
 
 class Server(uvicorn.Server):
@@ -54,7 +54,7 @@ def serve(app: FastAPI, listener: socket.socket, options: ServeOptions) -> None:
         server_header=False,
         proxy_headers=False,
         ws="none",
-        timeout_graceful_shutdown=int(options.timeout_s) + LAST_ANSWERS_S,
+        timeout_graceful_shutdown=int(2 * options.timeout_s) + LAST_ANSWERS_S,
     )
     Server(config).run(sockets=[listener])
     print(f"stopped; answered {app.state.metrics.answers} requests", flush=True)
