@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from fastapi import HTTPException, Request
+from numpy.typing import NDArray
+from torch import Tensor
 
 from diffusion_ood.calibration.conformal import threshold
 from diffusion_ood.errors import UserError
@@ -99,8 +101,7 @@ class Service:
         verdict = await asyncio.wrap_future(self.batches.submit(pixels, limit is not None))
         picture = None
         if limit is not None and verdict.map is not None:
-            drawing = loop.run_in_executor(self._thread, overlay, pixels, verdict.map, limit)
-            picture = base64.b64encode(png(await drawing)).decode()
+            picture = await loop.run_in_executor(self._thread, _picture, pixels, verdict.map, limit)
         return FileScore(
             name=upload.name,
             score=verdict.score,
@@ -124,6 +125,11 @@ class Service:
     def _measured(self, images: int, seconds: float) -> None:
         self.metrics.batch.observe(images)
         self._room.image_s = seconds / images
+
+
+def _picture(pixels: Tensor, of_image: NDArray[np.float32], limit: float) -> str:
+    """The map over its image, a PNG in base64."""
+    return base64.b64encode(png(overlay(pixels, of_image, limit))).decode()
 
 
 def _about(detector: Detector, options: ServeOptions) -> About:
