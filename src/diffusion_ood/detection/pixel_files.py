@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from diffusion_ood.data.readers import ARRAY_SUFFIX, image_suffix, read_samples, refusing
+from diffusion_ood.data.opening import refusing
+from diffusion_ood.data.readers import ARRAY_SUFFIX, image_suffix, read_samples
 from diffusion_ood.detection.pixel_metrics import PixelResults, evaluate_pixels, resized
 from diffusion_ood.errors import UserError
 
