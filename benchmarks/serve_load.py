@@ -3,7 +3,8 @@
     python benchmarks/serve_load.py mine.detector
 
 Beside it stands `Detector.score` of the same images, one call after the other. Prints what was
-measured as JSON; ends with code 1 where an answer was lost, came twice or differs.
+measured as JSON; the ratio of CPU seconds is that of throughputs on a core without other work.
+Ends with code 1 where an answer was lost, came twice or differs.
 """
 
 from __future__ import annotations
@@ -47,8 +48,9 @@ def main() -> None:
     arguments = parser.parse_args()
     detector = Detector.load(arguments.detector, "cpu")
     images = _images(detector.image_shape)
-    alone, scores = _one_at_a_time(detector, images)
+    alone, cpu_alone, scores = _one_at_a_time(detector, images)
     with _served(arguments.detector) as (server, port):
+        before = _metrics(port)
         load = Load(port, images, scores, range(arguments.requests))
         load.run(arguments.clients)
         metrics = _metrics(port)
@@ -56,7 +58,9 @@ def main() -> None:
         threading.Timer(arguments.seconds, server.send_signal, [signal.SIGTERM]).start()
         last.run(arguments.clients)
         said, _ = server.communicate(timeout=120)
-    again, _ = _one_at_a_time(detector, images)
+    again, cpu_again, _ = _one_at_a_time(detector, images)
+    cpu = metrics["process_cpu_seconds_total"] - before["process_cpu_seconds_total"]
+    cpu_served, cpu_alone = cpu / len(load.answered), min(cpu_alone, cpu_again)
     per_s = len(load.answered) / load.seconds
     milliseconds = 1000 * np.array(load.latencies)
     found = {
@@ -69,6 +73,9 @@ def main() -> None:
         "images/s": per_s,
         "images/s one at a time": max(alone, again),
         "ratio": per_s / max(alone, again),
+        "CPU ms an image": 1000 * cpu_served,
+        "CPU ms an image one at a time": 1000 * cpu_alone,
+        "ratio of CPU": cpu_alone / cpu_served,
         "p50 ms": float(np.median(milliseconds)),
         "p99 ms": float(np.quantile(milliseconds, 0.99)),
         "resident MB": metrics["process_resident_memory_bytes"] / 1e6,
@@ -78,9 +85,9 @@ def main() -> None:
         "exit code": server.returncode,
     }
     print(json.dumps(found, indent=1))
-    before = arguments.requests + 1  # and the one for metrics
+    asked = arguments.requests + 2  # two for metrics
     whole = len(load.answered) == found["images measured"] == arguments.requests
-    kept = re.findall(r"\d+", said) == [str(before + len(last.answered))]
+    kept = re.findall(r"\d+", said) == [str(asked + len(last.answered))]
     same = max(load.differences + last.differences) <= TOLERANCE
     sys.exit(not (whole and kept and same and not found["torn"] and server.returncode == 0))
 
@@ -95,16 +102,17 @@ def _images(shape: Sequence[int]) -> list[bytes]:
     return contents
 
 
-def _one_at_a_time(detector: Detector, images: Sequence[bytes]) -> tuple[float, list[float]]:
-    """Images a second, and the score of each."""
+def _one_at_a_time(detector: Detector, images: Sequence[bytes]) -> tuple[float, float, list[float]]:
+    """Images a second, CPU seconds an image, and the score of each."""
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder, f"{k}.npy") for k in range(len(images))]
         for path, content in zip(paths, images, strict=True):
             path.write_bytes(content)
         detector.score(paths[:1])
-        begin = time.perf_counter()
+        begin, cpu = time.perf_counter(), time.process_time()
         scores = [float(detector.score([path]).score[0]) for path in paths]
-    return len(images) / (time.perf_counter() - begin), scores
+    seconds, cpu = time.perf_counter() - begin, time.process_time() - cpu
+    return len(images) / seconds, cpu / len(images), scores
 
 
 @contextmanager
