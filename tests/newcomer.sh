@@ -31,6 +31,7 @@ fi
 step "the demo, shortened"
 make demo DEMO_EPOCHS=2 DEMO_IMAGES=20
 expect demo/runs/mnist5k/ood/{metrics.json,decisions_PhotoPatches.csv,joined/report.html}
+expect demo/digits.detector demo/screening/{decisions.csv,report.html}
 head -1 demo/runs/mnist5k/ood/results_val.csv | grep perceptual_difference # by the command weights
 
 step "a folder of images of one's own"
@@ -53,7 +54,8 @@ for kind, count in (("rings", 80), ("stripes", 20)):
         Image.fromarray((255 * image).astype(np.uint8)).save(folder / f"patient{i // 2}_{i}.png")
 END
 python() { .venv/bin/python "$@"; }
-python get_datasets.py --data_root=data --image_folder=images/rings --name=Rings --group_by='(patient\d+)'
+python get_datasets.py --data_root=data --image_folder=images/rings --name=Rings --group_by='(patient\d+)' \
+    --val_fraction=0.3
 python get_datasets.py --data_root=data --image_folder=images/stripes --name=Stripes --test_fraction=1
 python train_ddpm.py --output_dir=runs --model_name=rings --is_grayscale=1 --model_type=tiny \
     --training_ids=data/data_splits/Rings_train.csv --validation_ids=data/data_splits/Rings_val.csv \
@@ -65,6 +67,14 @@ python reconstruct.py --output_dir=runs --model_name=rings --budget=4 \
 python ood_detection.py --output_dir=runs --model_name=rings --target_fpr=0.5
 expect runs/rings/ood/{metrics.json,metrics.csv,decisions_in.csv,decisions_Stripes.csv,report.html}
 [ "$(wc -l <runs/rings/ood/decisions_Stripes.csv)" = 21 ]
+
+step "a detector"
+.venv/bin/diffusion-ood fit --output_dir=runs --model_name=rings --budget=3 --target_fpr=0.2 \
+    --validation_ids=data/data_splits/Rings_val.csv --training_ids=data/data_splits/Rings_train.csv \
+    --detector=rings.detector
+.venv/bin/diffusion-ood screen rings.detector images/stripes --output=screening
+expect screening/{decisions.csv,report.html}
+[ "$(wc -l <screening/decisions.csv)" = 21 ]
 
 step "a mistake is one sentence"
 code=0
