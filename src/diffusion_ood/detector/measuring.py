@@ -15,13 +15,20 @@ from diffusion_ood.methods.base import ImageBatch, Method
 from diffusion_ood.methods.calibrated_maps import CalibratedMaps
 from diffusion_ood.methods.measure import content_key, measure_all
 from diffusion_ood.model import Diffusion
+from diffusion_ood.runtime.device import pick_device, steady_rows
 from diffusion_ood.trajectories.evaluator import Evaluator
 
 
 def new_evaluator(diffusion: Diffusion, device: str | torch.device, precision: str) -> Evaluator:
-    """In fp32 nothing is compiled, which would move scores and gain little."""
+    """One whose answers do not depend on the company of an image.
+
+    In fp32 nothing is compiled, which would move scores and gain little.
+    """
+    found = pick_device(device) if isinstance(device, str) else device
     compile = "off" if precision == "fp32" else "auto"
-    return Evaluator(diffusion, device, precision=precision, compile=compile)
+    return Evaluator(
+        diffusion, found, precision=precision, compile=compile, min_rows=steady_rows(found)
+    )
 
 
 def keyed_batches(images: Images, evaluator: Evaluator, title: str) -> Iterator[ImageBatch]:

@@ -9,6 +9,7 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from diffusion_ood.diffusion.denoiser import ClippedDenoiser, Denoiser, GuidedDenoiser, Network
 from diffusion_ood.diffusion.samplers.base import Sampler
@@ -37,6 +38,8 @@ class Evaluator:
         precision: of the network's arithmetic, `fp32`, `bf16` or `fp16`.
         compile: `on`, `off`, or `auto`, which compiles when the work that is expected repays it.
         max_batch: rows in one network call; by default 256, or as many as a CPU's caches hold.
+        min_rows: rows that a call is filled up to, since libraries round few rows otherwise than
+            many, see `runtime.device.steady_rows`.
 
     Attributes:
         calls: rows that the network has evaluated so far.
@@ -54,6 +57,7 @@ class Evaluator:
         precision: str = "fp32",
         compile: str = "auto",
         max_batch: int | None = None,
+        min_rows: int = 1,
     ) -> None:
         if max_batch is not None and max_batch < 1:
             raise ValueError(f"found a max_batch of {max_batch}, expected at least 1")
@@ -63,6 +67,7 @@ class Evaluator:
         self.device = pick_device(device) if isinstance(device, str) else device
         self.precision = precision
         self.max_batch = max_batch or best_rows(diffusion.activation_values, self.device, precision)
+        self.min_rows = min(min_rows, self.max_batch)
         self.calls = 0
         self._compile = compile
         self._rows_expected = 0
@@ -261,7 +266,12 @@ class Evaluator:
 
     def _call(self, network: Network, x: Tensor, t: Tensor, **labels: Tensor) -> Tensor:
         self.calls += len(x)
-        return network(x, t, **labels)
+        rows = [0, max(0, self.min_rows - len(x))]
+        if rows == [0, 0]:
+            return network(x, t, **labels)
+        labels = {name: functional.pad(label, rows) for name, label in labels.items()}
+        x_filled = functional.pad(x, [0, 0] * (x.ndim - 1) + rows)
+        return network(x_filled, functional.pad(t, rows), **labels)[: len(x)]
 
     def _batches(self, x_t: Tensor, t: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
         """At most `max_batch` rows at a time, on the device, and where they begin."""
