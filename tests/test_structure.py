@@ -31,7 +31,7 @@ GROUND = {
 }
 STAGES = ["data", "networks", "quality", "diffusion", "model", "trajectories", "methods"]
 STAGES += ["calibration", "detection", "report", "scoring", "sampling", "training"]
-STAGES += ["detector", "screening", "serving"]
+STAGES += ["detector", "screening", "export", "serving"]
 # The package's face, and what knows of command lines: nothing above may import them.
 FACE = {"__init__": {"version", "model", "trajectories", "methods", "detector"}}
 PROGRAMS = {

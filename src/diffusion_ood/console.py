@@ -34,6 +34,7 @@ COMMANDS = {
     "fit": Command("fit", None, "fit a detector, one file that knows a distribution"),
     "screen": Command("screen", None, "ask a detector about images"),
     "serve": Command("serve", None, "answer over HTTP whether images are out of distribution"),
+    "export": Command("export", None, "make a MONAI bundle of a detector"),
     "weights": Command("weights", None, "fetch the weights that LPIPS needs"),
     "sample": Command("sample", "sample.py", "draw samples from a diffusion model"),
     "train-classifier": Command(

@@ -11,6 +11,7 @@ from diffusion_ood.options.detector import DetectorOptions as DetectorOptions
 from diffusion_ood.options.detector import ScreenOptions as ScreenOptions
 from diffusion_ood.options.diffood import MainOptions as MainOptions
 from diffusion_ood.options.diffood import OodDetectOptions as OodDetectOptions
+from diffusion_ood.options.export import ExportOptions as ExportOptions
 from diffusion_ood.options.models import ClassifierOptions as ClassifierOptions
 from diffusion_ood.options.models import ComputeOptions as ComputeOptions
 from diffusion_ood.options.models import DiffusionOptions as DiffusionOptions
