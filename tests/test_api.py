@@ -15,6 +15,7 @@ import pytest
 import torch
 from documents import ROOT
 from gaussian import random_diffusion
+from PIL import Image
 
 import diffusion_ood
 from diffusion_ood import Diffusion, Evaluator, measure
@@ -153,6 +154,11 @@ def arrays(csv: Path) -> tuple[np.ndarray, list[str]]:
     return found.batch(list(range(len(found)))).numpy(), list(found.split.images)
 
 
+def examples() -> list[str]:
+    """The Python blocks of docs/api.md."""
+    return re.findall(r"^```python\n(.*?)^```", (ROOT / "docs/api.md").read_text(), re.S | re.M)
+
+
 def test_the_example_of_the_documents_measures_as_the_command_does(
     run_dir: Path,
     splits: Path,
@@ -161,9 +167,7 @@ def test_the_example_of_the_documents_measures_as_the_command_does(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(chosen, "find_alexnet_features", lambda path=None: random_features)
-    (example,) = re.findall(
-        r"^```python\n(.*?)^```", (ROOT / "docs/api.md").read_text(), re.S | re.M
-    )
+    example, _ = examples()
     assert len(example.splitlines()) <= 10
     documented = "runs/mine/checkpoint_best.pth"
     assert documented in example
@@ -180,6 +184,32 @@ def test_the_example_of_the_documents_measures_as_the_command_does(
         expected = pd.read_csv(run_dir / f"ood/results_{name}.csv").drop(columns="type")
         assert list(expected.columns) == ["filename", "t", "mse", "perceptual_difference"]
         pd.testing.assert_frame_equal(found, expected, check_dtype=False, rtol=0, atol=1e-6)
+
+
+def test_the_detector_of_the_documents_trusts_what_its_files_are_trusted_for(
+    run_dir: Path,
+    splits: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    _, example = examples()
+    documented = "runs/mine/checkpoint_best.pth"
+    assert documented in example
+    sets = {name: arrays(splits / f"{csv}.csv")[0] for name, csv in SPLITS.items()}
+    training = np.concatenate([arrays(splits / f"{n}.csv")[0] for n in ("A_train", "A_more")])
+    names = {"validation": sets["val"], "training": training, "images": sets["B"]}
+    exec(example.replace(documented, str(run_dir / "checkpoint_best.pth")), names)
+    found, detector = names["found"], names["detector"]
+    assert len(found) == len(sets["B"])
+    assert len(names["trusted"]) == (~found.is_ood).sum()
+    paths = [read_split(splits / "B_test.csv").image_path(i) for i in range(len(found))]
+    stored = [np.asarray(Image.open(path)) for path in paths]
+    last = np.stack(stored)[..., None]
+    for images in (paths, stored, last, torch.from_numpy(last), np.stack(stored) / 255):
+        np.testing.assert_allclose(detector.score(images).score, found.score, rtol=1e-6)
+    assert np.array_equal(detector.predict(paths) == -1, found.is_ood)
+    np.testing.assert_allclose(detector.score_samples(paths), -found.score, rtol=1e-6)
 
 
 def test_a_compiled_network_takes_the_place_of_the_models_own() -> None:

@@ -9,10 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from numpy.typing import NDArray
 from PIL import Image
+from sklearn.datasets import load_digits, load_sample_image
 
-from diffusion_ood.data.splits import read_split
+from diffusion_ood import Detector, Diffusion
+from diffusion_ood.data.splits import read_split, write_split
+from diffusion_ood.options import DiffusionOptions, ImageOptions, ReconstructOptions
 
+GREY = ImageOptions(is_grayscale=True)
 ROOT = Path(__file__).parents[1]
 
 
@@ -38,6 +44,7 @@ def test_all_examples_are_tested_here() -> None:
     assert names == {
         "circles_dataset.py",
         "gradient_score.py",
+        "guard_a_model.py",
         "heun_sampler.py",
         "mad_head.py",
         "score_norm_method.py",
@@ -73,6 +80,42 @@ def test_the_median_head_is_not_moved_by_odd_images(tmp_path: Path) -> None:
     assert z == pytest.approx(4, rel=0.05)
     assert mixed == pytest.approx(4, rel=0.1)
     assert z_mixed < 1
+
+
+@pytest.mark.slow
+def test_a_guarded_classifier_is_right_more_often_on_what_it_keeps(tmp_path: Path) -> None:
+    """Small digits; random features of an untrained network tell noise and photographs already."""
+    digits, labels = load_digits(return_X_y=True)
+    pixels, texts = (digits.reshape(-1, 8, 8) * 15).astype(np.uint8), [str(k) for k in labels]
+    patches = [load_sample_image("china.jpg")[y : y + 8, :8].mean(-1) for y in range(0, 400, 8)]
+    write_images(tmp_path, "MNIST5k_train", pixels[:1000], texts[:1000])
+    write_images(tmp_path, "MNIST5k_test", pixels[1200:1500], texts[1200:1500])
+    write_images(tmp_path, "PhotoPatches_test", np.uint8(patches), ["china"] * len(patches))
+    torch.manual_seed(0)
+    diffusion = Diffusion(DiffusionOptions(model_type="tiny"), (1, 8, 8), GREY)
+    options = ReconstructOptions(methods=("features",))
+    detector = Detector.fit(
+        diffusion, pixels[1000:1200], pixels[:1000], options=options, device="cpu"
+    )
+    detector.save(tmp_path / "digits.detector")
+    found = rows(run("guard_a_model.py", "digits.detector", ".", "5", cwd=tmp_path))
+    sizes = {kind: values[0] for kind, values in found.items()}
+    assert sizes == {"usual": 150, "mirrored": 50, "noisy": 50, "over": 50, "all": 300}
+    for kind in ("noisy", "over"):
+        assert found[kind][2] > 90
+    assert found["usual"][2] < 15
+    _, right, refused, right_of_kept = found["all"]
+    assert refused > 30
+    assert right_of_kept > right + 10
+
+
+def write_images(folder: Path, name: str, images: NDArray[np.uint8], labels: list[str]) -> None:
+    """Images as files, and their split."""
+    (folder / name).mkdir()
+    for number, image in enumerate(images):
+        Image.fromarray(image).save(folder / name / f"{number}.png")
+    paths = [f"../{name}/{number}.png" for number in range(len(images))]
+    write_split(folder / f"data_splits/{name}.csv", paths, labels)
 
 
 def test_the_circles_become_a_data_set(tmp_path: Path) -> None:
