@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import torch
 from monai.bundle import create_workflow
+from ramps import ramps
 
 from diffusion_ood import Detector, Diffusion
 from diffusion_ood.commands import export, screen
@@ -26,12 +27,10 @@ OPTIONS = ReconstructOptions(methods=("denoising",))
 
 
 @pytest.fixture(scope="module")
-def detector(trained: Path, splits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def detector(diffusion: Diffusion, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The file of a detector of ramps."""
-    diffusion = Diffusion.load(trained / "checkpoint_best.pth")
     path = tmp_path_factory.mktemp("detectors") / "ramps.detector"
-    validation = sorted(splits.glob("A_val/*.png"))
-    Detector.fit(diffusion, validation, options=OPTIONS, target_fpr=0.2, device="cpu").save(path)
+    Detector.fit(diffusion, ramps(20, 1), options=OPTIONS, target_fpr=0.2, device="cpu").save(path)
     return path
 
 
@@ -148,11 +147,8 @@ def test_what_is_something_else_is_refused_and_kept(
     bundle: Path, trained: Path, detector: Path, tmp_path: Path
 ) -> None:
     other = tmp_path / "other.detector"
-    again = Detector.load(detector, "cpu")
-    Detector.fit(
-        again.content.diffusion, np.random.default_rng(0).random((5, 8, 8)).astype(np.float32),
-        options=OPTIONS, device="cpu",
-    ).save(other)  # fmt: skip
+    diffusion = Detector.load(detector, "cpu").content.diffusion
+    Detector.fit(diffusion, ramps(20, 2), options=OPTIONS, device="cpu").save(other)
     folder, file = tmp_path / "folder", tmp_path / "file"
     folder.mkdir()
     (folder / "notes.txt").write_text("mine")

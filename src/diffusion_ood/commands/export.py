@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     options = cli.parse(__doc__, GROUPS, argv)[ExportOptions]
 
-    from diffusion_ood.export import export_bundle
+    from diffusion_ood.export.bundle import export_bundle
 
     export_bundle(
         options.detector,

@@ -1,0 +1,1 @@
+"""Export: a detector in the form of other tools."""
