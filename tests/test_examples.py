@@ -47,6 +47,7 @@ def test_all_examples_are_tested_here() -> None:
         "guard_a_model.py",
         "heun_sampler.py",
         "mad_head.py",
+        "mix_a_folder.py",
         "score_norm_method.py",
     }
 
@@ -80,6 +81,25 @@ def test_the_median_head_is_not_moved_by_odd_images(tmp_path: Path) -> None:
     assert z == pytest.approx(4, rel=0.05)
     assert mixed == pytest.approx(4, rel=0.1)
     assert z_mixed < 1
+
+
+def test_a_mixed_folder_has_usual_mirrored_other_and_broken_images(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (80, 8, 8), dtype=np.uint8)
+    write_images(tmp_path, "A_test", images, ["a"] * 80)
+    write_images(tmp_path, "B_test", images[:12], ["b"] * 12)
+    splits = [f"data_splits/{name}_test.csv" for name in "AB"]
+    run("mix_a_folder.py", *splits, "mixed", "5", cwd=tmp_path)
+    found = {path.stem: path for path in (tmp_path / "mixed").iterdir()}
+    broken = found.pop("broken")
+    kinds = [name.split("_")[0] for name in found]
+    assert {kind: kinds.count(kind) for kind in kinds} == {"usual": 60, "mirrored": 10, "other": 10}
+    for name, path in found.items():
+        kind, number = name.split("_")
+        expected = images[int(number)]
+        mirrored = expected[:, ::-1] if kind == "mirrored" else expected
+        assert np.array_equal(np.asarray(Image.open(path)), mirrored)
+    with pytest.raises(OSError, match="truncated"):
+        Image.open(broken).load()
 
 
 @pytest.mark.slow
