@@ -183,6 +183,11 @@ def own_model() -> None:
     walk("README.md", "## Your own data")
 
 
+def own_scans() -> None:
+    own_images()
+    walk("README.md", "## Screen your own images")
+
+
 def archive() -> None:
     for name in ("HeadCT", "AbdomenCT", "ChestCT", "BreastMRI", "Hand"):
         images(Path("MedNIST", name))
@@ -224,6 +229,7 @@ WALKS: dict[str, tuple[Callable[[], None] | None, dict[str, str]]] = {
     "data_splits/README.md": (lambda: images(Path("scans")), {}),
     "docs/extending.md": (None, {}),
     "docs/own_data.md": (archive, {"runs/headct": "in AbdomenCT BreastMRI ChestCT Hand"}),
+    "docs/screening.md": (own_scans, {}),
     "docs/performance.md": (own_model, {"runs/mine_fast": "in other"}),
     "docs/diffood.md": (
         both_methods,

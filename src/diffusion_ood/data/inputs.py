@@ -71,6 +71,8 @@ class Reader:
         Raises:
             UserError: as `read`.
         """
+        if isinstance(images, (str, Path)):
+            raise UserError(f"found {images}, expected a list of images, as in [{str(images)!r}]")
         if isinstance(images, ImageSet):
             numbers = [part.tolist() for part in torch.arange(len(images)).split(BATCH)]
             yield from image_batches(images, numbers, num_workers)

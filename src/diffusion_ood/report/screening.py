@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
-from diffusion_ood.report.figures import COLOURS, GUIDE, draw_svg
+from diffusion_ood.report.figures import COLOURS, GUIDE, LEGEND, draw_svg
 from diffusion_ood.report.page import Figure, now, template
 from diffusion_ood.runtime.files import as_text, atomic_write
 
@@ -24,7 +25,7 @@ class Screening:
     """What a report shows of a screening.
 
     Attributes:
-        p_values: of the images that could be read.
+        scores, p_values: of the images that could be read.
         num_ood: images that are called out of distribution.
         fdr: share of false alarms among those, where they were chosen so.
         shown: the most unusual images, a row each: file, score, p_value, is_ood, loudest, and the
@@ -35,6 +36,7 @@ class Screening:
         doubts: in sentences.
     """
 
+    scores: Sequence[float]
     p_values: Sequence[float]
     num_ood: int
     fdr: float | None
@@ -72,44 +74,75 @@ def write_screening(
         results=results,
         facts=facts,
         with_maps=any(row["map"] for row in results.shown),
-        figures=list(_figures(results)),
+        figures=list(_figures(results, facts["val_scores"])),
         about=_about(facts),
     )
     with atomic_write(path) as file:
         file.write(as_text(page))
 
 
-def _figures(results: Screening) -> list[Figure]:
-    found: list[Figure] = []
+def _figures(results: Screening, val_scores: Sequence[float]) -> Iterator[Figure]:
     if results.p_values:
-        counts, edges = np.histogram(results.p_values, BINS, (0, 1))
-
-        def histogram(axes: Axes, _: str) -> bool:
-            axes.stairs(counts, edges, fill=True, color=COLOURS["out"], alpha=0.4)
-            axes.axhline(len(results.p_values) / BINS, **GUIDE)
-            axes.set(xlabel="p-value", ylabel="images", xlim=(0, 1))
-            return True
-
-        text = "If all images were in distribution, all bars would be near the dotted line."
-        first = f"{counts[0]} of {len(results.p_values)} p-values are below {1 / BINS:g}."
-        svg = draw_svg(histogram, "", "p-values")
-        found.append(("p-values", text, first, Markup(svg)))
+        yield _p_values(results.p_values)
+        yield _scores(results.scores, val_scores)
     if results.stream:
-        stream = results.stream
+        yield _stream(results.stream)
 
-        def path(axes: Axes, _: str) -> bool:
-            axes.plot(np.arange(1, len(stream["path"]) + 1), stream["path"], color=COLOURS["out"])
-            axes.axhline(math.log10(stream["level"]), **GUIDE)
-            axes.set(xlabel="images since the start", ylabel="log10 of the martingale")
-            return True
 
-        text = (
-            f"A bet that something has changed. Without any change at most "
-            f"{100 / stream['level']:g} % of streams ever reach the dotted line."
-        )
-        last = f"It is at {stream['value']} after {stream['num_images']} images."
-        found.append(("The stream", text, last, Markup(draw_svg(path, "", "stream"))))
-    return found
+def _p_values(found: Sequence[float]) -> Figure:
+    counts, edges = np.histogram(found, BINS, (0, 1))
+
+    def draw(axes: Axes, _: str) -> bool:
+        axes.stairs(counts, edges, fill=True, color=COLOURS["out"], alpha=0.4)
+        axes.axhline(len(found) / BINS, **GUIDE)
+        axes.set(xlabel="p-value", ylabel="images", xlim=(0, 1))
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+        return True
+
+    text = "If all images were in distribution, all bars would be near the dotted line."
+    words = f"{counts[0]} of {len(found)} p-values are below {1 / BINS:g}."
+    return "p-values", text, words, Markup(draw_svg(draw, "", "p-values"))
+
+
+def _scores(found: Sequence[float], val_scores: Sequence[float]) -> Figure:
+    low, high = min(val_scores), max(val_scores)
+    edges = np.linspace(min(low, *found), 2 * high - low, BINS + 1)
+    parts = [np.clip(scores, edges[0], edges[-1]) for scores in (val_scores, found)]
+    shares = [np.histogram(part, edges)[0] / len(part) for part in parts]
+
+    def draw(axes: Axes, _: str) -> bool:
+        for share, name, colour in zip(
+            shares, ("validation", "screened"), ("in", "out"), strict=True
+        ):
+            axes.stairs(100 * share, edges, fill=True, color=COLOURS[colour], alpha=0.3)
+            axes.stairs(100 * share, edges, linewidth=1.3, color=COLOURS[colour], label=name)
+        axes.set(xlabel="score", ylabel="share of the images, %")
+        axes.legend(**LEGEND)
+        return True
+
+    text = (
+        "The scores beside those of the validation images. What lies beyond the axis is counted in "
+        "the last bar."
+    )
+    words = (
+        f"The median is {np.median(found):.2f}, of validation images {np.median(val_scores):.2f}."
+    )
+    return "Scores", text, words, Markup(draw_svg(draw, "", "scores"))
+
+
+def _stream(found: Mapping[str, Any]) -> Figure:
+    def draw(axes: Axes, _: str) -> bool:
+        axes.plot(np.arange(1, len(found["path"]) + 1), found["path"], color=COLOURS["out"])
+        axes.axhline(math.log10(found["level"]), **GUIDE)
+        axes.set(xlabel="images since the start", ylabel="log10 of the martingale")
+        return True
+
+    text = (
+        f"A bet that something has changed. Without any change at most {100 / found['level']:g} % "
+        "of streams ever reach the dotted line."
+    )
+    words = f"It is at {found['value']} after {found['num_images']} images."
+    return "The stream", text, words, Markup(draw_svg(draw, "", "stream"))
 
 
 def _about(facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from diffusion_ood.calibration.monitor import LEVEL
+from diffusion_ood.calibration.monitor import LEVEL, Monitor
 from diffusion_ood.detector import Detector
 from diffusion_ood.errors import UserError
 from diffusion_ood.report.pictures import png
@@ -56,27 +56,29 @@ def write_report(
         for decision, (image, of_map) in zip(shown, pictures, strict=True)
     ]
     groups = [] if batch.groups is None else batch.groups.sort_values("p_value").to_dict("records")
-    stream = None
-    if batch.monitor is not None:
-        alarm = batch.monitor.alarm_at()
-        stream = {
-            "num_images": len(batch.monitor.values),
-            "value": f"10^{batch.monitor.log10_value:.1f}",
-            "alarm": None if alarm is None else alarm + 1,
-            "level": LEVEL,
-            "path": batch.monitor.values,
-        }
     results = Screening(
+        scores=[decision.score for decision in batch.scored if decision.score is not None],
         p_values=batch.p_values,
         num_ood=batch.num_ood,
         fdr=fdr,
         shown=rows,
         unreadable=[decision.reason for decision in batch.unreadable],
         groups=groups,
-        stream=stream,
+        stream=None if batch.monitor is None else _stream(batch.monitor),
         doubts=batch.doubts,
     )
     write_screening(path, name, detector.summary(), results)
+
+
+def _stream(monitor: Monitor) -> dict[str, object]:
+    alarm = monitor.alarm_at()
+    return {
+        "num_images": len(monitor.values),
+        "value": f"10^{monitor.log10_value:.1f}",
+        "alarm": None if alarm is None else alarm + 1,
+        "level": LEVEL,
+        "path": monitor.values,
+    }
 
 
 def _row(decision: Decision) -> dict[str, object]:
