@@ -41,7 +41,6 @@ EXCEPTIONS = {
     "bash create_docker_image.sh": "needs an image registry; docker/test_image.sh builds without",
     "diffusion-ood serve": "runs until it is stopped; tests/serving/test_process.py stops it",
     "curl": "asks a service; tests/serving/test_documented.py asks it",
-    "make soak-serve": "takes minutes",
     "docker": "needs Docker; docker/test_image.sh runs the image",
 }
 SCRIPTS = {command.script: name for name, command in console.COMMANDS.items() if command.script}
