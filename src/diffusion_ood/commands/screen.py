@@ -107,9 +107,7 @@ def _decide(
             if options.json and options.fdr is None:
                 print("\n".join(decision.as_json() for decision in decisions), flush=True)
 
-        return screen(
-            detector, items, file, num_workers=options.num_workers, maps=options.maps, seen=seen
-        )
+        return screen(detector, items, file, maps=options.maps, seen=seen)
 
 
 def _write(

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from diffusion_ood.errors import UserError
-from diffusion_ood.options.fields import MAX_REPEATS, MAX_WORKERS, SEED, OptionGroup, option
-from diffusion_ood.options.models import CPUS
+from diffusion_ood.options.fields import MAX_REPEATS, SEED, OptionGroup, option
 from diffusion_ood.options.reconstruction import JOINED, NUM_LEVELS
 from diffusion_ood.registries import METHODS, SCORES
 
@@ -94,7 +93,6 @@ class ScreenOptions(OptionGroup):
         "folder for a map of each image, where it is unusual: as array and as picture", None
     )
     report_images: int = option("images in the report, the most unusual", 24, least=0, most=200)
-    num_workers: int = option("decoding threads", min(2, CPUS), least=1, most=MAX_WORKERS)
     device: str = option(DEVICE, "auto")
 
     def __post_init__(self) -> None:

@@ -26,7 +26,6 @@ def screen(
     items: Sequence[Item],
     file: DecisionFile | None,
     *,
-    num_workers: int = 1,
     maps: Path | None = None,
     seen: Callable[[Sequence[Decision]], None] = lambda _: None,
 ) -> list[Decision]:
@@ -36,14 +35,13 @@ def screen(
         detector: decides.
         items: the images.
         file: where decisions are kept as they are made, and found of earlier runs.
-        num_workers: threads that read the next images while the detector measures.
         maps: folder for a map of each image.
         seen: is told of the decisions on each batch.
     """
     decided: list[Decision] = []
     batches = [items[k : k + BATCH] for k in range(0, len(items), BATCH)]
     finished = file.finished if file else {}
-    for batch, images in zip(batches, _ahead(detector, batches, num_workers), strict=True):
+    for batch, images in zip(batches, _ahead(detector, batches), strict=True):
         decisions = _decide(detector, batch, images, finished, maps)
         if file:
             file.append(d for d in decisions if d != finished.get(d.file))
@@ -53,7 +51,7 @@ def screen(
 
 
 def _ahead(
-    detector: Detector, batches: Sequence[Sequence[Item]], num_workers: int
+    detector: Detector, batches: Sequence[Sequence[Item]]
 ) -> Iterator[list[tuple[Tensor | UserError, float]]]:
     """The images of each batch, read while the one before is measured."""
 
@@ -65,7 +63,7 @@ def _ahead(
             image = error
         return image, time.perf_counter() - begin
 
-    with ThreadPoolExecutor(num_workers) as threads:
+    with ThreadPoolExecutor(1) as threads:  # one, as decoders log and warn by process
         waiting: list[list[Future[tuple[Tensor | UserError, float]]]] = []
         for batch in (*batches, ()):
             waiting.append([threads.submit(read, item) for item in batch])
