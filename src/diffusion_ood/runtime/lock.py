@@ -46,3 +46,11 @@ def locked(folder: Path, leftovers: str) -> Iterator[None]:
                 path.unlink(missing_ok=True)
         distributed.barrier()
         yield
+
+
+@contextlib.contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Keep other jobs from a file that is read and written anew; they wait."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        yield

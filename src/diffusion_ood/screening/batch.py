@@ -17,6 +17,7 @@ from diffusion_ood.detector import Detector
 from diffusion_ood.errors import UserError
 from diffusion_ood.report.page import now
 from diffusion_ood.runtime.files import atomic_write
+from diffusion_ood.runtime.lock import held
 from diffusion_ood.screening.decisions import Decision
 from diffusion_ood.screening.inputs import Item
 
@@ -115,14 +116,15 @@ def watch(batch: Batch, detector: Detector, path: Path) -> Batch:
     Raises:
         UserError: the file is damaged, or the stream of another detector.
     """
-    if path.exists():
-        monitor = Monitor.load(path, detector.digest)
-    else:
-        monitor = Monitor(detector.val_scores, detector.digest)
     # By content, since a folder that is sorted by class or patient would look like a drift.
     scored = sorted(batch.scored, key=lambda decision: decision.content)
-    monitor.update([d.score or 0.0 for d in scored], [d.content for d in scored], now())
-    monitor.save(path)
+    with held(path):
+        if path.exists():
+            monitor = Monitor.load(path, detector.digest)
+        else:
+            monitor = Monitor(detector.val_scores, detector.digest)
+        monitor.update([d.score or 0.0 for d in scored], [d.content for d in scored], now())
+        monitor.save(path)
     return replace(batch, monitor=monitor)
 
 
