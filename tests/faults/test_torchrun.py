@@ -66,8 +66,8 @@ def test_a_killed_process_is_restarted_and_a_stopped_job_is_saved(
         if line.startswith("epoch 3/300"):
             job.terminate()
     assert job.wait(PATIENCE_S) == 1  # torchrun's own, which prints where it was
-    assert f"{run_dir / 'checkpoint.pth'} after epoch 1 and 1 steps" in text
-    (said,) = re.findall(r"stopped after epoch (\d+)(?: and (\d+) steps)?", text)
+    assert f"{run_dir / 'checkpoint.pth'} after epoch 1 and 1 step" in text
+    (said,) = re.findall(r"stopped after epoch (\d+)(?: and (\d+) steps?)?", text)
     content = load_checkpoint(run_dir / "checkpoint.pth")
     assert (content["epoch"], len(content["losses"])) == (int(said[0]), int(said[1] or 0))
     assert content["trainer"]["step"] == 3 * content["epoch"] + len(content["losses"])
