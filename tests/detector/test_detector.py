@@ -133,3 +133,14 @@ def test_wrong_arrays_are_refused(detector: Detector, images: np.ndarray) -> Non
 def test_methods_that_need_a_classifier_are_refused(diffusion: Diffusion) -> None:
     with pytest.raises(UserError, match="diffood"):
         Detector.fit(diffusion, ramps(9, 1), options=ReconstructOptions(methods=("diffood",)))
+
+
+def test_a_rate_is_between_0_and_1(diffusion: Diffusion) -> None:
+    with pytest.raises(UserError, match="target_fpr"):
+        Detector.fit(diffusion, ramps(9, 1), options=JOINED, target_fpr=2)
+
+
+def test_scores_that_need_a_classifier_are_refused(diffusion: Diffusion) -> None:
+    options = ReconstructOptions(methods=("denoising",), scores=("logit_l1",))
+    with pytest.raises(UserError, match="logit_l1"):
+        Detector.fit(diffusion, ramps(9, 1), options=options)

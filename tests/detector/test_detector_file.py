@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -141,3 +144,60 @@ def test_it_holds_no_digest_of_a_training_image(saved: Path) -> None:
     content = torch.load(saved, weights_only=True)
     assert set(content["training"]) <= {"intensity"}
     assert content["names"] == []
+
+
+@pytest.mark.slow
+def test_equal_inputs_give_equal_files_in_other_processes(trained: Path, tmp_path: Path) -> None:
+    """Whose sets have another order."""
+    script = (
+        "import sys; from ramps import JOINED, ramps\n"
+        "from diffusion_ood import Detector, Diffusion\n"
+        "model = Diffusion.load(sys.argv[1])\n"
+        "Detector.fit(model, ramps(30, 1), ramps(30, 2), options=JOINED, device='cpu')"
+        ".save(sys.argv[2])"
+    )
+    for seed in ("0", "1"):
+        subprocess.run(
+            [sys.executable, "-c", script, trained / "checkpoint_best.pth", tmp_path / seed],
+            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)},
+            check=True,
+        )
+    assert (tmp_path / "0").read_bytes() == (tmp_path / "1").read_bytes()
+
+
+def edited(content: dict[str, Any], edit: str) -> dict[str, Any]:
+    if edit == "scores that are no numbers":
+        content["joined"]["val_scores"][0] = torch.nan
+    elif edit == "fewer scores":
+        content["joined"]["val_scores"] = content["joined"]["val_scores"][:1]
+    elif edit == "no method":
+        content["by_method"] = {}
+    elif edit == "a mean that is no number":
+        content["joined"]["head"]["distances"]["head"]["mean"][0] = torch.nan
+    elif edit == "fewer means":
+        mean = content["joined"]["head"]["distances"]["head"]["mean"]
+        content["joined"]["head"]["distances"]["head"]["mean"] = mean[:1]
+    return content
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        *("scores that are no numbers", "fewer scores", "no method"),
+        *("a mean that is no number", "fewer means"),
+    ],
+)
+def test_a_file_whose_parts_do_not_fit_is_refused(saved: Path, tmp_path: Path, edit: str) -> None:
+    torch.save(edited(torch.load(saved, weights_only=True), edit), tmp_path / "d")
+    with pytest.raises(UserError, match="d: found"):
+        Detector.load(tmp_path / "d", "cpu")
+
+
+def test_another_file_is_not_overwritten(trained: Path, saved: Path, tmp_path: Path) -> None:
+    file.refuse_other_file(saved)
+    file.refuse_other_file(tmp_path / "new" / "d")
+    (tmp_path / "split.csv").write_text("image\n")
+    places = (tmp_path / "split.csv", trained / "checkpoint_best.pth", tmp_path)
+    for place in (*places, tmp_path / "split.csv" / "d"):
+        with pytest.raises(UserError, match="detector"):
+            file.refuse_other_file(place)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -278,3 +279,59 @@ def test_decisions_come_while_it_runs(detector_file: Path, folder: Path) -> None
     detector = Detector.load(detector_file, "cpu")
     run.screen(detector, gather([folder]), None, seen=lambda made: seen.append(len(made)))
     assert seen == [16, 16, 13]
+
+
+def test_a_name_with_a_carriage_return_is_a_row(detector_file: Path, tmp_path: Path) -> None:
+    write(tmp_path / "in", [*ramps(2, 3)], "a\r{}\n{}", 1)
+    for _ in range(2):
+        call(detector_file, tmp_path / "in", f"--output={tmp_path / 'out'}", "--report_images=0")
+        assert len(rows(tmp_path / "out" / "decisions.csv")) == 2
+
+
+def test_results_are_neither_screened_nor_do_they_replace_files(
+    detector_file: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    for _ in range(2):
+        call(detector_file, ".", "--maps=maps", "--report_images=0")
+        assert len(rows(folder / "screening" / "decisions.csv")) == 45
+    with pytest.raises(UserError, match="maps"):
+        call(detector_file, ".", "--maps=.")
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / ".notes.tmp").write_text("precious")
+    call(detector_file, folder / "more", f"--output={own}", "--report_images=0")
+    assert (own / ".notes.tmp").read_text() == "precious"
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "report.html").write_text("another")
+    with pytest.raises(UserError, match=r"report\.html"):
+        call(detector_file, folder / "more", f"--output={other}")
+
+
+@pytest.mark.parametrize("flag", ["--group_by=(zzz)", "--monitor=torn.json"])
+def test_what_cannot_work_is_refused_before_an_image_is_measured(
+    detector_file: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flag: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "torn.json").write_text("{")
+    monkeypatch.setattr(Detector, "measure", None)
+    with pytest.raises(UserError):
+        call(detector_file, folder, "--output=out", flag)
+
+
+def test_simultaneous_runs_all_reach_the_stream(
+    detector_file: Path, tmp_path: Path, launch: Callable[..., list]
+) -> None:
+    script = tmp_path / "screen.py"
+    script.write_text("from diffusion_ood.commands import screen\nscreen.main()\n")
+    images = write(tmp_path / "in", [*noise(3, 3)], "{}_{}", 1)
+
+    def run_one(k: int) -> int:
+        argv = (f"--output={tmp_path / str(k)}", f"--monitor={tmp_path / 's.json'}")
+        (done,) = launch(str(script), str(detector_file), str(images[k]), *argv, "--device=cpu")
+        return done.returncode
+
+    with ThreadPoolExecutor(3) as threads:
+        assert [*threads.map(run_one, range(3))] == [0, 0, 0]
+    assert len(json.loads((tmp_path / "s.json").read_text())["values"]) == 3

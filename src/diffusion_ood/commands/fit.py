@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from diffusion_ood import cli
 from diffusion_ood.errors import UserError
 from diffusion_ood.options import DetectorOptions, LoadingOptions, ReconstructOptions, RunOptions
-from diffusion_ood.options.reconstruction import JOINED, READ
+from diffusion_ood.options.reconstruction import JOINED, MIN_REFERENCE, READ
 from diffusion_ood.runtime import launch, run_directory
 
 if TYPE_CHECKING:
@@ -47,8 +47,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     training = read_split(asked.training_ids) if asked.training_ids else None
 
     from diffusion_ood.detector import Detector, methods_of, new_evaluator
+    from diffusion_ood.detector.file import refuse_other_file
     from diffusion_ood.model import Diffusion
 
+    refuse_other_file(asked.detector)
     diffusion = Diffusion.load(checkpoint)
     options = _options(asked)
     methods = methods_of(options, learning=training is not None)
@@ -57,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     reference = None
     if training is not None and any(method.learns for method in methods):
         reference = _open(training, asked.first_n_reference, diffusion, line)
+        _refuse_shared(val, reference)
     evaluator = new_evaluator(diffusion, asked.device, asked.precision)
     _announce(asked, methods, evaluator, len(val), len(reference) if reference else 0)
     detector = Detector.fit(
@@ -115,6 +118,19 @@ def _refuse_trained_on(images: ImageSet, diffusion: Diffusion) -> None:
         )
     if number:
         print(f"warning: {number} of {len(images)} validation images were trained on")
+
+
+def _refuse_shared(val: ImageSet, training: ImageSet) -> None:
+    """Validation images that methods learn from would look more usual than any new image."""
+    if len(training) < MIN_REFERENCE:
+        raise UserError(
+            f"`training_ids`: found {len(training)}, expected at least {MIN_REFERENCE} images"
+        )
+    shared = len({*val.digests} & {*training.digests})
+    if shared:
+        raise UserError(
+            f"`validation_ids`, `training_ids`: found {shared} images in both, expected none"
+        )
 
 
 def _announce(

@@ -90,7 +90,7 @@ def _score(
     labels = any(method.needs_classes for method in methods)
     for one in sets if labels else ():
         class_numbers(one.split, diffusion.classes)  # says now what is wrong there
-    with locked(run_options.ood_dir, leftovers="**/.results_*.tmp"):
+    with locked(run_options.ood_dir, "**/.results_*.tmp"):
         for method in methods:
             if method.learns and reference is not None:
                 run.learn(method, reference)

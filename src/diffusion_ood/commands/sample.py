@@ -42,5 +42,5 @@ def main(argv: Sequence[str] | None = None) -> None:
             quality = SampleQuality(options, *seen, line[LoadingOptions], cache, device)
         folder = options.image_path or run_dir / "samples"
         files = SampleFiles(evaluator, options, folder, quality)
-        with locked(folder, leftovers=".*.tmp"):
+        with locked(folder, ".*.tmp"):
             files.run()

@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from diffusion_ood.runtime import distributed
     from diffusion_ood.screening.inputs import gather
 
-    items = gather(options.images)
+    items = gather(options.images, [_folder(options), options.maps])
     with distributed.process_group(options.device) as device:
         try:
             found = _screen(options, items, device)
@@ -53,21 +53,26 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(OOD_EXIT_CODE)
 
 
+def _folder(options: ScreenOptions) -> Path | None:
+    """Where decisions and the report go, if anywhere."""
+    return options.output or (None if options.json else Path("screening"))
+
+
 def _screen(options: ScreenOptions, items: Sequence[Item], device: torch.device) -> bool:
     """Screen the images, and say whether any is called out of distribution."""
     from diffusion_ood.detector import Detector
     from diffusion_ood.runtime import distributed
     from diffusion_ood.runtime.lock import locked
     from diffusion_ood.screening.batch import consider, sentences, watch
-    from diffusion_ood.screening.decisions import DecisionFile, made
+    from diffusion_ood.screening.decisions import LEFTOVERS, DecisionFile, made
 
     detector = Detector.load(options.detector, device)
-    folder = options.output or (None if options.json else Path("screening"))
-    _refuse(options, items, folder)
+    folder = _folder(options)
+    _refuse(options, detector, items, folder)
     with contextlib.ExitStack() as held:
         file = None
         if folder is not None:
-            held.enter_context(locked(folder, leftovers=".*.tmp"))
+            held.enter_context(locked(folder, *LEFTOVERS))
             file = held.enter_context(DecisionFile(folder, detector.digest, distributed.rank()))
         decisions = _decide(options, detector, distributed.shard(items), file)
         distributed.barrier()
@@ -114,10 +119,10 @@ def _write(
     options: ScreenOptions, detector: Detector, batch: Batch, items: Sequence[Item], folder: Path
 ) -> Path:
     """Write the decisions in their order, those on groups, and the report; its path."""
-    from diffusion_ood.screening.batch import GROUPS as GROUPS_FILE
     from diffusion_ood.screening.batch import write_groups
-    from diffusion_ood.screening.decisions import finish
-    from diffusion_ood.screening.report import REPORT, write_report
+    from diffusion_ood.screening.decisions import GROUPS as GROUPS_FILE
+    from diffusion_ood.screening.decisions import REPORT, finish
+    from diffusion_ood.screening.report import write_report
 
     finish(folder, batch.decisions)
     if batch.groups is not None:
@@ -129,20 +134,18 @@ def _write(
     return path
 
 
-def _refuse(options: ScreenOptions, items: Sequence[Item], folder: Path | None) -> None:
+def _refuse(
+    options: ScreenOptions, detector: Detector, items: Sequence[Item], folder: Path | None
+) -> None:
     """Refuse what cannot work before it begins."""
     from diffusion_ood.runtime import distributed
-    from diffusion_ood.screening.maps import map_path
+    from diffusion_ood.screening.checks import check_groups, check_maps, check_monitor
 
     if folder is None and distributed.world_size() > 1:
         raise UserError("`json`: found several processes, expected `output` as well")
-    if options.maps is None:
-        return
-    seen: dict[Path, Item] = {}
-    for item in items:
-        other = seen.setdefault(map_path(options.maps, item.within), item)
-        if other is not item:
-            raise UserError(
-                f"`maps`: found {item.name} and {other.name}, whose maps would have one name; "
-                "screen them apart, or as parts of one folder"
-            )
+    if options.group_by is not None:
+        check_groups(detector, items, options.group_by)
+    if options.monitor is not None:
+        check_monitor(detector, options.monitor)
+    if options.maps is not None:
+        check_maps(detector, items, options.maps)

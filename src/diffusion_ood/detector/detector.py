@@ -160,7 +160,7 @@ class Detector:
             raise UserError(
                 "`maps`: found a detector without denoising or joined among its methods"
             )
-        batch = keyed(pixels, self._evaluator)
+        batch = keyed(torch.as_tensor(pixels, dtype=torch.float32), self._evaluator)
         with self._lock:
             features, raw = measured(self.content.methods, of_pixels, batch, self._evaluator)
         joined, parts = self.content.joined, self.content.by_method

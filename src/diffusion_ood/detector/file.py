@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
+from diffusion_ood.calibration.base import as_features
 from diffusion_ood.calibration.evidence import Evidence
 from diffusion_ood.errors import UserError
 from diffusion_ood.methods.base import Method
@@ -55,6 +58,25 @@ class Content:
     precision: str
     target_fpr: float
     provenance: Mapping[str, Any]
+
+
+def refuse_other_file(path: Path) -> None:
+    """Raise a `UserError` where a detector cannot be written, or would replace something else."""
+    if path.is_dir():
+        raise UserError(f"`detector`: {path}: found a folder, expected a name for a file")
+    if not path.exists():
+        folder = next(parent for parent in path.absolute().parents if parent.exists())
+        if not folder.is_dir() or not os.access(folder, os.W_OK):
+            raise UserError(f"`detector`: {path}: found no folder there that can be written to")
+        return
+    try:
+        is_detector = "detector" in load_checkpoint(path)
+    except UserError:
+        is_detector = False
+    if not is_detector:
+        raise UserError(
+            f"`detector`: {path}: found a file of something else, expected another name"
+        )
 
 
 def write_detector(path: Path, content: Content) -> str:
@@ -109,7 +131,7 @@ def read_detector(path: Path) -> tuple[Content, str]:
         return _content(found, path), found["digest"]
     except UserError:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise UserError(
             f"{path}: found a detector without all of its parts "
             f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"
@@ -133,7 +155,9 @@ def _content(found: dict[str, Any], path: Path) -> Content:
     precision, target_fpr = found["precision"], found["target_fpr"]
     if precision not in DTYPES or not 0 < target_fpr < 1:
         raise UserError(f"{path}: found {precision}, {target_fpr}, expected a precision, a rate")
-    return Content(
+    if _needs_alexnet(methods) and found["alexnet"] is None:
+        raise ValueError("found no weights for LPIPS")
+    content = Content(
         diffusion=diffusion,
         options=options,
         methods=methods,
@@ -145,6 +169,23 @@ def _content(found: dict[str, Any], path: Path) -> Content:
         target_fpr=float(target_fpr),
         provenance=dict(found["provenance"]),
     )
+    _check(content)
+    return content
+
+
+def _check(content: Content) -> None:
+    """Let all heads score an image of zeros, so that what does not fit is found now; ValueError."""
+    number = content.provenance["validation"]["images"]
+    frames = []
+    for one in content.methods:
+        draws = one.draws(content.diffusion)
+        zeros = np.zeros((1, len(draws), len(one.columns)))
+        frames.append(as_features(zeros, draws, one.columns, f"{one.name}/"))
+    features = pd.concat(frames, axis=1)
+    for part in (content.joined, *content.by_method.values()):
+        numbers = np.concatenate([part.val_scores, part.score(features)])
+        if len(part.val_scores) != number or not np.isfinite(numbers).all():
+            raise ValueError(f"found scores that are not those of {number} validation images")
 
 
 def _needs_alexnet(methods: Sequence[Method]) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from diffusion_ood.calibration.base import too_few
+from diffusion_ood.calibration.base import MIN_VALIDATION, too_few
 from diffusion_ood.data.inputs import Images, names_of
 from diffusion_ood.data.loaders import ImageSet
 from diffusion_ood.detection.fitting import fit_evidence
@@ -18,8 +18,11 @@ from diffusion_ood.errors import UserError
 from diffusion_ood.methods.base import ImageBatch, Method
 from diffusion_ood.methods.calibrated_maps import CalibratedMaps
 from diffusion_ood.methods.chosen import chosen_methods
+from diffusion_ood.methods.scores.output_shift import OutputShift
 from diffusion_ood.model import versions
 from diffusion_ood.options import ReconstructOptions
+from diffusion_ood.options.fields import refuse_outside
+from diffusion_ood.registries import SCORES
 from diffusion_ood.trajectories.evaluator import Evaluator
 
 
@@ -33,6 +36,9 @@ def fitted(
     progress: bool,
 ) -> Content:
     """What `Detector.fit` makes, which describes the arguments."""
+    refuse_outside("target_fpr", target_fpr, above=0, below=1)
+    if 0 < len(validation) < MIN_VALIDATION:
+        raise too_few(len(validation))
     methods = methods_of(options, learning=training is not None)
     for method in methods:
         method.check(evaluator.diffusion)
@@ -72,6 +78,8 @@ def methods_of(options: ReconstructOptions, *, learning: bool = True) -> list[Me
     """
     if options.classifier_checkpoint is not None or options.labels != "none":
         raise UserError("`classifier_checkpoint`, `labels`: a detector holds no classifier")
+    if moved := [name for name in options.scores if SCORES[name] is OutputShift]:
+        raise UserError(f"`scores` {moved[0]}: needs a classifier, which no detector holds")
     if "diffood" in options.methods:
         raise UserError("`methods` diffood: needs a classifier, which no detector holds")
     methods = chosen_methods(options)

@@ -214,7 +214,8 @@ def ask(
         for number, point in enumerate(points):
             x, found, *rest = (parts[number] for parts in per_point)
             of_point = dict(zip(statistics, rest, strict=True))
-            answers[point] = Answer(x, found, {name: of_point[name] for name in wanted[point]})
+            of_blocks = {name: of_point[name] for name in names if name in wanted[point]}
+            answers[point] = Answer(x, found, of_blocks)
     return answers
 
 

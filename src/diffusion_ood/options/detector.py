@@ -10,7 +10,7 @@ from typing import Literal
 
 from diffusion_ood.errors import UserError
 from diffusion_ood.options.fields import MAX_REPEATS, SEED, OptionGroup, option
-from diffusion_ood.options.reconstruction import JOINED, NUM_LEVELS
+from diffusion_ood.options.reconstruction import JOINED, MIN_REFERENCE, NUM_LEVELS
 from diffusion_ood.registries import METHODS, SCORES
 
 DEVICE = "auto, cpu, cuda, cuda:1, mps, …"
@@ -42,8 +42,10 @@ class DetectorOptions(OptionGroup):
     target_fpr: float = option(
         "share of in-distribution images that may be called OOD", 0.05, above=0, below=1
     )
-    first_n_val: int | None = option("fit to the first N validation images alone", None, least=3)
-    first_n_reference: int = option("learn from the first N training images alone", 5_000, least=2)
+    first_n_val: int | None = option("fit to the first N validation images alone", None, least=4)
+    first_n_reference: int = option(
+        "learn from the first N training images alone", 5_000, least=MIN_REFERENCE
+    )
     num_levels: int = option("noise levels of other methods", NUM_LEVELS, least=1)
     repeats: int | None = option("draws of noise at each level", None, least=1, most=MAX_REPEATS)
     scores: tuple[str, ...] = option(

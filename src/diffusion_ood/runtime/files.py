@@ -82,6 +82,11 @@ def as_text(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
 
 
+def as_cell(text: str) -> str:
+    """Text for a cell of a CSV file, which Python's writer does not quote for a carriage return."""
+    return as_text(text).replace("\r", "\\r")
+
+
 def sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, as hexadecimal digits."""
     with open(path, "rb") as file:

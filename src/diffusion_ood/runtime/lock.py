@@ -17,7 +17,7 @@ POSIX = os.name == "posix"  # elsewhere nobody reads or writes a locked file
 
 
 @contextlib.contextmanager
-def locked(folder: Path, leftovers: str) -> Iterator[None]:
+def locked(folder: Path, *leftovers: str) -> Iterator[None]:
     """Keep other jobs out of a folder, which is made when missing; reading stays possible.
 
     The first process of a job holds the lock and the others wait for it here. It ends with that
@@ -42,8 +42,9 @@ def locked(folder: Path, leftovers: str) -> Iterator[None]:
                 if error.errno not in (errno.ENOLCK, errno.ENOTSUP):
                     raise
                 print(f"{folder}: cannot be locked; no other job may write there meanwhile")
-            for path in folder.glob(leftovers):
-                path.unlink(missing_ok=True)
+            for pattern in leftovers:
+                for path in folder.glob(pattern):
+                    path.unlink(missing_ok=True)
         distributed.barrier()
         yield
 

@@ -14,14 +14,12 @@ from diffusion_ood.calibration.fdr import benjamini_hochberg, fdr_doubts
 from diffusion_ood.calibration.groups import group_doubts, group_names, group_p_values
 from diffusion_ood.calibration.monitor import LEVEL, Monitor
 from diffusion_ood.detector import Detector
-from diffusion_ood.errors import UserError
 from diffusion_ood.report.page import now
 from diffusion_ood.runtime.files import atomic_write
 from diffusion_ood.runtime.lock import held
+from diffusion_ood.runtime.words import counted
 from diffusion_ood.screening.decisions import Decision
 from diffusion_ood.screening.inputs import Item
-
-GROUPS = "groups.csv"
 
 
 @dataclass(frozen=True)
@@ -131,7 +129,8 @@ def watch(batch: Batch, detector: Detector, path: Path) -> Batch:
 def sentences(batch: Batch) -> Iterator[str]:
     """What a screening found, in sentences."""
     total, ood, lost = len(batch.decisions), batch.num_ood, len(batch.unreadable)
-    yield f"{total:,} images: {ood:,} OOD, {total - ood - lost:,} not, {lost:,} could not be read"
+    rest = total - ood - lost
+    yield f"{counted(total, 'image')}: {ood:,} OOD, {rest:,} not, {lost:,} could not be read"
     for decision in batch.by_score()[:3]:
         verdict = "OOD" if decision.is_ood else "not OOD"
         yield (
@@ -141,7 +140,7 @@ def sentences(batch: Batch) -> Iterator[str]:
     for decision in batch.unreadable[:3]:
         yield f"  not read: {decision.reason}"
     if batch.groups is not None:
-        yield f"{len(batch.groups):,} groups: {int(batch.groups['is_ood'].sum()):,} OOD"
+        yield f"{counted(len(batch.groups), 'group')}: {int(batch.groups['is_ood'].sum()):,} OOD"
     if batch.monitor is not None:
         value = batch.monitor.log10_value
         at = batch.monitor.alarm_at()
@@ -158,11 +157,6 @@ def _groups(
 ) -> tuple[pd.DataFrame, list[str]]:
     """The decision on each group, and what is doubtful about them."""
     names, joined = detector.content.names, detector.content.joined
-    if not names:
-        raise UserError(
-            "`group_by`: found a detector without the names of its validation images, expected one "
-            "that was fitted with `keep_names`"
-        )
     val_groups = group_names(names, group_by)
     pairs = [(d.score, i.within) for d, i in zip(decisions, items, strict=True)]
     scores = [score for score, _ in pairs if score is not None]

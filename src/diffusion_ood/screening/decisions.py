@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from diffusion_ood.errors import UserError
 from diffusion_ood.runtime.files import (
-    as_text,
+    as_cell,
     atomic_write,
     whole_records,
     write_json,
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 FILE, EARLIER, SIDECAR, PARTS = "decisions.csv", "earlier.csv", "screening.json", "parts"
+GROUPS, REPORT = "groups.csv", "report.html"
+WRITTEN = (FILE, EARLIER, SIDECAR, GROUPS, REPORT)
+LEFTOVERS = tuple(f".{name}.*.tmp" for name in WRITTEN)
+"""What a killed screening may have left half written."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +60,12 @@ class Decision:
 
     def row(self) -> list[str]:
         """As text, in the order of the fields."""
-        return ["" if v is None else as_text(str(v)) for v in asdict(self).values()]
+        return ["" if v is None else as_cell(str(v)) for v in asdict(self).values()]
 
     def as_json(self) -> str:
         """A line of JSON, without what it lacks."""
         known = {k: v for k, v in asdict(self).items() if v not in (None, "")}
-        return json.dumps({**known, "file": as_text(self.file)}, allow_nan=False)
+        return json.dumps(known, allow_nan=False)
 
     @classmethod
     def of_row(cls, row: Mapping[str, str]) -> Self:
@@ -157,9 +161,14 @@ def _check_detector(folder: Path, detector: str, rank: int) -> None:
                 f"{path}: found decisions of the detector {str(found)[:12]}, expected "
                 f"{detector[:12]}; use another `output`"
             )
-    elif (folder / FILE).exists():
-        raise UserError(f"{folder / FILE}: found without its {SIDECAR}; use another `output`")
-    elif rank == 0:
+        return
+    for name in WRITTEN:
+        if (folder / name).exists() and rank == 0:
+            raise UserError(
+                f"{folder / name}: found a file of something else, without {SIDECAR}; "
+                "use another `output`"
+            )
+    if rank == 0:
         write_json(path, {"detector": detector})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,8 @@ from diffusion_ood.data.readers import SUFFIXES, image_suffix
 from diffusion_ood.data.splits import Edit, read_split
 from diffusion_ood.data.transforms import flip
 from diffusion_ood.errors import UserError
-from diffusion_ood.runtime.files import as_text
+from diffusion_ood.runtime.files import as_cell
+from diffusion_ood.runtime.words import counted
 
 LISTS = (".csv", ".txt")
 
@@ -41,46 +43,59 @@ class Item:
         return flip(image[None], self.edit)[0]
 
 
-def gather(places: Sequence[Path]) -> list[Item]:
+def gather(places: Sequence[Path], without: Sequence[Path | None] = ()) -> list[Item]:
     """Every image of these files, folders, split CSVs and image lists, each once.
 
-    Folders are searched through; files in them that are no images by their names are passed over.
+    Folders are searched through, but for those `without`, which are results, and hidden and linked
+    ones; files in them that are no images by their names are passed over, and counted aloud.
 
     Raises:
         UserError: a split that is wrong, a folder without an image, or a path without a file.
     """
     found: dict[str, Item] = {}
+    left_out = [Path(os.path.realpath(folder)) for folder in without if folder is not None]
     for place in places:
-        for item in _items(place):
-            found.setdefault(item.name, item)
+        for item in _items(place, left_out):
+            other = found.setdefault(item.name, item)
+            if other.path != item.path:
+                raise UserError(f"{item.name}: found two files whose names read so, expected one")
     return list(found.values())
 
 
-def _items(place: Path) -> Iterator[Item]:
+def _items(place: Path, left_out: Sequence[Path]) -> Iterator[Item]:
     if place.is_dir():
-        files = [path for path in _walk(place) if image_suffix(path.name)]
+        everything = list(_walk(place, left_out))
+        files = [path for path in everything if image_suffix(path.name)]
+        if passed := len(everything) - len(files):
+            print(
+                f"{place}: passed over {counted(passed, 'file')} without an image's name",
+                file=sys.stderr,
+            )
         if not files:
             raise UserError(
                 f"{place}: found no image, expected files such as {', '.join(SUFFIXES)}"
             )
         yield from (
-            Item(as_text(str(path)), path, as_text(str(path.relative_to(place)))) for path in files
+            Item(as_cell(str(path)), path, as_cell(str(path.relative_to(place)))) for path in files
         )
     elif place.suffix.lower() in LISTS:
         split = read_split(place)
         for number in range(len(split)):
             path = split.image_path(number)
             edited = f" ({split.edit})" if split.edit else ""
-            within = as_text(split.images[number])
-            yield Item(as_text(f"{path}{edited}"), path, within, split.edit)
+            within = as_cell(split.images[number])
+            yield Item(as_cell(f"{path}{edited}"), path, within, split.edit)
     elif place.exists():
-        yield Item(as_text(str(place)), place, as_text(place.name))
+        yield Item(as_cell(str(place)), place, as_cell(place.name))
     else:
         raise UserError(f"{place}: no such file or folder, expected images")
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def _walk(folder: Path, left_out: Sequence[Path]) -> Iterator[Path]:
     """Files below a folder by name, hidden ones left out."""
     for path, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        kept = (name for name in sorted(folders) if not name.startswith("."))
+        folders[:] = [
+            n for n in kept if Path(os.path.realpath(os.path.join(path, n))) not in left_out
+        ]
         yield from (Path(path, name) for name in sorted(files) if not name.startswith("."))

@@ -23,7 +23,6 @@ from diffusion_ood.screening.inputs import Item
 from diffusion_ood.screening.maps import overlay, picture
 from diffusion_ood.screening.run import BATCH
 
-REPORT = "report.html"
 MAX_SIDE = 192
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from diffusion_ood.detector import Detector
 from diffusion_ood.runtime.lock import locked
 from diffusion_ood.screening.batch import Batch, consider, sentences
-from diffusion_ood.screening.decisions import FILE, DecisionFile, finish
+from diffusion_ood.screening.decisions import FILE, LEFTOVERS, REPORT, DecisionFile, finish
 from diffusion_ood.screening.inputs import Item
-from diffusion_ood.screening.report import REPORT, write_report
+from diffusion_ood.screening.report import write_report
 from diffusion_ood.screening.run import screen
 
 
@@ -43,7 +43,7 @@ class Screener:
             UserError: the folder holds decisions of another detector, or another job writes there.
         """
         folder = Path(self.output_dir)
-        with locked(folder, leftovers=".*.tmp"), DecisionFile(folder, self.detector.digest) as file:
+        with locked(folder, *LEFTOVERS), DecisionFile(folder, self.detector.digest) as file:
             decisions = screen(self.detector, self.images, file)
             batch = consider(self.detector, decisions, self.images)
             finish(folder, batch.decisions)

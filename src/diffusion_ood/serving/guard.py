@@ -77,6 +77,9 @@ class Guard:
             return None
         if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
             return _refused(403, "expected no request from another site's page")
+        origin = headers.get("origin", "").partition("://")[2].lower()
+        if origin and origin != host:
+            return _refused(403, "expected no request from another site's page")
         if self._token is None:
             return None
         kind, _, given = headers.get("authorization", "").partition(" ")

@@ -93,7 +93,7 @@ class TrainingRun:
             UserError: another job trains in the run directory, a checkpoint that does not fit, or
                 a loss or weight that is not finite.
         """
-        with locked(self.run_dir, leftovers=".*.tmp"):
+        with locked(self.run_dir, ".*.tmp"):
             self.progress = self.checkpoints.resume(resume_epoch)
             if self.progress.epoch >= self.fit.n_epochs:
                 distributed.print_once(
