@@ -9,6 +9,7 @@ as it is decided, and report.html. The same command again goes on where it stopp
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -82,6 +83,7 @@ def _screen(options: ScreenOptions, items: Sequence[Item], device: torch.device)
             known = made(folder)
             decisions = [known[item.name] for item in items]
         batch = consider(detector, decisions, items, fdr=options.fdr, group_by=options.group_by)
+        batch = dataclasses.replace(batch, doubts=list(map(cli.as_flags, batch.doubts)))
         if options.monitor is not None:
             batch = watch(batch, detector, options.monitor)
         report = _write(options, detector, batch, items, folder) if folder is not None else None
@@ -89,7 +91,7 @@ def _screen(options: ScreenOptions, items: Sequence[Item], device: torch.device)
         print("\n".join(decision.as_json() for decision in batch.decisions), flush=True)
     said = sys.stderr if options.json else sys.stdout
     for sentence in (*sentences(batch), *(f"warning: {doubt}" for doubt in batch.doubts)):
-        print(cli.as_flags(sentence), file=said)
+        print(sentence, file=said)
     if report is not None:
         print(f"decisions: {report.with_name('decisions.csv')}\nreport: {report}", file=said)
     return batch.num_ood > 0
