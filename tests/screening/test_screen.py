@@ -335,3 +335,29 @@ def test_simultaneous_runs_all_reach_the_stream(
     with ThreadPoolExecutor(3) as threads:
         assert [*threads.map(run_one, range(3))] == [0, 0, 0]
     assert len(json.loads((tmp_path / "s.json").read_text())["values"]) == 3
+
+
+def test_a_leftover_of_a_killed_process_does_not_outlive_a_newer_decision(
+    detector_file: Path, folder: Path, tmp_path: Path
+) -> None:
+    out, changed, broken = tmp_path / "out", folder / "p00_0.png", folder / "p00_1.png"
+    argv = (folder, f"--output={out}", "--report_images=0")
+    call(detector_file, *argv)
+    (out / "parts").mkdir()
+    (out / "decisions.csv").rename(out / "parts" / "decisions.1.csv")
+    Image.fromarray(noise(1, 9)[0]).save(changed)
+    broken.write_bytes(b"no image")
+    call(detector_file, *argv)
+    found = {row["file"]: row for row in rows(out / "decisions.csv")}
+    assert found[str(changed)]["is_ood"] == "True"
+    assert found[str(broken)]["score"] == ""
+    assert not [*(out / "parts").iterdir()]
+
+
+def test_groups_of_an_earlier_run_do_not_stay(
+    detector_file: Path, folder: Path, tmp_path: Path
+) -> None:
+    argv = (folder, f"--output={tmp_path / 'out'}", "--report_images=0")
+    call(detector_file, *argv, r"--group_by=([pq]\d\d)_")
+    call(detector_file, *argv)
+    assert not (tmp_path / "out" / "groups.csv").exists()

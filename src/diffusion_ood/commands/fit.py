@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from diffusion_ood import cli
 from diffusion_ood.errors import UserError
 from diffusion_ood.options import DetectorOptions, LoadingOptions, ReconstructOptions, RunOptions
-from diffusion_ood.options.reconstruction import JOINED, MIN_REFERENCE, READ
+from diffusion_ood.options.reconstruction import JOINED, MIN_REFERENCE, refuse_idle
 from diffusion_ood.runtime import launch, run_directory
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     line = cli.parse(__doc__, GROUPS, argv)
     run, asked = line[RunOptions], line[DetectorOptions]
-    _refuse_idle(asked, line.given)
+    refuse_idle(asked.methods, line.given)
     if launch.is_launched() and launch.number("WORLD_SIZE") > 1:
         raise UserError("found several processes, expected one: start this without torchrun")
     checkpoint = run_directory.checkpoint_path(run.run_dir, asked.eval_checkpoint)
@@ -54,8 +54,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     diffusion = Diffusion.load(checkpoint)
     options = _options(asked)
     methods = methods_of(options, learning=training is not None)
-    val = _open(validation, asked.first_n_val, diffusion, line)
-    _refuse_trained_on(val, diffusion)
+    val = _validation(_open(validation, asked.first_n_val, diffusion, line), diffusion)
     reference = None
     if training is not None and any(method.learns for method in methods):
         reference = _open(training, asked.first_n_reference, diffusion, line)
@@ -93,31 +92,20 @@ def _options(asked: DetectorOptions) -> ReconstructOptions:
 
 
 def _open(split: Split, first: int | None, diffusion: Diffusion, line: cli.CommandLine) -> ImageSet:
-    """The first images of a split, which have to be of the model's shape."""
-    from diffusion_ood.data.loaders import open_images
-    from diffusion_ood.data.skipped import report_skipped
+    """The first images of a split."""
+    from diffusion_ood.scoring.opening import open_for
 
     split = split if first is None else split.first(first)
-    options, shape = diffusion.image_options, diffusion.image_shape
-    images = open_images(split, options, line[LoadingOptions], expected=shape)
-    report_skipped(images, split.name, line[RunOptions].run_dir)
-    if images.shape != shape:
-        raise UserError(f"{split.path}: found images of {images.shape}, expected {shape}")
-    return images
+    return open_for(diffusion, split, split.name, line[LoadingOptions], line[RunOptions].run_dir)
 
 
-def _refuse_trained_on(images: ImageSet, diffusion: Diffusion) -> None:
-    """Validation images that were trained on would look more usual than any new image."""
-    from diffusion_ood.runtime.words import counted
+def _validation(images: ImageSet, diffusion: Diffusion) -> ImageSet:
+    """The same, after a word about those that were trained on, which look too usual."""
+    from diffusion_ood.scoring.opening import count_trained_on
 
-    number = 0 if images.split.edit else diffusion.trained_on(images.digests)
-    if number == len(images):
-        raise UserError(
-            f"{images.split.path}: found {counted(number, 'image')} that training has seen, "
-            "and no others"
-        )
-    if number:
+    if number := count_trained_on(diffusion, images, "calibrate on"):
         print(f"warning: {number} of {len(images)} validation images were trained on")
+    return images
 
 
 def _refuse_shared(val: ImageSet, training: ImageSet) -> None:
@@ -157,13 +145,3 @@ def _announce(
         f"{learned}fitting to {val:,} take about {seconds:.0f} s of network calls on "
         f"{describe(evaluator.device)}"
     )
-
-
-def _refuse_idle(asked: DetectorOptions, given: frozenset[str]) -> None:
-    """Refuse options that none of the methods would read."""
-    if READ.keys() >= set(asked.methods):
-        read = {name for method in asked.methods for name in READ[method]}
-        for name in sorted(given & {"budget", "num_levels", "repeats", "scores"} - read):
-            raise UserError(
-                f"`{name}`: has no effect on the `methods` {', '.join(asked.methods)}; leave it out"
-            )

@@ -24,7 +24,7 @@ from diffusion_ood.options import (
     TrackOptions,
     groups_of_a_run,
 )
-from diffusion_ood.options.reconstruction import JOINED, READ
+from diffusion_ood.options.reconstruction import JOINED, refuse_idle
 from diffusion_ood.options.stored import refuse_contradiction
 from diffusion_ood.runtime import run_directory
 from diffusion_ood.runtime.failures import Terminated
@@ -232,14 +232,7 @@ def _refuse_contradictions(options: ReconstructOptions, given: frozenset[str]) -
         raise UserError(
             "`out_ids`: found none, expected at least one split; leave it out to score without"
         )
-    if READ.keys() >= set(options.methods):  # what others do with a flag is not known here
-        read = {name for method in options.methods for name in READ[method]}
-        for name in sorted(given & set().union(*READ.values()) - read):
-            readers = [method for method, names in READ.items() if name in names]
-            raise UserError(
-                f"`{name}`: has no effect on the `methods` {', '.join(options.methods)}; leave it "
-                f"out, or add {' or '.join(readers)}"
-            )
+    refuse_idle(options.methods, given)
     grid = ("num_inference_steps", "inference_skip_factor")
     beside = [
         (bool(options.levels), "levels", ("budget", "inference_skip_factor")),

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     import torch
 
     from diffusion_ood.detector import Detector
-    from diffusion_ood.screening.batch import Batch
     from diffusion_ood.screening.decisions import Decision, DecisionFile
     from diffusion_ood.screening.inputs import Item
 
@@ -65,7 +64,8 @@ def _screen(options: ScreenOptions, items: Sequence[Item], device: torch.device)
     from diffusion_ood.runtime import distributed
     from diffusion_ood.runtime.lock import locked
     from diffusion_ood.screening.batch import consider, sentences, watch
-    from diffusion_ood.screening.decisions import LEFTOVERS, DecisionFile, made
+    from diffusion_ood.screening.decisions import LEFTOVERS, DecisionFile, begin, made
+    from diffusion_ood.screening.report import write_results
 
     detector = Detector.load(options.detector, device)
     folder = _folder(options)
@@ -74,7 +74,10 @@ def _screen(options: ScreenOptions, items: Sequence[Item], device: torch.device)
         file = None
         if folder is not None:
             held.enter_context(locked(folder, *LEFTOVERS))
-            file = held.enter_context(DecisionFile(folder, detector.digest, distributed.rank()))
+            if distributed.is_main():
+                begin(folder, detector.digest)
+            distributed.barrier()
+            file = held.enter_context(DecisionFile(folder, distributed.rank()))
         decisions = _decide(options, detector, distributed.shard(items), file)
         distributed.barrier()
         if not distributed.is_main():
@@ -86,14 +89,17 @@ def _screen(options: ScreenOptions, items: Sequence[Item], device: torch.device)
         batch = dataclasses.replace(batch, doubts=list(map(cli.as_flags, batch.doubts)))
         if options.monitor is not None:
             batch = watch(batch, detector, options.monitor)
-        report = _write(options, detector, batch, items, folder) if folder is not None else None
+        written = []
+        if folder is not None:
+            shown, name = options.report_images, options.detector.name
+            written = write_results(
+                folder, detector, name, batch, items, num_shown=shown, fdr=options.fdr
+            )
     if options.json and options.fdr is not None:
         print("\n".join(decision.as_json() for decision in batch.decisions), flush=True)
     said = sys.stderr if options.json else sys.stdout
-    for sentence in (*sentences(batch), *(f"warning: {doubt}" for doubt in batch.doubts)):
+    for sentence in (*sentences(batch), *(f"warning: {d}" for d in batch.doubts), *written):
         print(sentence, file=said)
-    if report is not None:
-        print(f"decisions: {report.with_name('decisions.csv')}\nreport: {report}", file=said)
     return batch.num_ood > 0
 
 
@@ -115,25 +121,6 @@ def _decide(
                 print("\n".join(decision.as_json() for decision in decisions), flush=True)
 
         return screen(detector, items, file, maps=options.maps, seen=seen)
-
-
-def _write(
-    options: ScreenOptions, detector: Detector, batch: Batch, items: Sequence[Item], folder: Path
-) -> Path:
-    """Write the decisions in their order, those on groups, and the report; its path."""
-    from diffusion_ood.screening.batch import write_groups
-    from diffusion_ood.screening.decisions import GROUPS as GROUPS_FILE
-    from diffusion_ood.screening.decisions import REPORT, finish
-    from diffusion_ood.screening.report import write_report
-
-    finish(folder, batch.decisions)
-    if batch.groups is not None:
-        write_groups(folder / GROUPS_FILE, batch.groups)
-    path, name = folder / REPORT, options.detector.name
-    write_report(
-        path, detector, name, batch, items, num_shown=options.report_images, fdr=options.fdr
-    )
-    return path
 
 
 def _refuse(

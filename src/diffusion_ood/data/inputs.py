@@ -65,7 +65,7 @@ class Reader:
             )
         return torch.as_tensor(self._prepare(stored))
 
-    def batches(self, images: Images, num_workers: int = 0) -> Iterator[Tensor]:
+    def batches(self, images: Images) -> Iterator[Tensor]:
         """Images as the model sees them, `(B, C, *S)`, at most `BATCH` at a time.
 
         Raises:
@@ -75,7 +75,7 @@ class Reader:
             raise UserError(f"found {images}, expected a list of images, as in [{str(images)!r}]")
         if isinstance(images, ImageSet):
             numbers = [part.tolist() for part in torch.arange(len(images)).split(BATCH)]
-            yield from image_batches(images, numbers, num_workers)
+            yield from image_batches(images, numbers, num_workers=0)
             return
         given = images.detach().cpu().numpy() if isinstance(images, Tensor) else images
         for start in range(0, len(given), BATCH):

@@ -45,6 +45,23 @@ READ = {
 """The options that each of our methods reads; whatever is in none of these acts on all."""
 
 
+def refuse_idle(methods: tuple[str, ...], given: frozenset[str]) -> None:
+    """Refuse options that none of our methods would read; what others do with one is not known.
+
+    Raises:
+        UserError: an option that would do nothing.
+    """
+    if not READ.keys() >= set(methods):
+        return
+    read = {name for method in methods for name in READ[method]}
+    for name in sorted(given & set().union(*READ.values()) - read):
+        readers = [method for method, names in READ.items() if name in names]
+        raise UserError(
+            f"`{name}`: has no effect on the `methods` {', '.join(methods)}; leave it "
+            f"out, or add {' or '.join(readers)}"
+        )
+
+
 @dataclass(frozen=True)
 class ReconstructOptions(OptionGroup):
     """Reconstruction: which images, from which noise levels, by which steps."""

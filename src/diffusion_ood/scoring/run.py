@@ -16,14 +16,12 @@ import torch
 from tqdm import tqdm
 
 from diffusion_ood.data.labels import class_numbers
-from diffusion_ood.data.loaders import ImageSet, image_batches, open_images
-from diffusion_ood.data.skipped import report_skipped
+from diffusion_ood.data.loaders import ImageSet, image_batches
 from diffusion_ood.data.splits import Split
 from diffusion_ood.detection.contents import forget_changed
 from diffusion_ood.detection.folders import MAIN, method_dir, table_path
 from diffusion_ood.detection.history import add_work
 from diffusion_ood.detection.table_writer import TableWriter, merge_parts, note_table
-from diffusion_ood.errors import UserError
 from diffusion_ood.methods.base import Method
 from diffusion_ood.methods.measure import table
 from diffusion_ood.methods.pointwise import shared_calls
@@ -35,6 +33,7 @@ from diffusion_ood.runtime import distributed
 from diffusion_ood.runtime.device import describe
 from diffusion_ood.runtime.files import atomic_write
 from diffusion_ood.runtime.words import counted
+from diffusion_ood.scoring.opening import count_trained_on, open_for
 from diffusion_ood.scoring.sets import ScoringSet
 from diffusion_ood.scoring.work import OpenSet, Work
 from diffusion_ood.trajectories.evaluator import Evaluator
@@ -78,31 +77,12 @@ class ScoringRun:
         diffusion = self.evaluator.diffusion
         images = self._images(one.split, one.name)
         classes = class_numbers(images.split, diffusion.classes) if needs_classes else None
-        trained_on = 0 if images.split.edit else diffusion.trained_on(images.digests)
-        if trained_on == len(images):
-            raise UserError(
-                f"{one.split.path}: found {counted(trained_on, 'image')} that training has seen, "
-                f"and no others, expected some to {'calibrate on' if one.role == 'val' else 'test'}"
-            )
+        purpose = "calibrate on" if one.role == "val" else "test"
+        trained_on = count_trained_on(diffusion, images, purpose)
         return OpenSet(one.name, one.role, images, classes, trained_on)
 
     def _images(self, split: Split, name: str) -> ImageSet:
-        """The images of a split, which have to be of the model's shape."""
-        diffusion = self.evaluator.diffusion
-        images = open_images(
-            split,
-            diffusion.image_options,
-            self.loading,
-            progress=distributed.is_main(),
-            expected=diffusion.image_shape,
-        )
-        report_skipped(images, name, self.run.run_dir)
-        if images.shape != diffusion.image_shape:
-            raise UserError(
-                f"{split.path}: found images of {images.shape}, but the model was trained on "
-                f"{diffusion.image_shape}; train with `image_size`, or convert the images"
-            )
-        return images
+        return open_for(self.evaluator.diffusion, split, name, self.loading, self.run.run_dir)
 
     def learn(self, method: Method, split: Split) -> None:
         """Let a method learn from reference images, once; every process has to call this.

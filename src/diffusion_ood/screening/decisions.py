@@ -82,31 +82,42 @@ HEADER = tuple(field.name for field in fields(Decision))
 NUMBERS = ("score", "p_value", "milliseconds")
 
 
-class DecisionFile:
-    """The decisions of one process in a folder, and those that were made there before.
+def begin(folder: Path, detector: str) -> None:
+    """Join what killed processes left in parts, which would look newer than what follows.
+
+    One process calls this, before any opens its `DecisionFile`.
 
     Args:
         folder: of the output.
         detector: digest of the detector, since decisions of another would not go together.
+
+    Raises:
+        UserError: decisions of another detector, or a file that is something else.
+    """
+    _check_detector(folder, detector)
+    _write(folder / FILE, {d.file: d for d in _all(folder, (FILE,))}.values())
+    _remove_parts(folder)
+
+
+class DecisionFile:
+    """The decisions of one process in a folder, and those that were made there before.
+
+    Args:
+        folder: of the output, after `begin`.
         rank: of this process.
 
     Attributes:
         finished: earlier decisions by the names of their images; those on images that could not be
             read are left out, which may be mended since.
-
-    Raises:
-        UserError: decisions of another detector, or a file that is something else.
     """
 
-    def __init__(self, folder: Path, detector: str, rank: int = 0) -> None:
-        self.folder = folder
-        _check_detector(folder, detector, rank)
+    def __init__(self, folder: Path, rank: int = 0) -> None:
         self.finished = {d.file: d for d in _all(folder) if not d.reason}
         path = folder / FILE if rank == 0 else _part(folder, rank)
         path.parent.mkdir(parents=True, exist_ok=True)
-        known = _read(path)
-        _write(path, known)
-        self._file = open(path, "ab", buffering=0)  # noqa: SIM115 - closed by `close`
+        if rank:
+            _write(path, [])
+        self._file = open(path, "ab", buffering=0)  # noqa: SIM115 - closed by `__exit__`
 
     def append(self, decisions: Iterable[Decision]) -> None:
         """Add decisions; on return they are on disk."""
@@ -130,6 +141,10 @@ def finish(folder: Path, decisions: Sequence[Decision]) -> None:
     if others or (folder / EARLIER).exists():  # before the rows leave their old file
         _write(folder / EARLIER, others.values())
     _write(folder / FILE, decisions)
+    _remove_parts(folder)
+
+
+def _remove_parts(folder: Path) -> None:
     for part in (folder / PARTS).glob("decisions.*.csv"):
         part.unlink()
 
@@ -139,17 +154,17 @@ def made(folder: Path) -> dict[str, Decision]:
     return {decision.file: decision for decision in _all(folder)}
 
 
-def _all(folder: Path) -> list[Decision]:
-    """Every decision in a folder, later ones last."""
+def _all(folder: Path, names: Sequence[str] = (EARLIER, FILE)) -> list[Decision]:
+    """Every decision in some files of a folder and in the parts, later ones last."""
     parts = sorted((folder / PARTS).glob("decisions.*.csv"))
-    return [d for path in (folder / EARLIER, folder / FILE, *parts) for d in _read(path)]
+    return [d for path in (*(folder / name for name in names), *parts) for d in _read(path)]
 
 
 def _part(folder: Path, rank: int) -> Path:
     return folder / PARTS / f"decisions.{rank}.csv"
 
 
-def _check_detector(folder: Path, detector: str, rank: int) -> None:
+def _check_detector(folder: Path, detector: str) -> None:
     path = folder / SIDECAR
     if path.exists():
         try:
@@ -163,13 +178,12 @@ def _check_detector(folder: Path, detector: str, rank: int) -> None:
             )
         return
     for name in WRITTEN:
-        if (folder / name).exists() and rank == 0:
+        if (folder / name).exists():
             raise UserError(
                 f"{folder / name}: found a file of something else, without {SIDECAR}; "
                 "use another `output`"
             )
-    if rank == 0:
-        write_json(path, {"detector": detector})
+    write_json(path, {"detector": detector})
 
 
 def _read(path: Path) -> list[Decision]:

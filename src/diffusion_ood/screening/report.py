@@ -17,13 +17,37 @@ from diffusion_ood.detector import Detector
 from diffusion_ood.errors import UserError
 from diffusion_ood.report.pictures import png
 from diffusion_ood.report.screening import Screening, write_screening
-from diffusion_ood.screening.batch import Batch
-from diffusion_ood.screening.decisions import Decision
+from diffusion_ood.screening.batch import Batch, write_groups
+from diffusion_ood.screening.decisions import FILE, GROUPS, REPORT, Decision, finish
 from diffusion_ood.screening.inputs import Item
 from diffusion_ood.screening.maps import overlay, picture
 from diffusion_ood.screening.run import BATCH
 
 MAX_SIDE = 192
+
+
+def write_results(
+    folder: Path,
+    detector: Detector,
+    name: str,
+    batch: Batch,
+    items: Sequence[Item],
+    *,
+    num_shown: int,
+    fdr: float | None = None,
+) -> list[str]:
+    """Write decisions in their order, those on groups, and the report; where they are, in words.
+
+    Arguments as of `write_report`, but for the folder.
+    """
+    finish(folder, batch.decisions)
+    if batch.groups is None:
+        (folder / GROUPS).unlink(missing_ok=True)  # of an earlier run
+    else:
+        write_groups(folder / GROUPS, batch.groups)
+    path = folder / REPORT
+    write_report(path, detector, name, batch, items, num_shown=num_shown, fdr=fdr)
+    return [f"decisions: {folder / FILE}", f"report: {path}"]
 
 
 def write_report(

@@ -12,9 +12,9 @@ from pathlib import Path
 from diffusion_ood.detector import Detector
 from diffusion_ood.runtime.lock import locked
 from diffusion_ood.screening.batch import Batch, consider, sentences
-from diffusion_ood.screening.decisions import FILE, LEFTOVERS, REPORT, DecisionFile, finish
+from diffusion_ood.screening.decisions import LEFTOVERS, DecisionFile, begin
 from diffusion_ood.screening.inputs import Item
-from diffusion_ood.screening.report import write_report
+from diffusion_ood.screening.report import write_results
 from diffusion_ood.screening.run import screen
 
 
@@ -43,19 +43,14 @@ class Screener:
             UserError: the folder holds decisions of another detector, or another job writes there.
         """
         folder = Path(self.output_dir)
-        with locked(folder, *LEFTOVERS), DecisionFile(folder, self.detector.digest) as file:
-            decisions = screen(self.detector, self.images, file)
+        with locked(folder, *LEFTOVERS):
+            begin(folder, self.detector.digest)
+            with DecisionFile(folder) as file:
+                decisions = screen(self.detector, self.images, file)
             batch = consider(self.detector, decisions, self.images)
-            finish(folder, batch.decisions)
-            write_report(
-                folder / REPORT,
-                self.detector,
-                self.name,
-                batch,
-                self.images,
-                num_shown=self.num_shown,
-                fdr=None,
+            written = write_results(
+                folder, self.detector, self.name, batch, self.images, num_shown=self.num_shown
             )
-        print("\n".join([*sentences(batch), *(f"warning: {doubt}" for doubt in batch.doubts)]))
-        print(f"decisions: {folder / FILE}\nreport: {folder / REPORT}")
+        doubts = (f"warning: {doubt}" for doubt in batch.doubts)
+        print("\n".join([*sentences(batch), *doubts, *written]))
         return batch
