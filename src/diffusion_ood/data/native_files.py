@@ -15,6 +15,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from diffusion_ood.data.formats import jpeg, nifti, png, tiff
+from diffusion_ood.data.formats.npy import open_npy
 from diffusion_ood.data.opening import refusing
 from diffusion_ood.data.readers import ARRAY_SUFFIX, read_samples
 from diffusion_ood.errors import UserError
@@ -176,7 +177,7 @@ def _encode_tiff(samples: Array, alpha: bool, compression: int, byteorder: str) 
 def _array(path: Path) -> tuple[Array, Encode]:
     """An array (*S), (*S, C) or (C, *S); where three sides may be either, one is of channels."""
     stored = read_samples(path)
-    raw = np.load(path, mmap_mode="r", allow_pickle=False)
+    raw = open_npy(path)
     shape, last = raw.shape, raw.ndim == stored.ndim and raw.shape[-1] in (1, 3)
 
     def encode(samples: Array) -> bytes:

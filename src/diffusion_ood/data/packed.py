@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from diffusion_ood.data.decoding import DecodedImages, NotBytes, decode
+from diffusion_ood.data.formats.npy import open_npy
 from diffusion_ood.data.intensity import Intensity, measure_intensity
 from diffusion_ood.data.readers import Array
 from diffusion_ood.data.splits import Split
@@ -113,7 +114,7 @@ def _load(path: Path, count: int) -> Packed | None:
     """The packed file if it is there, whole, and holds as many images."""
     try:
         record = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        images = np.load(path, mmap_mode="r", allow_pickle=False)
+        images = open_npy(path)
     except (OSError, ValueError, EOFError):
         return None
     if [list(images.shape), str(images.dtype)] != [record["shape"], record["dtype"]]:
