@@ -228,18 +228,3 @@ def test_volumes_are_volumes_and_images_images(tmp_path: Path) -> None:
     (tmp_path / "a.nii.gz").write_bytes(b"x")
     with pytest.raises(UserError, match=r"a\.nii\.gz: "):
         read_image(tmp_path / "a.nii.gz", GREY)
-
-
-def test_nifti_is_read_or_its_package_named(tmp_path: Path) -> None:
-    path = tmp_path / "a.nii.gz"
-    try:
-        import nibabel
-    except ImportError:
-        path.write_bytes(b"x")
-        with pytest.raises(UserError, match="nibabel"):
-            read_image(path, VOLUME)
-        return
-    values = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
-    nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), path)
-    np.testing.assert_array_equal(read_image(path, VOLUME), values[None])
-    assert image_size(path, VOLUME) == (2, 3, 4)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple, TypeAlias
 
 from diffusion_ood.data.formats.base import Refusal
+from diffusion_ood.data.places import Place
 from diffusion_ood.errors import UserError
 
 
@@ -66,9 +67,14 @@ def _hint(path: Path) -> str:
 
 
 @contextmanager
-def refusing(path: Path) -> Iterator[None]:
-    """Turn any exception of a decoder into a sentence that names the file."""
-    file_status(path)
+def refusing(path: Path, *, folders: bool = False) -> Iterator[None]:
+    """Turn any exception of a decoder into a sentence that names the file, or the place in it.
+
+    With `folders` it may be a folder, as of a series.
+    """
+    place = Place.of(path)
+    if not (folders and place.path.is_dir()):
+        file_status(place.path)
     with sentences(path):
         yield
 

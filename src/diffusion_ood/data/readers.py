@@ -18,7 +18,9 @@ from PIL import Image
 from diffusion_ood.data.formats import bmp, jpeg, nifti, png, tiff
 from diffusion_ood.data.formats.base import MAX_PIXELS, Picture, Refusal, check_sides
 from diffusion_ood.data.formats.npy import open_npy
-from diffusion_ood.data.opening import Content, Source, refusing, sentences
+from diffusion_ood.data.opening import Content, refusing, sentences
+from diffusion_ood.data.places import Place
+from diffusion_ood.data.volumes import open_volume, oriented, oriented_sides, whole
 from diffusion_ood.errors import UserError
 from diffusion_ood.options import ImageOptions
 
@@ -49,15 +51,19 @@ def read_image(path: Path, options: ImageOptions) -> Array:
     Colour becomes grey by ITU-R 601 and grey becomes colour by repetition. An alpha channel is
     dropped where it is opaque throughout. Where 0 means white, values are counted from the other
     end. Grey of 1, 2 and 4 bits fills 0 to 255. Signed integers, and those of 32 bits, become
-    float32, which has 24 bits, and so do floats of 64 bits.
+    float32, which has 24 bits, and so do floats of 64 bits. Volumes of NIfTI are turned, resampled
+    and cropped as the options say, and slices are cut from them by their `Place`.
 
     Raises:
         UserError: not one whole image of a known format, values without a known range, or more
             digits than float32 has where `intensity_range` needs them.
     """
-    with refusing(path):
-        array = _read(path, options)
-    return _as_options_say(path, array, options)
+    place, of_volume = Place.of(path), None
+    with refusing(path, folders=_is_volume(place, options)):
+        array = _read(place, options)
+        if options.intensity_percentiles and place.plane:
+            of_volume = whole(open_volume(place), options)
+    return _as_options_say(path, array, options, of_volume)
 
 
 def read_image_bytes(
@@ -79,6 +85,9 @@ def read_image_bytes(
     with sentences(name):
         content = Content(name, data)
         check_sides(_sides(content, options), max_pixels)
+        if _is_volume(content, options) and not name.lower().endswith(ARRAY_SUFFIX):
+            # Of a packed file, what is cropped away is unpacked, too.
+            check_sides(open_volume(content).shape[:3], max_pixels)
         array = _read(content, options)
     return _as_options_say(name, array, options)
 
@@ -96,11 +105,18 @@ def as_image(array: Array, name: str, options: ImageOptions) -> Array:
     return _as_options_say(name, image, options)
 
 
-def _as_options_say(path: Path | str, array: Array, options: ImageOptions) -> Array:
-    """Pixels (C, *S) of any type in the type and the channels that are asked for."""
+def _as_options_say(
+    path: Path | str, array: Array, options: ImageOptions, of_volume: Array | None = None
+) -> Array:
+    """Pixels (C, *S) of any type in the type and the channels that are asked for.
+
+    Percentiles are those of `of_volume`, where the pixels are a slice of it.
+    """
     if 0 in array.shape:
         raise UserError(f"{path}: found an image of shape {array.shape}, expected pixels in it")
     array = _convert_channels(_known_type(path, array, options), options.channels)
+    if options.intensity_percentiles is not None:
+        array = _by_percentiles(path, array, array if of_volume is None else of_volume, options)
     if array.dtype == np.float32:
         _check_floats(path, array, options)
     return np.require(array, requirements=["C", "W"])  # torch takes writable arrays only
@@ -114,21 +130,22 @@ def read_samples(path: Path) -> Array:
     """
     with refusing(path):
         dimension = 2
-        if _is_array(path):
+        if path.name.lower().endswith(ARRAY_SUFFIX):
             shape = open_npy(path).shape
             channels = len(shape) > 2 and not {1, 3}.isdisjoint({shape[0], shape[-1]})
             dimension = min(max(2, len(shape) - channels), 3)
-        return _read(path, ImageOptions(spatial_dimension=dimension))
+        return _read(Place(path), ImageOptions(spatial_dimension=dimension))
 
 
 def image_size(path: Path, options: ImageOptions) -> tuple[int, ...]:
-    """The sides *S of an image, from its header.
+    """The sides *S of what `read_image` gives, from the header.
 
     Raises:
         UserError: as `read_image`, as far as a header tells.
     """
-    with refusing(path):
-        return _sides(path, options)
+    place = Place.of(path)
+    with refusing(path, folders=_is_volume(place, options)):
+        return _sides(place, options)
 
 
 def value_range(dtype: npt.DTypeLike, options: ImageOptions) -> tuple[float, float]:
@@ -140,37 +157,35 @@ def value_range(dtype: npt.DTypeLike, options: ImageOptions) -> tuple[float, flo
     return 0.0, float(np.iinfo(dtype).max) if dtype.kind == "u" else 1.0
 
 
-def _is_array(source: Source) -> bool:
-    return source.name.lower().endswith(ARRAY_SUFFIX)
+def _is_volume(source: Place | Content, options: ImageOptions) -> bool:
+    """Whether a volume is read, or a slice of one."""
+    return options.spatial_dimension == 3 or (isinstance(source, Place) and bool(source.plane))
 
 
-def _is_nifti(source: Source, options: ImageOptions) -> bool:
-    """Whether the file is NIfTI, as every volume that is no array has to be."""
-    if source.name.lower().endswith(nifti.SUFFIXES):
-        return True
-    if options.spatial_dimension == 3:
-        raise Refusal(f"expected a volume as {', '.join(nifti.SUFFIXES)} or NPY")
-    return False
+def _read(source: Place | Content, options: ImageOptions) -> Array:
+    """The pixels as (C, *S) in the type in which they are stored."""
+    place, file = (source, source.path) if isinstance(source, Place) else (None, source)
+    if file.name.lower().endswith(ARRAY_SUFFIX):
+        return np.array(_channels_first(open_npy(file), options.spatial_dimension))
+    if _is_volume(source, options):
+        return oriented(open_volume(source), options, place)
+    if file.name.lower().endswith(nifti.SUFFIXES):
+        return nifti.read_slice(file)
+    with file.open("rb") as opened:
+        return _open_picture(opened).read(ranged=options.intensity_range is not None)
 
 
-def _read(source: Source, options: ImageOptions) -> Array:
-    """The file's pixels as (C, *S) in the type in which they are stored."""
-    if _is_array(source):
-        return np.array(_channels_first(open_npy(source), options.spatial_dimension))
-    if _is_nifti(source, options):
-        return nifti.read_nifti(source, options.spatial_dimension)
-    with source.open("rb") as file:
-        return _open_picture(file).read(ranged=options.intensity_range is not None)
-
-
-def _sides(source: Source, options: ImageOptions) -> tuple[int, ...]:
+def _sides(source: Place | Content, options: ImageOptions) -> tuple[int, ...]:
     """The sides *S, from the header."""
-    if _is_array(source):
-        return _channels_first(open_npy(source), options.spatial_dimension).shape[1:]
-    if _is_nifti(source, options):
-        return nifti.nifti_sides(source, options.spatial_dimension)
-    with source.open("rb") as file:
-        return _open_picture(file).sides
+    place, file = (source, source.path) if isinstance(source, Place) else (None, source)
+    if file.name.lower().endswith(ARRAY_SUFFIX):
+        return _channels_first(open_npy(file), options.spatial_dimension).shape[1:]
+    if _is_volume(source, options):
+        return oriented_sides(open_volume(source), options, place)
+    if file.name.lower().endswith(nifti.SUFFIXES):
+        return nifti.slice_sides(file)
+    with file.open("rb") as opened:
+        return _open_picture(opened).sides
 
 
 def _open_picture(file: BinaryIO) -> Picture:
@@ -244,10 +259,24 @@ def _convert_channels(array: Array, channels: int) -> Array:
     return (grey if array.dtype == np.float32 else grey.round()).astype(array.dtype)
 
 
-def _check_floats(path: Path | str, array: Array, options: ImageOptions) -> None:
-    low, high = float(array.min()), float(array.max())
-    if not np.isfinite([low, high]).all():
+def _by_percentiles(path: Path | str, array: Array, of: Array, options: ImageOptions) -> Array:
+    """Values from 0 to 1, which are the percentiles of those `of` the image that are above 0."""
+    _check_finite(path, of)
+    above = of[of > 0]
+    low, high = np.percentile(above, options.intensity_percentiles or ()) if above.size else (0, 0)
+    if not low < high:
+        raise UserError(f"{path}: found no two values above 0, see `intensity_percentiles`")
+    return np.clip((array - low) / (high - low), 0, 1).astype(np.float32)
+
+
+def _check_finite(path: Path | str, array: Array) -> None:
+    if not np.isfinite([array.min(), array.max()]).all():
         raise UserError(f"{path}: found values that are not finite, expected numbers")
+
+
+def _check_floats(path: Path | str, array: Array, options: ImageOptions) -> None:
+    _check_finite(path, array)
+    low, high = float(array.min()), float(array.max())
     if options.intensity_range is None and (low < 0 or high > 1):
         raise UserError(
             f"{path}: found values from {low:g} to {high:g}, expected 0 to 1; "

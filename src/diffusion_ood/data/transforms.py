@@ -12,8 +12,10 @@ from functools import partial
 import numpy as np
 import torch
 
+from diffusion_ood.data.formats.base import Refusal
 from diffusion_ood.data.readers import Array, value_range
 from diffusion_ood.data.splits import Edit
+from diffusion_ood.data.volumes import cropped_sides
 from diffusion_ood.errors import UserError
 from diffusion_ood.options import ImageOptions
 from diffusion_ood.runtime.imports import without_deprecation_notices
@@ -58,12 +60,11 @@ def prepared_size(native: Sequence[int], options: ImageOptions) -> tuple[int, ..
     Raises:
         UserError: a crop that is larger than the image, which would do nothing.
     """
-    wanted = options.image_roi or native
-    roi = [part if part > 0 else side for side, part in zip(native, wanted, strict=True)]
-    if any(part > side for side, part in zip(native, roi, strict=True)):
-        found, expected = (" x ".join(map(str, sides)) for sides in (roi, native))
-        raise UserError(f"`image_roi`: found {found}, expected at most the image's {expected}")
-    return tuple(roi) if options.image_size is None else (options.image_size,) * len(native)
+    try:
+        roi = cropped_sides(native, options)
+    except Refusal as error:
+        raise UserError(str(error)) from None
+    return roi if options.image_size is None else (options.image_size,) * len(native)
 
 
 def resize(image: Array | torch.Tensor, size: int) -> torch.Tensor:

@@ -40,6 +40,7 @@ def option(
     exists: bool = False,
     folder_name: bool = False,
     positional: bool = False,
+    absent: Any = None,  # noqa: ANN401 - any field
     **bounds: float,
 ) -> Any:  # noqa: ANN401 - any field
     """A dataclass field for an option; without a default it is required.
@@ -52,11 +53,12 @@ def option(
         exists: whether the path that is given has to exist.
         folder_name: whether the text has to be the name of one folder.
         positional: whether its value stands for itself on a command line, without a flag.
+        absent: the value in files that are older than the option, if that is not the default.
         bounds: of a number: `above` or `least`, `below` or `most`.
     """
     assert bounds.keys() <= _BOUNDS.keys(), "a bound that is not known would not be checked"
     checks = {"exists": exists, "folder_name": folder_name, "bounds": bounds}
-    checks["positional"] = positional
+    checks |= {"positional": positional, "absent": absent}
     return dataclasses.field(default=default, metadata={"help": help, "choices": choices, **checks})
 
 

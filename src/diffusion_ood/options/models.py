@@ -63,8 +63,26 @@ class ImageOptions(OptionGroup):
     )
     intensity_range: tuple[float, ...] | None = option(
         "LOW,HIGH of the stored values that become 0 and 1; default: the integer type's whole "
-        "range, and 0,1 for floating-point files",
+        "range, and 0,1 for floating-point files; of NIfTI and DICOM after slope and intercept, "
+        "as -15,100 of a CT",
         None,
+    )
+    intensity_percentiles: tuple[float, ...] | None = option(
+        "LOW,HIGH: these percentiles of an image's own values above 0, of a slice's volume, become "
+        "0 and 1, for MR without units: 0.5,99.5; images that differ by their brightness alone are "
+        "no longer told apart",
+        None,
+    )
+    spacing: tuple[float, ...] | None = option(
+        "resample volumes to voxels of x,y,z millimetres, before `image_roi`: 1,1,2", None
+    )
+    orientation: Literal["RAS", "stored"] = option(
+        "how volumes are turned: their axes to the patient's right, front and head, or not at all",
+        "RAS",
+        absent="stored",
+    )
+    volume_channel: int | None = option(
+        "which volume of a file with several over the same space, from 0", None, least=0
     )
 
     def __post_init__(self) -> None:
@@ -79,6 +97,17 @@ class ImageOptions(OptionGroup):
             )
         if limits is not None and (len(limits) != 2 or not -inf < limits[0] < limits[1] < inf):
             raise UserError(f"`intensity_range`: found {limits}, expected LOW,HIGH with LOW < HIGH")
+        ends, spacing = self.intensity_percentiles, self.spacing
+        if ends is not None and (len(ends) != 2 or not 0 <= ends[0] < ends[1] <= 100):
+            raise UserError(
+                f"`intensity_percentiles`: found {ends}, expected LOW,HIGH, 0 <= LOW < HIGH <= 100"
+            )
+        if ends is not None and limits is not None:
+            raise UserError("`intensity_percentiles`, `intensity_range`: found both, expected one")
+        if spacing is not None and (len(spacing) != 3 or not all(0 < s < inf for s in spacing)):
+            raise UserError(f"`spacing`: found {spacing}, expected x,y,z in millimetres above 0")
+        if self.spatial_dimension == 2:  # slices are cut from volumes that are turned
+            object.__setattr__(self, "orientation", "RAS")
 
     @property
     def channels(self) -> int:

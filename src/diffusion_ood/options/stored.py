@@ -60,7 +60,9 @@ def stored_classes(content: Mapping[str, Any], path: Path) -> tuple[str, ...]:
 
 
 def stored_options(cls: type[Options], content: Mapping[str, Any], path: Path) -> Options:
-    """What a checkpoint says of an options class; options younger than it have their defaults.
+    """What a checkpoint says of an options class.
+
+    Options younger than it are as their fields say, `absent` or their defaults.
 
     Raises:
         UserError: the checkpoint is of another kind of network, or of a later version.
@@ -71,7 +73,9 @@ def stored_options(cls: type[Options], content: Mapping[str, Any], path: Path) -
     if not isinstance(found, Mapping):
         kinds = ", ".join(k for k, v in groups.items() if isinstance(v, Mapping)) or "no options"
         raise UserError(f"{path}: found a checkpoint with {kinds}, expected {cls.__name__}")
-    choices = {field.name: field.metadata["choices"] for field in dataclasses.fields(cls)}  # type: ignore[arg-type] # a dataclass
+    fields = dataclasses.fields(cls)  # type: ignore[arg-type] # a dataclass
+    choices = {field.name: field.metadata["choices"] for field in fields}
+    absent = {field.name: field.metadata["absent"] for field in fields}
     if unknown := sorted(map(str, found.keys() - choices.keys())):
         raise UserError(
             f"{path}: found the option {unknown[0]}, which this version does not know, expected a "
@@ -87,7 +91,7 @@ def stored_options(cls: type[Options], content: Mapping[str, Any], path: Path) -
             expected = ", ".join(choices[name])
             raise UserError(f"{path}: found {name} {value!r}, expected one of {expected}")
     try:
-        return from_dict(cls, found)
+        return from_dict(cls, {k: v for k, v in absent.items() if v is not None} | {**found})
     except UserError as error:  # of a later version, perhaps
         raise UserError(f"{path}: {error}") from None
 

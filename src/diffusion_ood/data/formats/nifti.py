@@ -1,4 +1,4 @@
-"""NIfTI: volumes of three sides, and slices of two; its scaling is applied, its affine is not."""
+"""NIfTI: volumes of three axes, of four with channels, and slices; its scaling is applied."""
 
 from __future__ import annotations
 
@@ -9,21 +9,32 @@ from typing import Any
 import numpy as np
 
 from diffusion_ood.data.formats.base import MAX_PIXELS, Array, Refusal, check_sides
+from diffusion_ood.data.formats.volume import Volume
 from diffusion_ood.data.opening import Content, Source
 
 SUFFIXES = (".nii", ".nii.gz")
 MAX_VOXELS = 1_000_000_000
 
 
-def nifti_sides(source: Source, dimension: int) -> tuple[int, ...]:
-    """The sides *S, from the header."""
-    return tuple(_open(source, dimension).shape[:dimension])
+def open_nifti(source: Source) -> Volume:
+    """A volume, of which nothing but the header is read."""
+    opened = _open(source)
+    shape = tuple(map(int, opened.shape))
+    if len(shape) not in (3, 4):
+        raise Refusal(f"found an array of shape {shape}, expected 3 sides, or 4 with channels last")
+    check_sides(shape[:3], MAX_VOXELS)
+    return Volume(shape, opened.affine, lambda box: np.asanyarray(opened.dataobj[box]))
 
 
-def read_nifti(source: Source, dimension: int) -> Array:
-    """The values as (1, *S), with the header's slope and intercept applied."""
-    opened = _open(source, dimension)
-    return np.asanyarray(opened.dataobj).reshape(1, *opened.shape[:dimension])
+def slice_sides(source: Source) -> tuple[int, ...]:
+    """The sides (X, Y) of a file that is one slice, from the header."""
+    return tuple(map(int, _open_slice(source).shape[:2]))
+
+
+def read_slice(source: Source) -> Array:
+    """The values (1, X, Y) of a file that is one slice, as they lie, whatever its affine."""
+    opened = _open_slice(source)
+    return np.asanyarray(opened.dataobj).reshape(1, *opened.shape[:2])
 
 
 def read_stored(path: Path) -> tuple[Array, int]:
@@ -31,30 +42,32 @@ def read_stored(path: Path) -> tuple[Array, int]:
 
     Slope and intercept are not applied.
     """
-    try:
-        opened = _open(path, 2)
-    except Refusal:
-        opened = _open(path, 3)
+    opened = _open(path)
+    shape = tuple(map(int, opened.shape))
+    if len(shape) not in (2, 3):
+        raise Refusal(f"found an array of shape {shape}, expected 2 or 3 sides")
+    check_sides(shape, MAX_VOXELS)
     return np.array(opened.dataobj.get_unscaled()), int(opened.dataobj.offset)
 
 
-def _open(source: Source, dimension: int) -> Any:  # noqa: ANN401 - nibabel has no types
-    """Open a file of `dimension` sides; a slice may have a third one of 1."""
-    try:
-        import nibabel
-    except ImportError:
-        raise Refusal(
-            "reading NIfTI needs the package nibabel; install it or convert to NPY"
-        ) from None
-    opened = nibabel.load(source) if isinstance(source, Path) else _of_content(source)
+def _open_slice(source: Source) -> Any:  # noqa: ANN401 - nibabel has no types
+    opened = _open(source)
     shape = tuple(map(int, opened.shape))
-    if len(shape) != dimension and not (dimension == 2 and shape[2:] == (1,)):
-        hint = "; see `spatial_dimension`=3" if dimension == 2 else ""
-        raise Refusal(f"found an array of shape {shape}, expected {dimension} sides{hint}")
+    if len(shape) != 2 and shape[2:] != (1,):
+        raise Refusal(
+            f"found an array of shape {shape}, expected 2 sides; see `spatial_dimension`=3"
+        )
+    check_sides(shape[:2], MAX_PIXELS)
+    return opened
+
+
+def _open(source: Source) -> Any:  # noqa: ANN401 - nibabel has no types
+    import nibabel  # takes a quarter of a second
+
+    opened = nibabel.load(source) if isinstance(source, Path) else _of_content(source)
     offset, expected = opened.dataobj.offset, opened.header.single_vox_offset
     if offset < expected:  # as in the header of a pair of files under another name
         raise Refusal(f"found voxels at byte {offset}, expected {expected} or later")
-    check_sides(shape[:dimension], MAX_PIXELS if dimension == 2 else MAX_VOXELS)
     return opened
 
 
