@@ -6,13 +6,13 @@ bits is far from them, whatever is in the pictures. No score can tell; the store
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from diffusion_ood.data.readers import read_image, value_range
+from diffusion_ood.data.readers import read_image, spacing_of, value_range
 from diffusion_ood.data.splits import Split
 from diffusion_ood.errors import UserError
 from diffusion_ood.options import ImageOptions
@@ -27,6 +27,9 @@ wider types, two bits that are not used are less than 0.3."""
 SCALE = 3.0
 """Brightest values that differ by more than this factor are taken for other bits of storage."""
 
+SPACING = 1.2
+"""Voxels whose sizes differ by more than this factor show the same anatomy in other sizes."""
+
 
 @dataclass(frozen=True)
 class Intensity:
@@ -38,12 +41,15 @@ class Intensity:
             they are clipped to 0 and 1.
         clipped: share of the images with more than half of their pixels above 1, or below 0 and
             not at the image's least value.
+        spacing: medians of the millimetres from voxel to voxel along each axis; None of images,
+            and of volumes that are resampled to one spacing.
     """
 
     stored: dict[str, list[float]]
     low: float
     high: float
     clipped: float
+    spacing: list[float] | None = None
 
     def as_json(self) -> dict[str, Any]:
         """JSON values, for `Intensity(**values)`."""
@@ -58,12 +64,13 @@ def measure_intensity(split: Split, options: ImageOptions) -> Intensity:
     """
     chosen = np.unique(np.linspace(0, len(split) - 1, MAX_IMAGES).round().astype(int)).tolist()
     stored: dict[str, list[np.ndarray]] = {}
-    seen, clipped = [], []
+    seen, clipped, spacing = [], [], []
     for index in chosen:
         try:
             image = read_image(split.image_path(index), options)
         except UserError as error:
             raise split.error(index, error) from None
+        spacing += [spacing_of(split.image_path(index), options)]
         values = image.ravel()[:: max(1, image.size // MAX_PIXELS)].astype(np.float64)
         low, high = value_range(image.dtype, options)
         unit = (values - low) / (high - low)
@@ -76,7 +83,9 @@ def measure_intensity(split: Split, options: ImageOptions) -> Intensity:
         kind: np.quantile(np.concatenate(parts), QUANTILES).tolist()
         for kind, parts in stored.items()
     }
-    return Intensity(found, float(ends[0]), float(ends[1]), float(np.mean(clipped)))
+    known = [sizes for sizes in spacing if sizes is not None]
+    usual = np.median(known, axis=0).tolist() if known else None
+    return Intensity(found, float(ends[0]), float(ends[1]), float(np.mean(clipped)), usual)
 
 
 def doubts(name: str, own: Intensity, *, in_distribution: bool = True) -> Iterator[str]:
@@ -106,6 +115,12 @@ def differences(name: str, own: Intensity, others: str, expected: Intensity) -> 
             f"the images of {name} are stored as {', '.join(own.stored)}, those of {others} as "
             f"{', '.join(expected.stored)}: such files are told apart, whatever they show"
         )
+    if own.spacing and expected.spacing and other_spacing(own.spacing, expected.spacing):
+        yield (
+            f"the voxels of {name} are {millimetres(own.spacing)}, those of {others} "
+            f"{millimetres(expected.spacing)}: give spacing=x,y,z in training, or sizes are told "
+            "apart"
+        )
     bright = sorted((abs(own.high), abs(expected.high)))
     bytes_alone = {*own.stored, *expected.stored} <= BYTES
     if bright[1] > SCALE * bright[0] and not bytes_alone:
@@ -114,6 +129,16 @@ def differences(name: str, own: Intensity, others: str, expected: Intensity) -> 
             f"{expected.high:.2g} of what the model sees as 0 to 1: they may be stored with other "
             "bits"
         )
+
+
+def other_spacing(found: Sequence[float], expected: Sequence[float]) -> bool:
+    """Whether voxels differ by more than `SPACING` along an axis."""
+    return bool(np.abs(np.log(np.divide(found, expected))).max() > np.log(SPACING))
+
+
+def millimetres(spacing: Sequence[float]) -> str:
+    """Show sizes of voxels."""
+    return " x ".join(f"{size:.3g}" for size in spacing) + " mm"
 
 
 def of_json(values: Mapping[str, Any] | None) -> Intensity | None:

@@ -7,6 +7,7 @@ PNG's orientation tag says is applied, and sides are those of the upright pictur
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,7 +21,14 @@ from diffusion_ood.data.formats.base import MAX_PIXELS, Picture, Refusal, check_
 from diffusion_ood.data.formats.npy import open_npy
 from diffusion_ood.data.opening import Content, refusing, sentences
 from diffusion_ood.data.places import Place
-from diffusion_ood.data.volumes import open_volume, oriented, oriented_sides, whole
+from diffusion_ood.data.volumes import (
+    grid_of,
+    open_volume,
+    oriented,
+    oriented_sides,
+    voxel_sizes,
+    whole,
+)
 from diffusion_ood.errors import UserError
 from diffusion_ood.options import ImageOptions
 
@@ -146,6 +154,22 @@ def image_size(path: Path, options: ImageOptions) -> tuple[int, ...]:
     place = Place.of(path)
     with refusing(path, folders=_is_volume(place, options)):
         return _sides(place, options)
+
+
+def spacing_of(path: Path, options: ImageOptions) -> tuple[float, ...] | None:
+    """Millimetres from voxel to voxel along each axis of what `read_image` gives of a volume.
+
+    None of other images, of volumes that are resampled to one spacing, and of those that do not say
+    or cannot be read.
+    """
+    place = Place.of(path)
+    if not _is_volume(place, options) or options.spacing is not None:
+        return None
+    with contextlib.suppress(UserError), refusing(path, folders=True):
+        volume = open_volume(place)
+        axes = grid_of(volume, options, place).axes
+        return tuple(voxel_sizes(volume.affine)[list(axes)].tolist())
+    return None
 
 
 def value_range(dtype: npt.DTypeLike, options: ImageOptions) -> tuple[float, float]:

@@ -1,7 +1,9 @@
 """Maps and masks as files of two folders, whose names say which belong together.
 
-    maps   MAP.npy: floats (*S'), higher where the image is more unusual
-    masks  MASK.png or MASK.npy: other than 0 in lesions
+    maps   MAP.npy or MAP.nii.gz: floats (*S'), higher where the image is more unusual
+    masks  MASK.png, MASK.npy or MASK.nii.gz: other than 0 in lesions
+
+A map and a mask that are both NIfTI are brought into one orientation; else both count as stored.
 
 A name counts without its suffix, and without that of an image before it: scans/7.npy,
 scans/7.png.npy and scans/7.png belong together. Folders that all files of one of the two share
@@ -12,16 +14,24 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from diffusion_ood.data.formats import nifti
 from diffusion_ood.data.opening import refusing
+from diffusion_ood.data.places import Place
 from diffusion_ood.data.readers import ARRAY_SUFFIX, image_suffix, read_samples
+from diffusion_ood.data.volumes import open_volume, oriented
 from diffusion_ood.detection.pixel_metrics import PixelResults, evaluate_pixels, resized
 from diffusion_ood.errors import UserError
+from diffusion_ood.options import ImageOptions
 
-MASK_SUFFIXES = (".png", ARRAY_SUFFIX)
+MAP_SUFFIXES = (ARRAY_SUFFIX, *nifti.SUFFIXES)
+MASK_SUFFIXES = (".png", *MAP_SUFFIXES)
+STORED = ImageOptions(spatial_dimension=3, orientation="stored")
+TURNED = ImageOptions(spatial_dimension=3)
 
 
 def assess_pixels(maps: Path, masks: Path, *, n_bootstrap: int, seed: int) -> PixelResults:
@@ -34,9 +44,10 @@ def assess_pixels(maps: Path, masks: Path, *, n_bootstrap: int, seed: int) -> Pi
     pairs = _pairs(maps, masks)
     truths, values = [], []
     for of_map, of_mask in pairs:
-        truth = _read_mask(of_mask)
+        options = TURNED if _is_nifti(of_map) and _is_nifti(of_mask) else STORED
+        truth = _read_mask(of_mask, options)
         try:
-            values.append(resized(_read_map(of_map), truth.shape))
+            values.append(resized(_read_map(of_map, options), truth.shape))
         except ValueError as error:
             raise UserError(f"{of_map}: {error}, expected finite numbers of its sides") from None
         truths.append(truth)
@@ -48,7 +59,7 @@ def assess_pixels(maps: Path, masks: Path, *, n_bootstrap: int, seed: int) -> Pi
 
 def _pairs(maps: Path, masks: Path) -> list[tuple[Path, Path]]:
     """The files of each name, sorted by it."""
-    of_maps, of_masks = _files(maps, (ARRAY_SUFFIX,)), _files(masks, MASK_SUFFIXES)
+    of_maps, of_masks = _files(maps, MAP_SUFFIXES), _files(masks, MASK_SUFFIXES)
     for found, others, folder, kind in (
         (of_maps, of_masks, masks, "mask"),
         (of_masks, of_maps, maps, "map"),
@@ -75,20 +86,30 @@ def _files(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
     return found
 
 
-def _read_map(path: Path) -> NDArray[np.float64]:
-    with refusing(path):
-        values = np.load(path, allow_pickle=False)
+def _is_nifti(path: Path) -> bool:
+    return path.name.lower().endswith(nifti.SUFFIXES)
+
+
+def _read_map(path: Path, options: ImageOptions) -> NDArray[np.float64]:
+    values = _values(path, options)
     if values.dtype.kind != "f":
         raise UserError(f"{path}: found values of type {values.dtype}, expected floats")
     return values.astype(np.float64)
 
 
-def _read_mask(path: Path) -> NDArray[np.bool_]:
+def _read_mask(path: Path, options: ImageOptions) -> NDArray[np.bool_]:
     """Where a mask is not 0, (*S), in any of the channels of a picture."""
-    if not path.name.lower().endswith(ARRAY_SUFFIX):
+    if not path.name.lower().endswith(MAP_SUFFIXES):
         return (read_samples(path) != 0).any(axis=0)
-    with refusing(path):
-        values = np.load(path, allow_pickle=False)
+    values = _values(path, options)
     if values.dtype.kind not in "buif":
         raise UserError(f"{path}: found values of type {values.dtype}, expected numbers")
     return np.asarray(values != 0)
+
+
+def _values(path: Path, options: ImageOptions) -> NDArray[Any]:
+    """An array, or the voxels of NIfTI."""
+    with refusing(path):
+        if _is_nifti(path):
+            return oriented(open_volume(Place(path)), options)[0]
+        return np.asarray(np.load(path, allow_pickle=False))

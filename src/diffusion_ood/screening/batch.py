@@ -18,6 +18,7 @@ from diffusion_ood.report.page import now
 from diffusion_ood.runtime.files import atomic_write
 from diffusion_ood.runtime.lock import held
 from diffusion_ood.runtime.words import counted
+from diffusion_ood.screening.checks import spacing_doubts
 from diffusion_ood.screening.decisions import Decision
 from diffusion_ood.screening.inputs import Item
 
@@ -95,6 +96,7 @@ def consider(
         doubts += fdr_doubts(len(detector.val_scores), len(p), fdr)
     else:
         doubts += conformal.doubts(len(detector.val_scores), detector.target_fpr, np.empty(0))
+    doubts += spacing_doubts(detector, items)
     groups = None
     if group_by is not None and len(p):
         groups, more = _groups(detector, made, items, group_by)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from diffusion_ood.calibration.groups import group_names
 from diffusion_ood.calibration.monitor import Monitor
+from diffusion_ood.data.intensity import millimetres, of_json, other_spacing
+from diffusion_ood.data.readers import spacing_of
 from diffusion_ood.detector import Detector
 from diffusion_ood.errors import UserError
+from diffusion_ood.runtime.words import counted
 from diffusion_ood.screening.inputs import Item
 from diffusion_ood.screening.maps import map_path
 
@@ -39,6 +42,25 @@ def check_monitor(detector: Detector, path: Path) -> None:
         Monitor.load(path, detector.digest)
 
 
+def spacing_doubts(detector: Detector, items: Sequence[Item]) -> Iterator[str]:
+    """Say how many volumes have voxels of other sizes than those that the model was trained on."""
+    trained = of_json(detector.content.diffusion.training.get("intensity"))
+    if trained is None or trained.spacing is None:
+        return
+    others = []
+    for item in items:
+        found = spacing_of(item.path, detector.reader.options)
+        if found is not None and other_spacing(found, trained.spacing):
+            others.append((item.name, found))
+    if others:
+        name, found = others[0]
+        yield (
+            f"{counted(len(others), 'volume')} with voxels of other sizes than in training, the "
+            f"first is {name}: {millimetres(found)}, {millimetres(trained.spacing)} in training; "
+            "give spacing=x,y,z in training"
+        )
+
+
 def check_maps(detector: Detector, items: Sequence[Item], maps: Path) -> None:
     """Refuse maps that would take each other's names, or lie among the images that are screened.
 
@@ -50,11 +72,12 @@ def check_maps(detector: Detector, items: Sequence[Item], maps: Path) -> None:
     folder = os.path.realpath(maps)
     seen: dict[Path, Item] = {}
     for item in items:
-        if os.path.realpath(item.path).startswith(folder + os.sep):
+        places = (item.path, item.path.parent / "_")  # a link, too, would be replaced
+        if any(os.path.realpath(place).startswith(folder + os.sep) for place in places):
             raise UserError(
                 f"`maps`: found {maps}, in which {item.name} lies, expected another folder"
             )
-        other = seen.setdefault(map_path(maps, item.within), item)
+        other = seen.setdefault(map_path(maps, item.within, detector.image_shape), item)
         if other is not item:
             raise UserError(
                 f"`maps`: found {item.name} and {other.name}, whose maps would have one name; "

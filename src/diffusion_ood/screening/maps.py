@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import matplotlib as mpl
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from diffusion_ood.data.inputs import Reader
+from diffusion_ood.data.transforms import flip
 from diffusion_ood.runtime.files import atomic_write
+from diffusion_ood.screening.inputs import Item
+from diffusion_ood.screening.volume_maps import volume_map
 
 COLOURS = "inferno"
 OPACITY = 0.75  # of the most unusual places
+VOLUMES = ".nii.gz"
 
 
 def picture(image: Tensor) -> NDArray[np.uint8]:
@@ -38,15 +46,35 @@ def overlay(image: Tensor, of_image: NDArray[np.float32], limit: float) -> NDArr
     return (mixed * 255).round().astype(np.uint8)
 
 
-def map_path(folder: Path, within: str) -> Path:
-    """Where the map of an image lies, whose path within its folder or split this is."""
+def map_path(folder: Path, within: str, shape: Sequence[int]) -> Path:
+    """Where the map of an image lies, whose path within its folder or split this is.
+
+    Args:
+        folder: of all maps.
+        within: ends with `.npy`, as an array does, or with anything else.
+        shape: (C, *S) of the model's images; maps of volumes in files of their own are NIfTI.
+    """
     parts = [part for part in PurePosixPath(within).parts if part not in ("/", "..")]
-    return folder.joinpath(*parts[:-1], f"{parts[-1]}.npy")
+    name = f"{parts[-1]}.npy"
+    if len(shape) == 4 and not parts[-1].lower().endswith(".npy"):
+        name = re.sub(r"(\.nii(\.gz)?)?$", VOLUMES, parts[-1], count=1, flags=re.IGNORECASE)
+    return folder.joinpath(*parts[:-1], name)
 
 
-def save_map(path: Path, image: Tensor, of_image: NDArray[np.float32], limit: float) -> None:
-    """Write an array, and beside it a picture, each atomically."""
+def save_map(
+    path: Path,
+    image: Tensor,
+    of_image: NDArray[np.float32],
+    limit: float,
+    item: Item,
+    reader: Reader,
+) -> None:
+    """Write an array, or NIfTI in the volume's grid, and beside it a picture, each atomically."""
     with atomic_write(path, "wb") as file:
-        np.save(file, of_image)
+        if path.name.endswith(VOLUMES):
+            upright = flip(torch.from_numpy(of_image)[None], item.edit)[0].numpy()
+            file.write(volume_map(upright, limit, item.path, reader.options))
+        else:
+            np.save(file, of_image)
     with atomic_write(path.with_suffix(".png"), "wb") as file:
         Image.fromarray(overlay(image, of_image, limit)).save(file, format="png")

@@ -87,7 +87,7 @@ def _decide(
             found[item.name] = Decision(item.name, reason=str(image))
             continue
         known = finished.get(item.name)
-        mapped = maps is None or map_path(maps, item.within).exists()
+        mapped = maps is None or map_path(maps, item.within, image.shape).exists()
         if known is not None and known.content == content_key(image) and mapped:
             found[item.name] = known
         else:
@@ -99,7 +99,8 @@ def _decide(
     for number, (item, image, seconds) in enumerate(new):
         if maps is not None and scores.maps is not None:
             limit = detector.map_limit or 1.0
-            save_map(map_path(maps, item.within), image, scores.maps[number], limit)
+            path = map_path(maps, item.within, image.shape)
+            save_map(path, image, scores.maps[number], limit, item, detector.reader)
         found[item.name] = Decision(
             item.name,
             score=float(scores.score[number]),
