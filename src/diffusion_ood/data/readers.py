@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from diffusion_ood.data.formats import bmp, jpeg, nifti, png, tiff
+from diffusion_ood.data.formats import bmp, dicom, jpeg, nifti, png, tiff
 from diffusion_ood.data.formats.base import MAX_PIXELS, Picture, Refusal, check_sides
 from diffusion_ood.data.formats.npy import open_npy
 from diffusion_ood.data.opening import Content, refusing, sentences
@@ -40,7 +40,7 @@ PICTURES: tuple[tuple[bytes, Callable[[BinaryIO], Picture]], ...] = (
     *((signature, tiff.open_tiff) for signature in tiff.SIGNATURES),
     (bmp.SIGNATURE, bmp.open_bmp),
 )
-PICTURE_FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
+PICTURE_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "DICOM")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 ARRAY_SUFFIX = ".npy"
 SUFFIXES = (*PICTURE_SUFFIXES, ARRAY_SUFFIX, *nifti.SUFFIXES)
@@ -214,8 +214,10 @@ def _sides(source: Place | Content, options: ImageOptions) -> tuple[int, ...]:
 
 def _open_picture(file: BinaryIO) -> Picture:
     """Read what a picture declares, in the format that its first bytes name."""
-    start = file.read(8)
+    start = file.read(dicom.PREAMBLE + len(dicom.MAGIC))
     file.seek(0)
+    if start[dicom.PREAMBLE :] == dicom.MAGIC:  # what is before it may be another format's
+        return dicom.open_picture(file)
     for signature, open_format in PICTURES:
         if start.startswith(signature):
             return open_format(file)

@@ -35,12 +35,15 @@ class Picture:
         decode: reads the samples as stored, (C, H, W), C = 1 or 3.
         orientation: 1 to 8 as in TIFF 6.0, where 1 is upright.
         white_is_zero: whether 0 means white.
+        unranged: why the user has to say which values mean black and white; empty where the type
+            of the samples tells it.
     """
 
     stored_sides: tuple[int, int]
     decode: Callable[[], Array]
     orientation: int = 1
     white_is_zero: bool = False
+    unranged: str = ""
 
     @property
     def sides(self) -> tuple[int, int]:
@@ -57,6 +60,8 @@ class Picture:
         Raises:
             Refusal: pixels that the file does not hold, or whose meaning it does not tell.
         """
+        if self.unranged and not ranged:
+            raise Refusal(self.unranged)
         samples = self.decode()
         if self.white_is_zero:
             samples = _black_is_zero(samples, ranged=ranged)

@@ -21,8 +21,11 @@ class Volume:
             float64 (4, 4).
         load: the values of a box, (x, y, z) or (x, y, z, c), slope and intercept applied; only the
             box is read where the format allows it.
+        unranged: why the user has to say which values become 0 and 1; empty where their type
+            tells it.
     """
 
     shape: tuple[int, ...]
     affine: npt.NDArray[np.float64]
     load: Callable[[tuple[slice, ...]], Array]
+    unranged: str = ""
