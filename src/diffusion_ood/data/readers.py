@@ -196,7 +196,8 @@ def _read(source: Place | Content, options: ImageOptions) -> Array:
     if file.name.lower().endswith(nifti.SUFFIXES):
         return nifti.read_slice(file)
     with file.open("rb") as opened:
-        return _open_picture(opened).read(ranged=options.intensity_range is not None)
+        ranged = not options.intensity_range is options.intensity_percentiles is None
+        return _open_picture(opened).read(ranged=ranged)
 
 
 def _sides(source: Place | Content, options: ImageOptions) -> tuple[int, ...]:

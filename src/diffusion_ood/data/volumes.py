@@ -13,6 +13,8 @@ import numpy.typing as npt
 
 from diffusion_ood.data.formats import nifti
 from diffusion_ood.data.formats.base import Array, Refusal, check_sides
+from diffusion_ood.data.formats.dicom import is_dicom
+from diffusion_ood.data.formats.dicom_series import open_series, series_files
 from diffusion_ood.data.formats.volume import Volume
 from diffusion_ood.data.opening import Content
 from diffusion_ood.data.places import PLANES, Place
@@ -93,10 +95,13 @@ def open_volume(source: Place | Content) -> Volume:
         Refusal: it is none.
     """
     file = source.path if isinstance(source, Place) else source
-    # DICOM comes in here: a folder, or a file or content that `is_dicom`.
+    if isinstance(source, Place) and file.is_dir():
+        return open_series(series_files(source))
+    if is_dicom(file):
+        return open_series([file])
     if file.name.lower().endswith(nifti.SUFFIXES):
         return nifti.open_nifti(file)
-    raise Refusal(f"expected a volume as {', '.join(nifti.SUFFIXES)} or NPY")
+    raise Refusal(f"expected a volume as {', '.join(nifti.SUFFIXES)}, DICOM or NPY")
 
 
 def oriented(volume: Volume, options: ImageOptions, place: Place | None = None) -> Array:
@@ -109,6 +114,8 @@ def oriented(volume: Volume, options: ImageOptions, place: Place | None = None) 
         Refusal: an affine that does not say which way is which, a slice that is not there, or an
             option that does not suit the volume.
     """
+    if volume.unranged and options.intensity_range is options.intensity_percentiles is None:
+        raise Refusal(volume.unranged)
     found = grid_of(volume, options, place).read(volume, _channel(volume, options))
     if place is None or place.plane is None:
         return found[None]

@@ -7,15 +7,9 @@ such as HU, of which high is high. pydicom reads; what it says is not passed on,
 
 from __future__ import annotations
 
-import io
-import logging
-import math
 import os
 import sys
-import warnings
-import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -24,6 +18,7 @@ import numpy as np
 
 from diffusion_ood.data.formats.base import MAX_PIXELS, Array, Picture, Refusal, check_sides
 from diffusion_ood.data.formats.dicom_streams import check_stream
+from diffusion_ood.data.formats.dicom_tags import floats, functional, quiet, read_tags, whole
 from diffusion_ood.data.opening import Source
 
 if TYPE_CHECKING:
@@ -31,7 +26,6 @@ if TYPE_CHECKING:
 
 SUFFIX = ".dcm"
 PREAMBLE, MAGIC = 128, b"DICM"
-HEAD = 1 << 16  # bytes within which a file names its transfer syntax
 GREY, PALETTE = ("MONOCHROME1", "MONOCHROME2"), "PALETTE COLOR"
 COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 PIXEL_TAGS = (
@@ -248,75 +242,3 @@ def scaling_of(dataset: Dataset, number: int) -> Scaling:
         raise Refusal("found RescaleSlope 0, by which all values are the same")
     unit = item.get("RescaleType") or dataset.get("Units")
     return Scaling(slope[0], intercept[0], unit not in (None, "", "US"))  # US: unspecified
-
-
-def functional(dataset: Dataset, number: int, macro: str) -> Dataset:
-    """The item of a macro that holds for a frame: its own, the shared one, or the whole file."""
-    own, shared = "PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence"
-    for groups, at in ((own, number), (shared, 0)):
-        items = dataset.get(groups) or ()
-        if len(items) > at and items[at].get(macro):
-            return items[at].get(macro)[0]
-    return dataset
-
-
-def whole(dataset: Dataset, tag: str, default: int | None = None) -> int:
-    """A whole number; Refusal where it is missing and nothing stands for it."""
-    try:
-        value = dataset.get(tag)
-        return int(value if value is not None or default is None else default)
-    except (TypeError, ValueError, OverflowError):
-        raise Refusal(f"found no {tag}, or none that is a whole number, expected it") from None
-
-
-def floats(dataset: Dataset, tag: str, count: int) -> tuple[float, ...] | None:
-    """So many finite numbers; None where there is nothing; Refusal of anything else."""
-    try:
-        value = dataset.get(tag)
-        if value is None or value == "":
-            return None
-        numbers = tuple(map(float, [value] if isinstance(value, float | int) else value))
-    except (TypeError, ValueError):
-        numbers = ()
-    if len(numbers) != count or not all(map(math.isfinite, numbers)):
-        raise Refusal(f"found no {tag} of {count} finite numbers, expected them")
-    return numbers
-
-
-def read_tags(file: BinaryIO, tags: Sequence[str], *, pixels: bool = False) -> Dataset:
-    """Some elements of a file, and its meta information; within `quiet`."""
-    import pydicom
-    from pydicom.filereader import read_partial
-    from pydicom.uid import DeflatedExplicitVRLittleEndian
-
-    file.seek(0)
-    try:  # pydicom inflates at once, to a thousand times as much; of this piece it may
-        start = read_partial(io.BytesIO(file.read(HEAD)), lambda *_: True)
-        deflated = start.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian
-    except zlib.error:
-        deflated = True
-    if deflated:
-        raise Refusal("found a file that is deflated as a whole, which is not read here")
-    file.seek(0)
-    return pydicom.dcmread(file, stop_before_pixels=not pixels, specific_tags=list(tags))
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Turn pydicom's complaints into a `Refusal`, and let none out: they quote patients' tags."""
-    logger = logging.getLogger("pydicom")
-    before, logger.disabled = logger.disabled, True
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except (Refusal, MemoryError):
-        raise
-    except OSError as error:
-        if error.errno is not None:
-            raise
-        raise Refusal("not a whole DICOM file") from None
-    except Exception as error:
-        raise Refusal(f"not a whole DICOM file ({type(error).__name__})") from None
-    finally:
-        logger.disabled = before
