@@ -29,8 +29,8 @@ GROUND = {
     "options": {"options", "errors", "paths", "registries"},
     "runtime": {"runtime", "errors", "paths"},
 }
-STAGES = ["data", "networks", "quality", "diffusion", "model", "trajectories", "methods"]
-STAGES += ["calibration", "detection", "report", "scoring", "sampling", "training"]
+STAGES = ["data", "networks", "quality", "autoencoder", "diffusion", "model", "trajectories"]
+STAGES += ["methods", "calibration", "detection", "report", "scoring", "sampling", "training"]
 STAGES += ["detector", "screening", "export", "serving"]
 # The package's face, and what knows of command lines: nothing above may import them.
 FACE = {"__init__": {"version", "model", "trajectories", "methods", "detector"}}

@@ -3,8 +3,8 @@
 A field of an options class becomes `--field_name`. Its type says how the text is read, its default
 what happens without it, and `options.fields.option` what `--help` prints and which names or paths
 are allowed. Booleans take `--x`, `--no-x` and `--x=0|1|True|False`; tuples take values separated by
-commas, in round brackets or not. This module and the commands alone know of flags: everything else
-calls options by their names in backticks, which `as_flags` turns into flags.
+commas, numbers in any brackets or none. This module and the commands alone know of flags:
+everything else calls options by their names in backticks, which `as_flags` turns into flags.
 """
 
 from __future__ import annotations
@@ -271,7 +271,7 @@ def _reader(
         if not several:
             return one(text)
         if not issubclass(element, (str, Path)):
-            text = text.strip("()[] ")
+            text = re.sub(r"[()\[\]]", " ", text)
         return tuple(one(part.strip()) for part in text.split(",") if part.strip())
 
     read.__name__ = f"{element.__name__} list" if several else element.__name__

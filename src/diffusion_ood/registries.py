@@ -108,6 +108,16 @@ SIZES = Registry(
 )
 """Sizes of the diffusion model's U-Net: objects of `networks.unet.UNetSize`."""
 
+AUTOENCODERS = Registry(
+    vq_tiny="diffusion_ood.networks.autoencoder:VQ_TINY",
+    vq_small="diffusion_ood.networks.autoencoder:VQ_SMALL",
+    vq_original="diffusion_ood.networks.autoencoder:VQ_ORIGINAL",
+    vq_paper="diffusion_ood.networks.autoencoder:VQ_PAPER",
+    kl_tiny="diffusion_ood.networks.autoencoder:KL_TINY",
+    kl_small="diffusion_ood.networks.autoencoder:KL_SMALL",
+)
+"""Sizes of autoencoders: objects of `networks.autoencoder.VQSize` or `KLSize`."""
+
 CLASSIFIERS = Registry(
     resnet18="diffusion_ood.networks.resnet:RESNET18",
     narrow="diffusion_ood.networks.resnet:NARROW",

@@ -7,7 +7,7 @@ and left out of MONAI core's blocks, and the two give equal outputs from equal w
 in the name of one constructor argument and of some weights.
 
 MONAI core applies the projection where it is asked to build it. A network that needs it, as the
-U-Net of DDIM does, therefore comes from MONAI core in either case.
+U-Net of DDIM does, therefore comes from MONAI core in either case, and so do the autoencoders.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from torch import nn
 from diffusion_ood.runtime.imports import without_deprecation_notices
 
 with without_deprecation_notices():
+    from monai.networks.nets import VQVAE, AutoencoderKL
     from monai.networks.nets import DiffusionModelUNet as CoreUNet
     from monai.networks.nets import diffusion_model_unet as core
     from monai.networks.nets.resnet import ResNet
@@ -36,7 +37,16 @@ with without_deprecation_notices():
 
         BACKEND = "monai"
 
-__all__ = ["BACKEND", "UPSAMPLINGS", "DDPMScheduler", "ResNet", "diffusion_unet", "own_names"]
+__all__ = [
+    "BACKEND",
+    "UPSAMPLINGS",
+    "VQVAE",
+    "AutoencoderKL",
+    "DDPMScheduler",
+    "ResNet",
+    "diffusion_unet",
+    "own_names",
+]
 
 UPSAMPLINGS: tuple[type[nn.Module], ...] = (core.WrappedUpsample, Upsample)
 """Its modules that enlarge an image twofold and convolve it."""

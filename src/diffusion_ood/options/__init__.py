@@ -5,6 +5,7 @@ heavy, so that `--help` answers at once. They are written to `config.json` and, 
 the model, into the checkpoint: `reconstruct.py` reads them back from there.
 """
 
+from diffusion_ood.options.autoencoder import AutoencoderOptions as AutoencoderOptions
 from diffusion_ood.options.datasets import DatasetOptions as DatasetOptions
 from diffusion_ood.options.detection import DetectOptions as DetectOptions
 from diffusion_ood.options.detector import DetectorOptions as DetectorOptions
