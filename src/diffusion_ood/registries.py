@@ -136,6 +136,9 @@ SOURCES = Registry(
     CelebA="diffusion_ood.data.sources.celeba:SOURCE",
     MNIST5k="diffusion_ood.data.sources.mnist5k:SOURCE",
     PhotoPatches="diffusion_ood.data.sources.photo_patches:SOURCE",
+    MNI152="diffusion_ood.data.sources.mni152:SOURCE",
+    MNI152_64="diffusion_ood.data.sources.mni152:LARGER",
+    Phantoms="diffusion_ood.data.sources.phantoms:SOURCE",
 )
 """The data sets that `get_datasets.py` prepares: objects of `data.sources.base.Source`."""
 
@@ -154,6 +157,8 @@ FAULTS = Registry(
     shift="diffusion_ood.data.faults.geometry:shift",
     cropped="diffusion_ood.data.faults.geometry:cropped",
     box="diffusion_ood.data.faults.geometry:box",
+    missing_slab="diffusion_ood.data.faults.geometry:missing_slab",
+    flip_lr="diffusion_ood.data.faults.geometry:flip_lr",
     swapped_quarters="diffusion_ood.data.faults.geometry:swapped_quarters",
     foreign_patch="diffusion_ood.data.faults.geometry:foreign_patch",
     resampling="diffusion_ood.data.faults.intensity:resampling",

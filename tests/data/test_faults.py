@@ -7,10 +7,16 @@ import pytest
 from monai.transforms import AdjustContrast, RandBiasField
 
 from diffusion_ood.data.faults import geometry, intensity, kspace
-from diffusion_ood.data.faults.base import SEVERITIES, Image, generator, with_fault
+from diffusion_ood.data.faults.base import (
+    SEVERITIES,
+    Image,
+    generator,
+    object_region,
+    with_fault,
+)
 from diffusion_ood.registries import FAULTS
 
-UNGRADED = {"inversion", "rotation", "swapped_quarters"}
+UNGRADED = {"flip_lr", "inversion", "rotation", "swapped_quarters"}
 GRADED = sorted(set(FAULTS) - UNGRADED)
 SHAPES = [(1, 28, 28), (3, 32, 32), (1, 30, 41), (3, 29, 33), (1, 12, 16, 9)]
 
@@ -65,7 +71,7 @@ def test_the_distance_from_the_originals_rises_with_the_severity(name: str) -> N
 
 
 @pytest.mark.parametrize("name", sorted(UNGRADED))
-def test_three_faults_are_equal_at_every_severity(name: str) -> None:
+def test_these_faults_are_equal_at_every_severity(name: str) -> None:
     image = picture((1, 40, 40))
     for severity in SEVERITIES[1:]:
         np.testing.assert_array_equal(faulty(name, image, severity), faulty(name, image, 1))
@@ -111,11 +117,28 @@ def test_of_sides_that_differ_the_middle_is_turned() -> None:
     assert (changed[:, :, :10] == np.median(edge)).all()
 
 
-@pytest.mark.parametrize("name", ["inversion", "swapped_quarters"])
+@pytest.mark.parametrize("name", ["flip_lr", "inversion", "swapped_quarters"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_these_faults_undo_themselves(name: str, shape: tuple[int, ...]) -> None:
     image = picture(shape)
     np.testing.assert_allclose(faulty(name, faulty(name, image, 3), 3), image, atol=1e-15)
+
+
+def test_left_is_right_of_a_volumes_first_side_and_a_pictures_last() -> None:
+    volume = picture((1, 6, 7, 5))
+    np.testing.assert_array_equal(faulty("flip_lr", volume, 3), volume[:, ::-1])
+    image = picture((3, 6, 7))
+    np.testing.assert_array_equal(faulty("flip_lr", image, 3), image[..., ::-1])
+
+
+def test_a_missing_slab_is_neighbouring_slices_of_zeros_through_the_object() -> None:
+    volume = 0.9 * picture((1, 30, 20, 50)) + 0.1
+    for severity, share in zip(SEVERITIES, geometry.SLAB, strict=True):
+        changed = faulty("missing_slab", volume, severity)
+        (zeros,) = np.nonzero((changed == 0).all(axis=(0, 1, 2)))
+        assert len(zeros) == np.ptp(zeros) + 1 == round(share * 50)
+        np.testing.assert_array_equal(np.delete(changed, zeros, -1), np.delete(volume, zeros, -1))
+        assert object_region(volume)[..., zeros].any()
 
 
 def test_quarters_are_those_across() -> None:

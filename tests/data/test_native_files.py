@@ -146,6 +146,21 @@ def test_nifti_keeps_every_byte_but_the_voxels(
     np.testing.assert_array_equal(stored.reshape(mirrored.shape, order="F"), mirrored)
 
 
+@pytest.mark.parametrize("codes", ["RAS", "LPS", "PIR", "SAL"])
+def test_a_volume_of_any_orientation_is_changed_in_ras(tmp_path: Path, codes: str) -> None:
+    nibabel = pytest.importorskip("nibabel")
+    ras = nibabel.Nifti1Image(np.arange(60, dtype=np.int16).reshape(3, 4, 5), np.diag([2, 3, 4, 1]))
+    axes = nibabel.orientations.axcodes2ornt(codes)
+    nibabel.save(stored := ras.as_reoriented(axes), tmp_path / "a.nii.gz")
+    native = open_native(tmp_path / "a.nii.gz")
+    np.testing.assert_array_equal(native.samples[0], ras.dataobj)
+    (tmp_path / "b.nii.gz").write_bytes(native.encode(native.samples[:, ::-1]))
+    mirrored = nibabel.load(tmp_path / "b.nii.gz")
+    np.testing.assert_array_equal(mirrored.affine, stored.affine)
+    back = nibabel.as_closest_canonical(mirrored)
+    np.testing.assert_array_equal(back.dataobj, np.asarray(ras.dataobj)[::-1])
+
+
 @pytest.mark.parametrize("shape", [(8, 9), (8, 9, 3), (3, 8, 9), (8, 9, 7), (8, 9, 7, 1)])
 @pytest.mark.parametrize("kind", ["u1", "i4", "f4"])
 def test_arrays_keep_shape_and_type(tmp_path: Path, shape: tuple[int, ...], kind: str) -> None:

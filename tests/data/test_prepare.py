@@ -142,7 +142,7 @@ def test_processes_write_every_image_under_its_number(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prepare_module, "CHUNK", 7)
-    paths = write_images(tmp_path / "images", TRAIN, 2, "title")
+    paths = write_images(tmp_path / "images", ImageArray(TRAIN), 2, "title")
     assert [path.name for path in paths] == [f"{i:05d}.png" for i in range(40)]
     assert [np.asarray(Image.open(path))[0, 0] for path in paths] == list(range(40))
     assert len(list(Path(tmp_path / "images").iterdir())) == 40

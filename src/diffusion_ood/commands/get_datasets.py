@@ -92,7 +92,7 @@ def _divide_folder(options: DatasetOptions, data_root: Path) -> None:
         for doubt in conformal.doubts(len(read_split(splits["val"])), DetectOptions.target_fpr, ()):
             print(cli.as_flags(f"warning: {doubt}; see `val_fraction`"))
     grey = "train" in splits and _is_grey(read_split(splits["train"]))
-    _print_next(options.name, splits, is_grayscale=grey)
+    _print_next(options.name, splits, ["--is_grayscale=1"] * grey)
 
 
 def _prepare_sets(options: DatasetOptions, data_root: Path) -> None:
@@ -117,8 +117,12 @@ def _prepare_sets(options: DatasetOptions, data_root: Path) -> None:
             failures.append(f"{name}: cannot be written ({error})")
     trainable = next((name for name in ready if "train" in ready[name]), None)
     if trainable is not None:
-        is_grayscale = SOURCES[trainable].is_grayscale
-        _print_next(trainable, ready[trainable], is_grayscale=is_grayscale)
+        source = SOURCES[trainable]
+        flags = [
+            *["--is_grayscale=1"] * source.is_grayscale,
+            *["--spatial_dimension=3"] * (source.spatial_dimension == 3),
+        ]
+        _print_next(trainable, ready[trainable], flags)
     if failures:
         raise UserError(*failures)
 
@@ -135,7 +139,7 @@ def _is_grey(split: Split) -> bool:
     return all((red == other).all() for other in others)
 
 
-def _print_next(name: str, splits: Mapping[Part, Path], *, is_grayscale: bool = False) -> None:
+def _print_next(name: str, splits: Mapping[Part, Path], flags: Sequence[str]) -> None:
     """A command that trains on these splits."""
     if "train" not in splits:
         return
@@ -145,4 +149,4 @@ def _print_next(name: str, splits: Mapping[Part, Path], *, is_grayscale: bool = 
         f"--training_ids={splits['train']}",
         f"--validation_ids={splits['val']}",
     ]
-    print("\nnext, for example:\n" + " \\\n".join(command + ["--is_grayscale=1"] * is_grayscale))
+    print("\nnext, for example:\n" + " \\\n".join([*command, *flags]))

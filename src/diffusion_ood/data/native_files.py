@@ -190,17 +190,29 @@ def _array(path: Path) -> tuple[Array, Encode]:
 
 
 def _nifti(path: Path) -> tuple[Array, Encode]:
-    """The voxels before slope and intercept; all that is not voxels is written as it was found."""
+    """The voxels before slope and intercept, a volume's towards right, front and head (RAS).
+
+    All that is not voxels is written as it was found.
+    """
+    import nibabel
+    from nibabel import orientations
+
     samples, start = nifti.read_stored(path)
     content = gzip.decompress(path.read_bytes()) if _is_packed(path) else path.read_bytes()
     head, tail = content[:start], content[start + samples.nbytes :]
+    is_volume = samples.ndim == 3 and samples.shape[2] > 1
+    as_stored = orientations.axcodes2ornt("RAS")
+    axes = orientations.io_orientation(nibabel.load(path).affine) if is_volume else as_stored
+    back = orientations.ornt_transform(as_stored, axes)
 
     def encode(changed: Array) -> bytes:
-        whole = head + changed.astype(samples.dtype).tobytes(order="F") + tail
+        stored = orientations.apply_orientation(changed[0], back) if is_volume else changed
+        whole = head + stored.astype(samples.dtype).tobytes(order="F") + tail
         return gzip.compress(whole, mtime=0) if _is_packed(path) else whole
 
-    sides = samples.shape[:2] if samples.shape[2:] == (1,) else samples.shape
-    return samples.reshape(1, *sides, order="F"), encode
+    if is_volume:
+        return orientations.apply_orientation(samples, axes)[None], encode
+    return samples.reshape(1, *samples.shape[:2], order="F"), encode
 
 
 def _is_packed(path: Path) -> bool:

@@ -19,7 +19,7 @@ class DatasetOptions(OptionGroup):
 
     data_root: Path = option("folder of all data sets; the splits go to data_root/data_splits")
     datasets: tuple[str, ...] = option(
-        "which to prepare; MNIST5k and PhotoPatches need no download",
+        "which to prepare; MNIST5k, PhotoPatches, MNI152 and Phantoms need no download",
         ("MNIST", "FashionMNIST", "CIFAR10", "SVHN", "CelebA"),
         choices=SOURCES,
     )

@@ -20,6 +20,7 @@ from diffusion_ood.data.faults.base import (
 SHIFT = (0.04, 0.08, 0.15, 0.25, 0.4)
 CROPPED = (0.06, 0.12, 0.22, 0.35, 0.55)
 BOX = (0.07, 0.12, 0.22, 0.35, 0.55)
+SLAB = (0.04, 0.07, 0.12, 0.2, 0.35)
 FOREIGN_PATCH = (0.12, 0.2, 0.3, 0.45, 0.65)
 
 
@@ -67,6 +68,18 @@ def box(image: Image, severity: int, rng: Generator) -> Image:
     result = image.copy()
     result[window(image, BOX[severity - 1], rng)] = 0
     return result
+
+
+def missing_slab(image: Image, severity: int, rng: Generator) -> Image:
+    """Neighbouring slices of zeros across the last side, this share of them, through the object."""
+    result = image.copy()
+    result[..., window(image, SLAB[severity - 1], rng)[-1]] = 0
+    return result
+
+
+def flip_lr(image: Image, severity: int, rng: Generator) -> Image:
+    """Left and right exchanged, at every severity: a volume's first side, a picture's last."""
+    return np.flip(image, 1 if image.ndim == 4 else -1)
 
 
 def swapped_quarters(image: Image, severity: int, rng: Generator) -> Image:

@@ -42,10 +42,17 @@ class RawLocation:
 
 @dataclass(frozen=True)
 class ImageArray:
-    """Images that are written as PNG files: (N, H, W) or (N, H, W, 3) uint8, and a label each."""
+    """Images that are written as files, and a label each.
+
+    Attributes:
+        pixels: (N, H, W) or (N, H, W, 3) uint8, for PNG; or volumes (N, X, Y, Z), for NIfTI.
+        labels: of each, if any.
+        affine: of volumes, voxel index to millimetres (RAS+), (4, 4); None of pictures.
+    """
 
     pixels: npt.NDArray[np.uint8]
     labels: Sequence[str] | None = None
+    affine: npt.NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -94,6 +101,7 @@ class Source:
             uncompressed content, or None where `read` checks it.
         downloads: what gives the raw files that are missing.
         is_grayscale: whether its images have one channel.
+        spatial_dimension: 2 of pictures, 3 of volumes.
     """
 
     read: Callable[[RawFiles, int], SplitImages]
@@ -101,3 +109,4 @@ class Source:
     files: Mapping[str, str | None] = field(default_factory=dict)
     downloads: Sequence[Download] = ()
     is_grayscale: bool = False
+    spatial_dimension: int = 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 from collections.abc import Mapping
@@ -26,7 +27,7 @@ from diffusion_ood.data.sources.base import (
 from diffusion_ood.data.sources.raw_files import fetch_files, find_files, verify
 from diffusion_ood.data.splits import read_split, write_split
 from diffusion_ood.errors import UserError
-from diffusion_ood.runtime.files import sha256, write_json
+from diffusion_ood.runtime.files import atomic_write, sha256, write_json
 from diffusion_ood.runtime.words import counted
 
 FORMAT_VERSION = 1
@@ -124,21 +125,21 @@ def _as_files(
     """The images as files, after writing those that are an array."""
     if isinstance(images, ImageFiles):
         return images
-    return ImageFiles(write_images(folder, images.pixels, num_workers, title), images.labels)
+    return ImageFiles(write_images(folder, images, num_workers, title), images.labels)
 
 
-def write_images(
-    folder: Path, pixels: npt.NDArray[np.uint8], num_workers: int, title: str
-) -> list[Path]:
-    """Write (N, H, W[, 3]) as `00000.png`, `00001.png`, … by several processes."""
+def write_images(folder: Path, images: ImageArray, num_workers: int, title: str) -> list[Path]:
+    """Write pictures as `00000.png`, `00001.png`, …, or volumes as `.nii.gz`, by processes."""
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{i:05d}.png" for i in range(len(pixels))]
+    suffix = ".png" if images.affine is None else ".nii.gz"
+    write = _write_image if images.affine is None else partial(_write_volume, images.affine)
+    paths, pixels = [folder / f"{i:05d}{suffix}" for i in range(len(images))], images.pixels
     bar = partial(tqdm, desc=title, unit="image", total=len(paths))
     if num_workers < 2 or len(paths) <= CHUNK:
-        list(bar(map(_write_image, paths, pixels)))
+        list(bar(map(write, paths, pixels)))
     else:
         with ProcessPoolExecutor(num_workers) as pool:
-            list(bar(pool.map(_write_image, paths, pixels, chunksize=CHUNK)))
+            list(bar(pool.map(write, paths, pixels, chunksize=CHUNK)))
     return paths
 
 
@@ -146,6 +147,15 @@ def _write_image(path: Path, image: npt.NDArray[np.uint8]) -> None:
     temporary = path.with_suffix(".tmp")  # so that a killed run leaves no torn image
     Image.fromarray(image).save(temporary, "PNG", compress_level=PNG_COMPRESSION)
     os.replace(temporary, path)
+
+
+def _write_volume(affine: npt.NDArray[np.float64], path: Path, voxels: npt.NDArray[Any]) -> None:
+    import nibabel
+
+    volume = nibabel.Nifti1Image(voxels, affine)
+    volume.header.set_xyzt_units("mm")
+    with atomic_write(path, "wb") as file:
+        file.write(gzip.compress(volume.to_bytes(), mtime=0))  # equal bytes, whenever it is written
 
 
 def _manifest(
