@@ -1,6 +1,7 @@
 """What can be chosen by name: one registry a kind, and one line for each of its members.
 
-A member is given by its place, `module:attribute`, and imported when it is first asked for. So a
+A member is given by its place, `module:attribute`, and imported when it is first asked for; where
+the attribute is a dictionary, the member is what this has by the same name. So a
 command line knows every name before anything heavy is imported, and its choices are these names.
 """
 
@@ -23,7 +24,8 @@ class Registry(UserDict[str, Any]):
         if name not in self.places:
             raise KeyError(f"found {name!r}, expected one of {', '.join(self.places)}")
         module, attribute = self.places[name].split(":")
-        return getattr(importlib.import_module(module), attribute)
+        found = getattr(importlib.import_module(module), attribute)
+        return found[name] if isinstance(found, dict) else found
 
 
 METHODS = Registry(
@@ -124,6 +126,24 @@ CLASSIFIERS = Registry(
 )
 """Sizes of the classifier: the channels of its four stages."""
 
+MEDMNIST = (
+    *("pathmnist", "chestmnist", "dermamnist", "octmnist", "pneumoniamnist", "retinamnist"),
+    *("breastmnist", "bloodmnist", "tissuemnist", "organamnist", "organcmnist", "organsmnist"),
+    *("organmnist3d", "nodulemnist3d", "adrenalmnist3d"),
+    *("fracturemnist3d", "vesselmnist3d", "synapsemnist3d"),
+)
+"""The sets of MedMNIST of 28 pixels a side; `_64` behind it names one of 64, and so on."""
+
+DECATHLON = (
+    *("Task01_BrainTumour", "Task02_Heart", "Task03_Liver", "Task04_Hippocampus"),
+    *("Task05_Prostate", "Task06_Lung", "Task07_Pancreas", "Task08_HepaticVessel"),
+    *("Task09_Spleen", "Task10_Colon"),
+)
+BMAD = (
+    *("BMAD_Brain", "BMAD_Chest", "BMAD_Histopathology"),
+    *("BMAD_Liver", "BMAD_Retina_OCT2017", "BMAD_Retina_RESC"),
+)
+
 SOURCES = Registry(
     MNIST="diffusion_ood.data.sources.idx:MNIST",
     FashionMNIST="diffusion_ood.data.sources.idx:FASHION_MNIST",
@@ -139,6 +159,14 @@ SOURCES = Registry(
     MNI152="diffusion_ood.data.sources.mni152:SOURCE",
     MNI152_64="diffusion_ood.data.sources.mni152:LARGER",
     Phantoms="diffusion_ood.data.sources.phantoms:SOURCE",
+    MedNIST="diffusion_ood.data.sources.mednist:SOURCE",
+    **{
+        f"{name}{size}": "diffusion_ood.data.sources.medmnist:SOURCES"
+        for name in MEDMNIST
+        for size in ("", "_64", "_128", "_224")[: 2 if name.endswith("3d") else 4]
+    },
+    **dict.fromkeys(DECATHLON, "diffusion_ood.data.sources.decathlon:SOURCES"),
+    **dict.fromkeys(BMAD, "diffusion_ood.data.sources.bmad:SOURCES"),
 )
 """The data sets that `get_datasets.py` prepares: objects of `data.sources.base.Source`."""
 

@@ -61,7 +61,7 @@ def test_an_archive_that_lies_there_is_unpacked(location: RawLocation) -> None:
     for path in folder.iterdir():
         path.unlink()
     folder.rmdir()
-    with pytest.raises(UserError, match=r"celeba\.zip: .*MD5"):
+    with pytest.raises(UserError, match=r"celeba\.zip: .*md5"):
         fetch_files(location, celeba.SOURCE)
     assert not folder.exists()
     images, partition = celeba.SOURCE.downloads

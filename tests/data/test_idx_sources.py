@@ -89,7 +89,13 @@ def test_a_failed_download_is_one_sentence(tmp_path: Path, monkeypatch: pytest.M
     assert "\n" not in message
 
 
-@pytest.mark.parametrize("name", ["CelebA", "CIFAR10", "FashionMNIST", "MNIST", "Places365"])
+DOWNLOADED = (
+    *("CelebA", "CIFAR10", "FashionMNIST", "MNIST", "Places365"),
+    *("MedNIST", "pathmnist_64", "Task02_Heart"),
+)
+
+
+@pytest.mark.parametrize("name", DOWNLOADED)
 def test_what_a_download_gives_is_not_downloaded_twice(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,7 +110,7 @@ def test_what_a_download_gives_is_not_downloaded_twice(
     raw_dir.mkdir()
     monkeypatch.setattr(utils, "download_url", download)
     monkeypatch.setattr(utils, "download_file_from_google_drive", download)
-    monkeypatch.setattr(utils, "check_integrity", lambda *_: True)
+    monkeypatch.setattr("diffusion_ood.data.sources.raw_files.verify", lambda *_: None)
     monkeypatch.setattr(
         "diffusion_ood.data.sources.raw_files.unpack",
         lambda archive, target, folder: [

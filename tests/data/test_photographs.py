@@ -92,7 +92,7 @@ def test_an_archive_becomes_a_test_split_of_32_pixels(name: str, tmp_path: Path)
     archive = tmp_path / name / "raw" / ARCHIVES[name]
     write_archive(archive, FILES[name])
     location = RawLocation(name, archive.parent)
-    with pytest.raises(UserError, match=f"{archive.name}: .*MD5"):
+    with pytest.raises(UserError, match=f"{archive.name}: .*md5"):
         fetch_files(location, SOURCES[name])
     source = of_this_archive(name, archive)
     splits = prepare(location, source, tmp_path, seed=0, num_workers=0)

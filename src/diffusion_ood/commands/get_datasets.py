@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 GROUPS = (DatasetOptions,)
 OF_FAULTS = {"corrupt", "of", "severity", "first_n"}
 WITH_FAULTS = {"data_root", "seed", "num_workers"}
+DIVISION = {"group_by", "test_fraction", "val_fraction"}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     elif options.image_folder is None:
         _prepare_sets(options, data_root)
     else:
-        _divide_folder(options, data_root)
+        _divide_folder(options, data_root, line.given)
 
 
 def _refuse_beside_faults(given: Collection[str], options: DatasetOptions) -> None:
@@ -71,28 +72,41 @@ def _make_faulty(options: DatasetOptions, data_root: Path) -> None:
     print(f"--out_ids={','.join(map(str, splits.values()))}")
 
 
-def _divide_folder(options: DatasetOptions, data_root: Path) -> None:
-    """Make splits of a folder of images, and say how to train on them."""
+def _divide_folder(options: DatasetOptions, data_root: Path, given: Collection[str]) -> None:
+    """Make splits of a folder of images, by its own folders or at random; say how to train."""
     from diffusion_ood.calibration import conformal
+    from diffusion_ood.data.sources.good_folders import read_good_folders
     from diffusion_ood.data.sources.image_folder import prepare_folder
+    from diffusion_ood.data.sources.prepare import write_splits
     from diffusion_ood.data.splits import read_split
 
     assert options.image_folder is not None, "the caller has seen it"
     assert options.name is not None, "DatasetOptions refuses a folder without a name"
-    splits = prepare_folder(
-        options.image_folder.expanduser(),
-        options.name,
-        data_root,
-        group_by=options.group_by,
-        test_fraction=options.test_fraction,
-        seed=options.seed,
-        val_fraction=options.val_fraction,
+    folder = options.image_folder.expanduser()
+    parts = read_good_folders(folder) if folder.is_dir() else {}
+    if parts and (idle := sorted(DIVISION & set(given))):
+        raise UserError(
+            f"`{idle[0]}`: has no effect on {folder}, whose own folders say what trains and what "
+            "tests; leave it out"
+        )
+    splits = (
+        write_splits(options.name, parts, data_root, options.seed)
+        if parts
+        else prepare_folder(
+            folder,
+            options.name,
+            data_root,
+            group_by=options.group_by,
+            test_fraction=options.test_fraction,
+            seed=options.seed,
+            val_fraction=options.val_fraction,
+        )
     )
     if "val" in splits:
         for doubt in conformal.doubts(len(read_split(splits["val"])), DetectOptions.target_fpr, ()):
             print(cli.as_flags(f"warning: {doubt}; see `val_fraction`"))
     grey = "train" in splits and _is_grey(read_split(splits["train"]))
-    _print_next(options.name, splits, ["--is_grayscale=1"] * grey)
+    _print_next(options.name, splits, {"is_grayscale": 1} if grey else {})
 
 
 def _prepare_sets(options: DatasetOptions, data_root: Path) -> None:
@@ -106,23 +120,20 @@ def _prepare_sets(options: DatasetOptions, data_root: Path) -> None:
     ready = {}
     for name in dict.fromkeys(options.datasets):
         download = options.download_celeba or name != "CelebA"
-        location = RawLocation(name, data_root / name / "raw", source_dir, download)
+        source = SOURCES[name]
+        raw_dir = data_root / (source.raw_name or name) / "raw"
+        location = RawLocation(name, raw_dir, source_dir, download)
         try:
-            ready[name] = prepare(
-                location, SOURCES[name], data_root, seed=seed, num_workers=num_workers
-            )
+            ready[name] = prepare(location, source, data_root, seed=seed, num_workers=num_workers)
         except UserError as error:
             failures.append(str(error))
         except OSError as error:  # a full disk, or a folder without permission
             failures.append(f"{name}: cannot be written ({error})")
-    trainable = next((name for name in ready if "train" in ready[name]), None)
-    if trainable is not None:
-        source = SOURCES[trainable]
-        flags = [
-            *["--is_grayscale=1"] * source.is_grayscale,
-            *["--spatial_dimension=3"] * (source.spatial_dimension == 3),
-        ]
-        _print_next(trainable, ready[trainable], flags)
+    for name, splits in ready.items():
+        if any(part.endswith("train") for part in splits):
+            grey = {"is_grayscale": 1} if SOURCES[name].is_grayscale else {}
+            _print_next(name, splits, {**grey, **SOURCES[name].options})
+            break
     if failures:
         raise UserError(*failures)
 
@@ -139,14 +150,17 @@ def _is_grey(split: Split) -> bool:
     return all((red == other).all() for other in others)
 
 
-def _print_next(name: str, splits: Mapping[Part, Path], flags: Sequence[str]) -> None:
-    """A command that trains on these splits."""
-    if "train" not in splits:
+def _print_next(name: str, splits: Mapping[Part, Path], images: Mapping[str, int]) -> None:
+    """A command that trains on the first of these splits that can, on images of these options."""
+    train = next((part for part in splits if part.endswith("train")), None)
+    if train is None:
         return
+    own = train.removesuffix("train")
     command = [
         f"{invocation('train')} --output_dir=RUNS",
-        f"--model_name={name.lower()}",
-        f"--training_ids={splits['train']}",
-        f"--validation_ids={splits['val']}",
+        f"--model_name={f'{name}_{own}'.strip('_').lower()}",
+        f"--training_ids={splits[train]}",
+        f"--validation_ids={splits[f'{own}val']}",
+        *(f"--{option}={value}" for option, value in images.items()),
     ]
-    print("\nnext, for example:\n" + " \\\n".join([*command, *flags]))
+    print("\nnext, for example:\n" + " \\\n".join(command))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Protocol
 
-import numpy as np
-import numpy.typing as npt
+Part = str
+"""`train`, `val` or `test`; of one of several sets of a source, `SET_train` and so on."""
 
-Part = Literal["train", "val", "test"]
 PARTS: tuple[Part, ...] = ("train", "val", "test")
 RawFiles = dict[str, Path]
 
@@ -40,19 +39,29 @@ class RawLocation:
         return [source / self.name / "raw", source / self.name, source, self.raw_dir]
 
 
+class Pixels(Protocol):
+    """What is iterated over once, of a known length; an array, or what reads a file meanwhile."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+
 @dataclass(frozen=True)
 class ImageArray:
-    """Images that are written as files, and a label each.
+    """Images that are written as files, uint8, and a label each.
 
     Attributes:
-        pixels: (N, H, W) or (N, H, W, 3) uint8, for PNG; or volumes (N, X, Y, Z), for NIfTI.
-        labels: of each, if any.
-        affine: of volumes, voxel index to millimetres (RAS+), (4, 4); None of pictures.
+        pixels: N of (H, W) or (H, W, 3), for PNG; or N of (X, Y, Z), for NPY or NIfTI.
+        labels: N texts.
+        is_volumes: whether they are (X, Y, Z).
+        affine: of volumes for NIfTI, voxel index to millimetres (RAS+), (4, 4).
     """
 
-    pixels: npt.NDArray[np.uint8]
+    pixels: Pixels
     labels: Sequence[str] | None = None
     affine: npt.NDArray[np.float64] | None = None
+    is_volumes: bool = False
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -79,7 +88,7 @@ class Download:
     Attributes:
         name: of the file.
         url: where it is published; `drive:ID` on Google Drive.
-        md5: of the file.
+        md5: of the file; by its length, its SHA-256 is taken as well.
         folder: the top folder of an archive, which is unpacked; None for a raw file.
     """
 
@@ -96,17 +105,19 @@ class Source:
     Attributes:
         read: the images of its parts from the raw files and the seed; without `val`, 5 % of
             `train` becomes it.
-        counts: how many images each part must have.
+        counts: how many images each part must have; None where that is not published.
         files: the raw files and folders that `read` needs, each with the MD5 or SHA-256 of its
             uncompressed content, or None where `read` checks it.
         downloads: what gives the raw files that are missing.
         is_grayscale: whether its images have one channel.
-        spatial_dimension: 2 of pictures, 3 of volumes.
+        options: other options of train_ddpm.py that its images need.
+        raw_name: the folder below `data_root` of its raw files, where several sets share them.
     """
 
     read: Callable[[RawFiles, int], SplitImages]
-    counts: Mapping[Part, int]
+    counts: Mapping[Part, int] | None
     files: Mapping[str, str | None] = field(default_factory=dict)
     downloads: Sequence[Download] = ()
     is_grayscale: bool = False
-    spatial_dimension: int = 2
+    options: Mapping[str, int] = field(default_factory=dict)
+    raw_name: str | None = None

@@ -108,5 +108,7 @@ def _torque(places: Points) -> Points:
     return np.stack([bent, longer, np.zeros_like(x)])
 
 
-SOURCE = Source(read=partial(_read, side=32), counts=COUNTS, is_grayscale=True, spatial_dimension=3)
+SOURCE = Source(
+    read=partial(_read, side=32), counts=COUNTS, is_grayscale=True, options={"spatial_dimension": 3}
+)
 LARGER = replace(SOURCE, read=partial(_read, side=64))

@@ -46,4 +46,6 @@ def _ellipsoid(middle: Points, radii: Points, rng: Generator) -> npt.NDArray[np.
     return inside
 
 
-SOURCE = Source(read=_read, counts={"test": COUNT}, is_grayscale=True, spatial_dimension=3)
+SOURCE = Source(
+    read=_read, counts={"test": COUNT}, is_grayscale=True, options={"spatial_dimension": 3}
+)

@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from diffusion_ood.runtime.words import counted
 
 FORMAT_VERSION = 1
 VAL_FRACTION = 0.05
-CHUNK = 1_000  # images a process writes at a time
+CHUNK = 100  # images a process writes at a time
 PNG_COMPRESSION = 1  # of 9; more costs time and saves little on small images
 
 
@@ -61,7 +61,7 @@ def prepare(
             verify(name, raw[file], digest)
     parts = source.read(raw, seed)
     counts = {part: len(images) for part, images in parts.items()}
-    if counts != source.counts:
+    if source.counts is not None and counts != source.counts:
         raise UserError(f"{name}: found {counts} images, expected {dict(source.counts)}")
     manifest.unlink(missing_ok=True)  # it describes the old files
     files = {
@@ -129,24 +129,34 @@ def _as_files(
 
 
 def write_images(folder: Path, images: ImageArray, num_workers: int, title: str) -> list[Path]:
-    """Write pictures as `00000.png`, `00001.png`, …, or volumes as `.nii.gz`, by processes."""
+    """Write images as `00000.png`, `00001.png`, … by several processes; few of them are held."""
     folder.mkdir(parents=True, exist_ok=True)
-    suffix = ".png" if images.affine is None else ".nii.gz"
-    write = _write_image if images.affine is None else partial(_write_volume, images.affine)
-    paths, pixels = [folder / f"{i:05d}{suffix}" for i in range(len(images))], images.pixels
-    bar = partial(tqdm, desc=title, unit="image", total=len(paths))
+    suffix = ".npy" if images.is_volumes else ".png" if images.affine is None else ".nii.gz"
+    write = partial(_write_image, images.affine)
+    paths = [folder / f"{i:05d}{suffix}" for i in range(len(images))]
+    pairs = iter(tqdm(zip(paths, images.pixels, strict=True), title, len(paths), unit="image"))
     if num_workers < 2 or len(paths) <= CHUNK:
-        list(bar(map(write, paths, pixels)))
+        for pair in pairs:
+            write(pair)
     else:
         with ProcessPoolExecutor(num_workers) as pool:
-            list(bar(pool.map(write, paths, pixels, chunksize=CHUNK)))
+            while some := list(islice(pairs, num_workers * CHUNK)):
+                list(pool.map(write, some, chunksize=CHUNK))
     return paths
 
 
-def _write_image(path: Path, image: npt.NDArray[np.uint8]) -> None:
-    temporary = path.with_suffix(".tmp")  # so that a killed run leaves no torn image
-    Image.fromarray(image).save(temporary, "PNG", compress_level=PNG_COMPRESSION)
-    os.replace(temporary, path)
+def _write_image(
+    affine: npt.NDArray[np.float64] | None, pair: tuple[Path, npt.NDArray[np.uint8]]
+) -> None:
+    path, image = pair
+    if affine is not None:
+        _write_volume(affine, path, image)
+        return
+    with atomic_write(path, "wb") as file:  # so that a killed run leaves no torn image
+        if path.suffix == ".npy":
+            np.save(file, image)
+        else:
+            Image.fromarray(image).save(file, "PNG", compress_level=PNG_COMPRESSION)
 
 
 def _write_volume(affine: npt.NDArray[np.float64], path: Path, voxels: npt.NDArray[Any]) -> None:
@@ -179,7 +189,7 @@ def _finished(
         splits: dict[Part, Path] = {
             part: split_path(data_root, name, part) for part in found["splits"]
         }
-        expected = _manifest(raw or {}, splits, source.counts, seed)
+        expected = _manifest(raw or {}, splits, source.counts or found["counts"], seed)
         if not expected["raw"]:  # they may be gone once the images are written
             expected["raw"] = found["raw"]
         whole = found == expected and all(map(_all_there, splits.values()))
