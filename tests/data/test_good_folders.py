@@ -141,7 +141,7 @@ def test_maps_of_the_unhealthy_images_go_with_their_masks(tmp_path: Path) -> Non
     for image in (test / "img").iterdir():
         with Image.open(test / "label" / image.name) as mask:
             of_image = np.asarray(mask, np.float32)
-        path = map_path(tmp_path / "maps", image.name)
+        path = map_path(tmp_path / "maps", image.name, (1, 8, 8))
         path.parent.mkdir(exist_ok=True)
         np.save(path, of_image)
     found = assess_pixels(tmp_path / "maps", test / "label", n_bootstrap=0, seed=0)

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 Part = str
 """`train`, `val` or `test`; of one of several sets of a source, `SET_train` and so on."""
 

@@ -174,7 +174,9 @@ def _read(raw: RawFiles, seed: int, file: str, volumes: bool) -> SplitImages:
         labels = {part: arrays[f"{part}_labels"].tolist() for part in PARTS}
     return {
         part: ImageArray(
-            NpzImages(raw[file], f"{part}_images"), list(map(_label, labels[part])), volumes
+            NpzImages(raw[file], f"{part}_images"),
+            list(map(_label, labels[part])),
+            is_volumes=volumes,
         )
         for part in PARTS
     }
