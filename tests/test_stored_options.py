@@ -40,6 +40,14 @@ def test_options_younger_than_a_checkpoint_have_their_defaults() -> None:
     assert stored_options(ImageOptions, content, PATH) == ImageOptions(image_size=32)
 
 
+def test_volumes_of_a_checkpoint_older_than_orientation_lie_as_stored() -> None:
+    content = {"options": {"ImageOptions": {"spatial_dimension": 3}}}
+    found = stored_options(ImageOptions, content, PATH)
+    assert found == ImageOptions(spatial_dimension=3, orientation="stored")
+    content["options"]["ImageOptions"]["orientation"] = "RAS"
+    assert stored_options(ImageOptions, content, PATH) == ImageOptions(spatial_dimension=3)
+
+
 def test_a_checkpoint_of_another_kind_is_refused_by_its_name() -> None:
     with pytest.raises(UserError, match=r"c\.pth.*ImageOptions.*DiffusionOptions"):
         stored_options(DiffusionOptions, {"options": {"ImageOptions": {}}}, PATH)

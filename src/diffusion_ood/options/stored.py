@@ -129,5 +129,5 @@ def refuse_contradiction(asked: object, stored: object, names: Iterable[str], pa
         if found[name] != expected[name]:
             raise UserError(
                 f"`{name}`: found {found[name]}, but {path} was trained with {expected[name]}; "
-                "leave it out, or use another `model_name`"
+                "give that, or use another `model_name`"
             )
