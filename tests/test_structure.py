@@ -45,7 +45,9 @@ MAX_FILE, MAX_FUNCTION, MAX_SCRIPT = 300, 50, 60
 # Of all Python files together: readers of declared pixels are 1,200, methods 2,500, detectors with
 # their screening, service and export 3,500.
 MAX_LINES = 24_000
-REFUSED_EVERYWHERE = {"simplex_noise"}  # accepted as 0 alone
+# Accepted as their defaults alone.
+REFUSED_EVERYWHERE = {"simplex_noise", "adversarial_weight", "adversarial_warmup"}
+REFUSED_EVERYWHERE |= {"vqvae_ddp_sync"}
 
 OPTIONS = [
     (name, field.name)

@@ -40,6 +40,9 @@ COMMANDS = {
     "train-classifier": Command(
         "train_classifier", "train_classifier.py", "train a classifier for the second system"
     ),
+    "train-vqvae": Command(
+        "train_vqvae", "train_vqvae.py", "train an autoencoder, of whose latents to train a model"
+    ),
     "second": Command("diffood.main", "main.py", "the second system's runners"),
     "second-report": Command("diffood.ood_detect", "detect/ood_detect.py", "its report"),
 }

@@ -7,7 +7,7 @@ so that a set and its flipped twin differ by the flip and nothing else.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
@@ -112,8 +112,9 @@ def mirrored(images: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
     return torch.where(where, images.flip(-1), images)
 
 
+@lru_cache(maxsize=1)  # it is asked for every batch of an epoch
 def augmentation(
-    shape: Sequence[int], *, seed: int, epoch: int = 0
+    shape: tuple[int, ...], *, seed: int, epoch: int = 0
 ) -> Callable[[torch.Tensor, Sequence[int]], torch.Tensor]:
     """A function of a training batch (B, C, *S) that moves some of its images a little.
 

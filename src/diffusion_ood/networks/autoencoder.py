@@ -42,16 +42,16 @@ class AutoencoderNetwork(nn.Module, ABC):
         """Images of latents, not clamped; a VQ-VAE takes each latent's nearest code."""
 
     @abstractmethod
-    def draw(self, n: int, generator: torch.Generator) -> Tensor:
-        """What is random in a training step on n images."""
+    def draw(self, n: int, shard: slice, generator: torch.Generator) -> Tensor:
+        """What is random in a training step on n images, of which the shard is this process's."""
 
     @abstractmethod
     def forward(self, images: Tensor, drawn: Tensor) -> tuple[Tensor, Tensor]:
         """A training step's reconstructions `(B, C, *S)` and the latents' losses (B,).
 
         Args:
-            images: this process's share of the step's, in [0, 1].
-            drawn: what `draw` gave for all images of the step; of noise, this process's share.
+            images: this process's shard of the step's images, in [0, 1].
+            drawn: what `draw` gave for the step.
         """
 
 
@@ -77,7 +77,7 @@ class VectorQuantised(AutoencoderNetwork):
         images: Tensor = self.decoder(nearest_codes(self.codebook, z))
         return images
 
-    def draw(self, n: int, generator: torch.Generator) -> Tensor:
+    def draw(self, n: int, shard: slice, generator: torch.Generator) -> Tensor:
         """For each code the number of an encoding, different ones as long as there are enough."""
         codes: int = self.codebook.num_embeddings
         order = torch.randperm(n * math.prod(self.latent_shape[1:]), generator=generator)
@@ -108,9 +108,9 @@ class Variational(AutoencoderNetwork):
         images: Tensor = self.decoder(self.post_quant_conv(z))
         return images
 
-    def draw(self, n: int, generator: torch.Generator) -> Tensor:
-        """Normal noise `(n, c, *s)`."""
-        return torch.randn((n, *self.latent_shape), generator=generator)
+    def draw(self, n: int, shard: slice, generator: torch.Generator) -> Tensor:
+        """Normal noise of the shard, `(b, c, *s)`."""
+        return torch.randn((n, *self.latent_shape), generator=generator)[shard]
 
     def forward(self, images: Tensor, drawn: Tensor) -> tuple[Tensor, Tensor]:
         """Reconstructions of random latents, and their weighted divergences from N(0, 1)."""

@@ -6,6 +6,7 @@ the model, into the checkpoint: `reconstruct.py` reads them back from there.
 """
 
 from diffusion_ood.options.autoencoder import AutoencoderOptions as AutoencoderOptions
+from diffusion_ood.options.autoencoder import AutoencoderTrainOptions as AutoencoderTrainOptions
 from diffusion_ood.options.datasets import DatasetOptions as DatasetOptions
 from diffusion_ood.options.detection import DetectOptions as DetectOptions
 from diffusion_ood.options.detector import DetectorOptions as DetectorOptions

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from diffusion_ood.errors import UserError
-from diffusion_ood.options.fields import OptionGroup, option
+from diffusion_ood.options.fields import MAX_FLOAT, OptionGroup, option
+from diffusion_ood.options.training import FitOptions
 from diffusion_ood.registries import AUTOENCODERS
 
 # Far above what is of use: a network takes memory before anything is computed.
@@ -72,3 +73,41 @@ class AutoencoderOptions(OptionGroup):
                 f"`{given[0]}`: has no effect on `model_type` {self.model_type}, expected one "
                 "that begins with vq_"
             )
+
+
+@dataclass(frozen=True)
+class AutoencoderTrainOptions(FitOptions):
+    """Training of the autoencoder."""
+
+    batch_size: int = option("images a step, over all processes together", 4, least=1)
+    lr: float = option("learning rate of Adam", 3e-4, above=0, most=MAX_FLOAT)
+    perceptual_weight: float = option(
+        "weight of LPIPS beside the mean absolute difference, 0.001 in the original code; of "
+        "volumes it is that of a few slices of each direction",
+        0.0,
+        least=0,
+        most=MAX_FLOAT,
+    )
+    augmentation: bool = option("small random rotations, shifts and zooms (never flips)", False)
+    vqvae_learning_rate: float | None = option(
+        "another name of `lr`", None, above=0, most=MAX_FLOAT
+    )
+    vqvae_in_channels: int | None = option("has to be what `is_grayscale` says, 1 or 3", None)
+    vqvae_out_channels: int | None = option("has to be what `is_grayscale` says, 1 or 3", None)
+    vqvae_ddp_sync: bool = option("only 1 is accepted: all processes have the same codes", True)
+    adversarial_weight: float = option("not available; only 0 is accepted", 0.0)
+    adversarial_warmup: int = option("not available; only 0 is accepted", 0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.vqvae_ddp_sync:
+            raise UserError(
+                "`vqvae_ddp_sync`: found 0, expected 1, since processes with codes of their own "
+                "would leave a checkpoint with those of the first alone"
+            )
+        for name in ("adversarial_weight", "adversarial_warmup"):
+            if getattr(self, name):
+                raise UserError(
+                    f"`{name}`: not available, since scores need faithful reconstructions rather "
+                    "than sharp ones; leave it out or give 0"
+                )

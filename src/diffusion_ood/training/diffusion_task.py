@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torchvision.utils import make_grid
 
 from diffusion_ood.data.loaders import ImageSet
 from diffusion_ood.data.transforms import augmentation
@@ -22,7 +21,7 @@ from diffusion_ood.report.logs import Tracker
 from diffusion_ood.runtime.device import prepare
 from diffusion_ood.sampling.samples import draw
 from diffusion_ood.training.objective import DiffusionObjective
-from diffusion_ood.training.task import TrainingSettings, TrainingTask, log_values
+from diffusion_ood.training.task import TrainingSettings, TrainingTask, log_values, sheet
 from diffusion_ood.training.trainer import Plan, Trainer
 from diffusion_ood.trajectories.evaluator import Evaluator
 from diffusion_ood.trajectories.grid import TimeGrid
@@ -109,8 +108,4 @@ class DiffusionTask(TrainingTask[TrainOptions, DiffusionOptions]):
         numbers, classes = range(NUM_SAMPLES), range(len(self.names))
         for rows, images in draw(evaluator, numbers, times, seed=self.fit.seed, classes=classes):
             samples[rows] = images.cpu()
-        if samples.ndim == 5:
-            samples = samples[:, :, samples.shape[2] // 2]
-        sheet = make_grid(samples, nrow=4, padding=1)
-        pixels: NDArray[np.uint8] = (255 * sheet).clamp(0, 255).byte().permute(1, 2, 0).numpy()
-        return pixels
+        return sheet(samples, 4)

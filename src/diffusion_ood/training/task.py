@@ -8,12 +8,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
+from torchvision.utils import make_grid
 
 from diffusion_ood.data.labels import class_names, class_numbers
 from diffusion_ood.data.loaders import ImageSet
 from diffusion_ood.options import (
+    AutoencoderOptions,
     ClassifierOptions,
     ComputeOptions,
     DiffusionOptions,
@@ -28,7 +32,9 @@ from diffusion_ood.report.logs import Tracker
 from diffusion_ood.training.trainer import Trainer
 
 Fit = TypeVar("Fit", bound=FitOptions, covariant=True)
-Model = TypeVar("Model", bound=DiffusionOptions | ClassifierOptions, covariant=True)
+Model = TypeVar(
+    "Model", bound=DiffusionOptions | ClassifierOptions | AutoencoderOptions, covariant=True
+)
 
 
 @dataclass(frozen=True)
@@ -122,3 +128,12 @@ def log_values(tracker: Tracker | None, group: str, epoch: int, **values: float)
         for name, value in values.items():
             tracker.scalar(group, name, value, epoch)
         tracker.flush()
+
+
+def sheet(images: Tensor, columns: int) -> NDArray[np.uint8]:
+    """A picture (height, width, 3) of images `(B, C, *S)` in [0, 1]; of volumes, middle slices."""
+    if images.ndim == 5:
+        images = images[:, :, images.shape[2] // 2]
+    grid = make_grid(images, nrow=columns, padding=1)
+    pixels: NDArray[np.uint8] = (255 * grid).clamp(0, 255).byte().permute(1, 2, 0).numpy()
+    return pixels

@@ -36,6 +36,7 @@ class PerceptualDifference(PairScore):
         alexnet_features = alexnet_features or require_alexnet_features()
         with without_deprecation_notices():
             self._lpips = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False)
+        self._lpips.requires_grad_(False)
         convolutions = {
             name: module
             for _, part in self._lpips.net.named_children()
