@@ -93,8 +93,10 @@ def _options(asked: DetectorOptions) -> ReconstructOptions:
 
 def _open(split: Split, first: int | None, diffusion: Diffusion, line: cli.CommandLine) -> ImageSet:
     """The first images of a split."""
+    from diffusion_ood.data.slices import sliced
     from diffusion_ood.scoring.opening import open_for
 
+    split = sliced(split, diffusion.image_options)
     split = split if first is None else split.first(first)
     return open_for(diffusion, split, split.name, line[LoadingOptions], line[RunOptions].run_dir)
 

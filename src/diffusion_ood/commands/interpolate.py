@@ -29,6 +29,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
 
     from diffusion_ood.data.loaders import open_images
+    from diffusion_ood.data.slices import sliced
     from diffusion_ood.model import Diffusion
     from diffusion_ood.runtime import distributed
     from diffusion_ood.sampling.interpolation import Interpolation
@@ -38,7 +39,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         diffusion = Diffusion.load(options.checkpoint)
         evaluator = Evaluator.from_options(diffusion, device, evaluation)
         interpolation = Interpolation(evaluator, options.sampler, options.num_inference_steps)
-        images = open_images(split.first(wanted), diffusion.image_options, line[LoadingOptions])
+        split = sliced(split, diffusion.image_options).first(wanted)
+        images = open_images(split, diffusion.image_options, line[LoadingOptions])
         if images.shape != diffusion.image_shape:
             raise UserError(
                 f"{split.path}: found images of {images.shape}, expected {diffusion.image_shape} "

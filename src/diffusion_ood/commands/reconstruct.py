@@ -77,7 +77,9 @@ def _score(
     methods = chosen_methods(options)
     for method in methods:
         method.check(diffusion)
-    reference = _reference(options, methods)
+    if diffusion.image_options.slices:
+        sets = read_sets(options, diffusion.image_options)
+    reference = _reference(options, methods, diffusion.image_options)
     evaluator = Evaluator.from_options(diffusion, device, line[EvaluationOptions])
     command = line.command(invocation("reconstruct"))
     run = ScoringRun(evaluator, run_options, line[LoadingOptions], options.batch_size, command)
@@ -106,8 +108,11 @@ def _score(
     )
 
 
-def _reference(options: ReconstructOptions, methods: Sequence[Method]) -> Split | None:
+def _reference(
+    options: ReconstructOptions, methods: Sequence[Method], images: ImageOptions
+) -> Split | None:
     """The images that methods learn from, where any does."""
+    from diffusion_ood.data.slices import sliced
     from diffusion_ood.data.splits import read_split
 
     learning = [method.name for method in methods if method.learns]
@@ -119,7 +124,7 @@ def _reference(options: ReconstructOptions, methods: Sequence[Method]) -> Split 
             f"`methods` {asked}: found no `reference_ids`, expected a split of images to "
             "learn from, best the training split"
         )
-    return read_split(options.reference_ids).first(options.first_n_reference)
+    return sliced(read_split(options.reference_ids), images).first(options.first_n_reference)
 
 
 def _announce(run: ScoringRun, methods: Sequence[Method]) -> None:
@@ -177,6 +182,7 @@ def _load(path: Path, line: cli.CommandLine, split: Split) -> Diffusion:
     of the split do.
     """
     from diffusion_ood.data.readers import image_size
+    from diffusion_ood.data.slices import sliced
     from diffusion_ood.data.transforms import prepared_size
     from diffusion_ood.model import Diffusion
     from diffusion_ood.runtime import distributed
@@ -189,7 +195,7 @@ def _load(path: Path, line: cli.CommandLine, split: Split) -> Diffusion:
             run_directory.require_checkpoint(path.with_name(run_directory.BEST))
     except AncestorCheckpoint as found:
         images, options = line[ImageOptions], line[DiffusionOptions]
-        sides = prepared_size(image_size(split.image_path(0), images), images)
+        sides = prepared_size(image_size(sliced(split, images).image_path(0), images), images)
         diffusion = Diffusion.of_ancestor(found, options, (images.channels, *sides), images)
         distributed.print_once(
             f"{path}: a checkpoint of the original ddpm-ood, taken for {options.model_type} on "

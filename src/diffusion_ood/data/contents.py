@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from diffusion_ood.data.opening import file_status
+from diffusion_ood.data.places import Place
+from diffusion_ood.data.slices import digest_of_slice
 from diffusion_ood.data.splits import Split
 from diffusion_ood.errors import UserError
 from diffusion_ood.runtime.files import atomic_write, sha256
@@ -24,6 +26,8 @@ DIGITS = 32  # of the SHA-256 of a file, half of them
 def file_digests(split: Split, folder: Path | None) -> tuple[str, ...]:
     """The first half of the SHA-256 of every file, 32 hexadecimal digits, in the split's order.
 
+    That of a slice follows from its file's and from its place.
+
     A file is read once: its digest is kept in `folder`, and found by its size, number and times. Of
     these the time of the last change of its record (ctime) cannot be set, as copies do with others.
 
@@ -37,15 +41,18 @@ def file_digests(split: Split, folder: Path | None) -> tuple[str, ...]:
     path = folder / f"{split.path.name}.contents.json" if folder else None
     known = _known(path)
     settled = time.time_ns() - SETTLED_NS
-    digests, kept = [], {}
+    found: dict[str, tuple[list[int], str]] = {}
+    digests = []
     for index, image in enumerate(split.images):
+        place = Place.of(split.image_path(index))
+        file = image if place.plane is None else image.rpartition("::")[0]
         try:
-            stamp, digest = _digest(split.image_path(index), known.get(image))
+            if file not in found:  # once for all slices of a volume
+                found[file] = _digest(place.path, known.get(file))
         except UserError as error:
             raise split.error(index, error) from None
-        digests.append(digest)
-        if max(stamp[1:3]) < settled:
-            kept[image] = [stamp, digest]
+        digests.append(digest_of_slice(found[file][1], place))
+    kept = {file: [*entry] for file, entry in found.items() if max(entry[0][1:3]) < settled}
     if path and any(known.get(image) != entry for image, entry in kept.items()):
         with contextlib.suppress(OSError), atomic_write(path) as file:  # it is but a shortcut
             json.dump({**known, **kept}, file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from diffusion_ood.data.places import Place
 from diffusion_ood.data.readers import Array, read_image
 from diffusion_ood.data.splits import Split
 from diffusion_ood.data.transforms import preparation, prepared_size
@@ -100,7 +102,7 @@ def _items(
     chunk = max(1, min(CHUNK_IMAGES, CHUNK_BYTES // max(1, size)))
     loader: DataLoader[Any] = DataLoader(
         images,
-        batch_size=chunk,
+        batch_sampler=_chunks(images.split, chunk),
         collate_fn=_as_arrays,
         num_workers=num_workers if len(images) > chunk else 0,  # one chunk repays no process
         generator=torch.Generator(),  # does not advance the global one, and so training
@@ -110,6 +112,20 @@ def _items(
         for items in loader:
             yield from items
             bar.update(len(items))
+
+
+def _chunks(split: Split, size: int) -> list[list[int]]:
+    """The indices of all images, about `size` together; the slices of a volume are not parted.
+
+    So that one process reads it, once.
+    """
+    found: list[list[int]] = [[]]
+    for _, group in itertools.groupby(range(len(split)), lambda i: Place.of(split.images[i]).whole):
+        indices = list(group)
+        if found[-1] and len(found[-1]) + len(indices) > size:
+            found.append([])
+        found[-1] += indices
+    return found
 
 
 def _as_arrays(items: list[Item | UserError]) -> list[ArrayItem | UserError]:

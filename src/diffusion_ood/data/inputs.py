@@ -13,6 +13,7 @@ from torch import Tensor
 
 from diffusion_ood.data.loaders import ImageSet, image_batches
 from diffusion_ood.data.readers import as_image, read_image, read_image_bytes
+from diffusion_ood.data.slices import parts
 from diffusion_ood.data.transforms import preparation, prepared_size
 from diffusion_ood.errors import UserError
 from diffusion_ood.options import ImageOptions
@@ -86,6 +87,22 @@ class Reader:
         if isinstance(image, (str, Path)):
             return self.read(image)
         return self.array(np.asarray(image), f"image {number}")
+
+
+def slices_of(images: Images, options: ImageOptions) -> Images:
+    """The images, each volume replaced by its slices where the options ask for them.
+
+    `names_of` says which they are.
+    """
+    if options.slices is None or isinstance(images, (str, Path, ImageSet, np.ndarray, Tensor)):
+        return images
+    found: list[Any] = []
+    for image in images:
+        if isinstance(image, (str, Path)):
+            found += [f"{image}{part}" for part in parts(Path(image), options)]
+        else:
+            found.append(image)
+    return found
 
 
 def names_of(images: Images) -> list[str]:

@@ -19,6 +19,7 @@ from diffusion_ood.data.decoding import DecodedImages, decode, size_mismatch
 from diffusion_ood.data.intensity import Intensity, measure_intensity
 from diffusion_ood.data.packed import Packed, cache_folder, open_packed
 from diffusion_ood.data.readers import image_size
+from diffusion_ood.data.slices import sliced
 from diffusion_ood.data.splits import Split
 from diffusion_ood.data.transforms import flip, patch, prepared_size, to_unit
 from diffusion_ood.errors import UserError
@@ -147,19 +148,18 @@ def open_images(
     """Open the images of a split, packed or not: the values are equal to the bit.
 
     Args:
-        split: which images.
+        split: which images; volumes become their slices where the options say so.
         image_options: how a file becomes an array.
         loading_options: by how many processes, whether to keep the decoded images, and whether to
             leave out what cannot be read.
-        progress: print a progress bar and where nothing could be packed.
+        progress: print a bar and where nothing could be packed.
         expected: the shape (C, *S) of what is not left out; None for that of the first readable.
 
     Raises:
-        UserError: no image can be read; or, without skipping, one cannot, or differs in size from
-            the others.
+        UserError: no image can be read; or, without skipping, one cannot, or differs in size.
     """
+    split, opened = sliced(split, image_options), None
     skip = loading_options.on_error == "skip"
-    opened = None
     try:
         opened = _open(split, image_options, loading_options, progress)
     except UserError:

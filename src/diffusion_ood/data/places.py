@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 PLANES = ("sagittal", "coronal", "axial")
@@ -25,7 +25,7 @@ class Place:
         path: of the file or folder.
         series: which DICOM series of a folder, by the digest of its identifier; None for the one.
         plane: one of `PLANES`, of a slice; None for the whole.
-        index: number of the slice along its axis, from the patient's right, back or foot.
+        index: number of the slice along its axis, from the patient's left, back or foot.
     """
 
     path: Path
@@ -49,6 +49,11 @@ class Place:
             series = found[1]
             parts.pop()
         return cls(Path("::".join([rest, *parts])), series, plane, index)
+
+    @property
+    def whole(self) -> Place:
+        """The volume of a slice; of what is no slice, itself."""
+        return replace(self, plane=None, index=0)
 
     def __str__(self) -> str:
         series = "" if self.series is None else f"::series={self.series}"

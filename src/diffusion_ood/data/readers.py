@@ -21,6 +21,7 @@ from diffusion_ood.data.formats.base import MAX_PIXELS, Picture, Refusal, check_
 from diffusion_ood.data.formats.npy import open_npy
 from diffusion_ood.data.opening import Content, refusing, sentences
 from diffusion_ood.data.places import Place
+from diffusion_ood.data.slices import header, in_memory
 from diffusion_ood.data.volumes import (
     grid_of,
     open_volume,
@@ -67,10 +68,11 @@ def read_image(path: Path, options: ImageOptions) -> Array:
             digits than float32 has where `intensity_range` needs them.
     """
     place, of_volume = Place.of(path), None
+    _refuse_slices(place, options)
     with refusing(path, folders=_is_volume(place, options)):
         array = _read(place, options)
         if options.intensity_percentiles and place.plane:
-            of_volume = whole(open_volume(place), options)
+            of_volume = whole(in_memory(place), options)
     return _as_options_say(path, array, options, of_volume)
 
 
@@ -152,6 +154,7 @@ def image_size(path: Path, options: ImageOptions) -> tuple[int, ...]:
         UserError: as `read_image`, as far as a header tells.
     """
     place = Place.of(path)
+    _refuse_slices(place, options)
     with refusing(path, folders=_is_volume(place, options)):
         return _sides(place, options)
 
@@ -181,6 +184,11 @@ def value_range(dtype: npt.DTypeLike, options: ImageOptions) -> tuple[float, flo
     return 0.0, float(np.iinfo(dtype).max) if dtype.kind == "u" else 1.0
 
 
+def _refuse_slices(place: Place, options: ImageOptions) -> None:
+    if place.plane and options.spatial_dimension != 2:
+        raise UserError(f"{place}: found a slice, expected a volume; see `spatial_dimension`")
+
+
 def _is_volume(source: Place | Content, options: ImageOptions) -> bool:
     """Whether a volume is read, or a slice of one."""
     return options.spatial_dimension == 3 or (isinstance(source, Place) and bool(source.plane))
@@ -192,7 +200,8 @@ def _read(source: Place | Content, options: ImageOptions) -> Array:
     if file.name.lower().endswith(ARRAY_SUFFIX):
         return np.array(_channels_first(open_npy(file), options.spatial_dimension))
     if _is_volume(source, options):
-        return oriented(open_volume(source), options, place)
+        volume = in_memory(place) if place and place.plane else open_volume(source)
+        return oriented(volume, options, place)
     if file.name.lower().endswith(nifti.SUFFIXES):
         return nifti.read_slice(file)
     with file.open("rb") as opened:
@@ -206,7 +215,8 @@ def _sides(source: Place | Content, options: ImageOptions) -> tuple[int, ...]:
     if file.name.lower().endswith(ARRAY_SUFFIX):
         return _channels_first(open_npy(file), options.spatial_dimension).shape[1:]
     if _is_volume(source, options):
-        return oriented_sides(open_volume(source), options, place)
+        volume = header(place) if place and place.plane else open_volume(source)
+        return oriented_sides(volume, options, place)
     if file.name.lower().endswith(nifti.SUFFIXES):
         return nifti.slice_sides(file)
     with file.open("rb") as opened:

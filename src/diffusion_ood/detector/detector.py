@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diffusion_ood.calibration import conformal
-from diffusion_ood.data.inputs import Images, Reader
+from diffusion_ood.data.inputs import Images, Reader, slices_of
 from diffusion_ood.detector.file import Content, read_detector, write_detector
 from diffusion_ood.detector.fitting import fitted
 from diffusion_ood.detector.measuring import (
@@ -139,9 +139,12 @@ class Detector:
     def score(self, images: Images) -> Scores:
         """Score images: files, or arrays of what files would hold.
 
+        A model of slices has a score of each slice of a volume, in the order of `slices_of`.
+
         Raises:
             UserError: an image that cannot be read, or not of the model's size and values.
         """
+        images = slices_of(images, self.reader.options)
         found = [self.measure(pixels) for pixels in self.reader.batches(images)]
         return together(found or [self.measure(torch.empty(0, *self.image_shape))])
 

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from diffusion_ood.calibration.base import MIN_VALIDATION, too_few
-from diffusion_ood.data.inputs import Images, names_of
+from diffusion_ood.data.inputs import Images, names_of, slices_of
 from diffusion_ood.data.loaders import ImageSet
 from diffusion_ood.detection.fitting import fit_evidence
 from diffusion_ood.detector.file import Content
@@ -37,6 +37,9 @@ def fitted(
 ) -> Content:
     """What `Detector.fit` makes, which describes the arguments."""
     refuse_outside("target_fpr", target_fpr, above=0, below=1)
+    images = evaluator.diffusion.image_options
+    validation = slices_of(validation, images)
+    training = None if training is None else slices_of(training, images)
     if 0 < len(validation) < MIN_VALIDATION:
         raise too_few(len(validation))
     methods = methods_of(options, learning=training is not None)

@@ -84,9 +84,20 @@ class ImageOptions(OptionGroup):
     volume_channel: int | None = option(
         "which volume of a file with several over the same space, from 0", None, least=0
     )
+    slices: Literal["axial", "coronal", "sagittal"] | None = option(
+        "take volumes for the set of their slices, each an image; with `spatial_dimension` 2", None
+    )
+    every: int = option("of these slices every N-th", 1, least=1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.slices is not None and self.spatial_dimension != 2:
+            raise UserError(
+                f"`slices`: found `spatial_dimension` {self.spatial_dimension}, expected 2, "
+                "as slices are images"
+            )
+        if self.slices is None and self.every != 1:
+            raise UserError("`every`: has no effect without `slices`; give both")
         if self.image_size is not None:
             most = MAX_SIDES[self.spatial_dimension]
             refuse_outside("image_size", self.image_size, least=1, most=most)

@@ -6,9 +6,10 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from diffusion_ood.data.places import Place
 from diffusion_ood.data.splits import PATCHED, Split, read_split
 from diffusion_ood.errors import UserError
-from diffusion_ood.options import ReconstructOptions
+from diffusion_ood.options import ImageOptions, ReconstructOptions
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,8 @@ class ScoringSet:
     split: Split
 
 
-def read_sets(options: ReconstructOptions) -> list[ScoringSet]:
-    """The sets asked for, every split read before any work begins.
+def read_sets(options: ReconstructOptions, images: ImageOptions | None = None) -> list[ScoringSet]:
+    """The sets asked for, every split read before any work begins, volumes cut as `images` says.
 
     Raises:
         UserError: a split that is missing or wrong, no set at all, two sets of one name, or an
@@ -54,6 +55,10 @@ def read_sets(options: ReconstructOptions) -> list[ScoringSet]:
     if not sets:
         raise UserError("`in_ids`, `out_ids`: found no set to score, expected at least one")
     _refuse_equal_names(sets)
+    if images is not None:
+        from diffusion_ood.data.slices import sliced  # NumPy, which mistakes need not wait for
+
+        sets = [replace(one, split=sliced(one.split, images)) for one in sets]
     sets = [_shortened(one, options) for one in sets]
     _refuse_overlap(sets)
     return sets
@@ -92,11 +97,13 @@ def _refuse_overlap(sets: Sequence[ScoringSet]) -> None:
     for one in sets:
         own: dict[tuple[object, ...], int] = {}
         for i in range(len(one.split)):
+            place = Place.of(one.split.image_path(i))
             try:
-                status = os.stat(one.split.image_path(i))
+                status = os.stat(place.path)
             except (OSError, ValueError):  # opening the image will say so
                 continue
-            key = (status.st_dev, status.st_ino, one.split.edit)
+            part = (place.series, place.plane, place.index)
+            key = (status.st_dev, status.st_ino, one.split.edit, *part)
             other, j = seen.get(key, (one, own.setdefault(key, i)))
             if j != i and other is one:
                 raise UserError(

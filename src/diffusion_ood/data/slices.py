@@ -1,0 +1,109 @@
+"""Slices of volumes as the images of a 2-D model, each named by its place: `scan.nii.gz::axial=12`.
+
+A slice is taken of the volume in RAS+, after resampling, and shown as radiologists see it: the
+patient's right is on the left of the picture, and of sagittal slices the front; axial ones have the
+front on top, the others the head. All slices of a volume count, empty ones too: air that is as it
+should be is usual, and a model that has seen it says so.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from diffusion_ood.data.formats.volume import Volume
+from diffusion_ood.data.opening import file_status, sentences
+from diffusion_ood.data.places import PLANES, Place
+from diffusion_ood.data.splits import Split
+from diffusion_ood.data.volumes import open_volume, oriented_sides
+from diffusion_ood.errors import UserError
+from diffusion_ood.options import ImageOptions
+
+
+def sliced(split: Split, options: ImageOptions) -> Split:
+    """A split whose volumes are replaced by their slices, as far as the options ask for slices.
+
+    Every slice has the label and the row of its volume. Rows that are no volumes stay, and so do
+    those whose header cannot be read: who reads them says why.
+
+    Raises:
+        UserError: a slice that is there twice, as itself and within its volume.
+    """
+    if options.slices is None:
+        return split
+    rows = [(i, part) for i in range(len(split)) for part in parts(split.image_path(i), options)]
+    expanded = replace(
+        split.only([i for i, _ in rows]), images=tuple(split.images[i] + part for i, part in rows)
+    )
+    seen: dict[str, int] = {}
+    for i, name in enumerate(expanded.images):
+        if seen.setdefault(name, i) != i:
+            raise expanded.error(i, f"found {name} again after {expanded.where(seen[name])}")
+    return expanded
+
+
+def parts(path: Path, options: ImageOptions) -> list[str]:
+    """What to append to the name of a volume for each of its slices; [""] of what is not cut."""
+    place = Place.of(path)
+    if options.slices is None or place.plane is not None:
+        return [""]
+    try:
+        with sentences(path):
+            sides = oriented_sides(
+                header(place),
+                ImageOptions(spatial_dimension=3, volume_channel=options.volume_channel),
+            )
+    except UserError:
+        return [""]
+    count = sides[PLANES.index(options.slices)]
+    return [f"::{options.slices}={k}" for k in range(0, count, options.every)]
+
+
+def header(place: Place) -> Volume:
+    """The volume of a slice, its header read; of another slice of it, it is the same."""
+    return _opened(place.whole, _stamp(place))
+
+
+def in_memory(place: Place) -> Volume:
+    """The volume of a slice with its voxels in memory.
+
+    The last one is kept, so that slices that are read one after the other cost one reading.
+    """
+    volume = _kept(place.whole, _stamp(place))
+    if isinstance(volume, Exception):
+        raise volume
+    return volume
+
+
+def digest_of_slice(digest: str, place: Place) -> str:
+    """The digest of a slice by that of its file."""
+    if place.plane is None:
+        return digest
+    text = f"{digest}:{place.plane}={place.index}"
+    return hashlib.sha256(text.encode()).hexdigest()[: len(digest)]
+
+
+def _stamp(place: Place) -> tuple[int, int]:
+    """By which a file that changed is known."""
+    path = place.path
+    status = os.stat(path) if os.path.isdir(path) else file_status(path)
+    return status.st_mtime_ns, status.st_size
+
+
+@functools.lru_cache(1024)
+def _opened(place: Place, stamp: tuple[int, int]) -> Volume:
+    return open_volume(place)
+
+
+@functools.lru_cache(1)
+def _kept(place: Place, stamp: tuple[int, int]) -> Volume | Exception:
+    """A volume in memory; why it cannot be read is kept too, as each slice would meet it again."""
+    try:
+        volume = open_volume(place)
+        values = volume.load(tuple(map(slice, volume.shape)))
+    except Exception as error:  # of any decoder; `sentences` makes one of it
+        return error
+    return replace(volume, load=values.__getitem__)
