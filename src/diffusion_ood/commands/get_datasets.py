@@ -100,6 +100,7 @@ def _divide_folder(options: DatasetOptions, data_root: Path, given: Collection[s
             test_fraction=options.test_fraction,
             seed=options.seed,
             val_fraction=options.val_fraction,
+            volumes=options.spatial_dimension == 3,
         )
     )
     if "val" in splits:

@@ -95,7 +95,7 @@ def open_volume(source: Place | Content) -> Volume:
         Refusal: it is none.
     """
     file = source.path if isinstance(source, Place) else source
-    if isinstance(source, Place) and file.is_dir():
+    if isinstance(source, Place) and source.path.is_dir():
         return open_series(series_files(source))
     if is_dicom(file):
         return open_series([file])

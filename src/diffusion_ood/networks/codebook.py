@@ -24,7 +24,7 @@ from diffusion_ood.runtime import distributed
 DEAD_SHARE = 0.1
 
 
-@torch.compiler.disable
+@torch.compiler.disable  # type: ignore[untyped-decorator] # torch has no types for it
 def quantised_step(codebook: Any, z: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ANN401
     """Codes `(B, c, *s)`, through which gradients pass to z, and the commitment losses (B,).
 

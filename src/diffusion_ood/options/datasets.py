@@ -35,8 +35,15 @@ class DatasetOptions(OptionGroup):
     name: str | None = option("name of the data set of `image_folder`", None, folder_name=True)
     group_by: str | None = option(
         "regular expression on a file's path below `image_folder` whose first group (or whole "
-        "match) names the patient; a patient's images share one split",
+        "match) names the patient; a patient's images share one split (default: DICOM says who "
+        "the patient is, and other images are on their own)",
         None,
+    )
+    spatial_dimension: int = option(
+        "of the images of `image_folder`: 3 makes one of each series of DICOM, 2 of each file",
+        2,
+        least=2,
+        most=3,
     )
     test_fraction: float = option(
         "share of `image_folder` that tests; 1 makes a test split alone, as an OOD set needs",

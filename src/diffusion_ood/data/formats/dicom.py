@@ -141,7 +141,8 @@ def decoded(
     Raises:
         Refusal: pixels that the file does not hold.
     """
-    from pydicom.pixels import apply_color_lut, pixel_array
+    from pydicom.pixels.processing import apply_color_lut
+    from pydicom.pixels.utils import pixel_array
 
     with quiet():
         dataset = read_tags(file, (*PIXEL_TAGS, *DATA_TAGS), pixels=True)
@@ -216,7 +217,7 @@ def declared(dataset: Dataset, file: BinaryIO) -> Pixels:
 
 def _is_native(dataset: Dataset) -> bool:
     """Whether pixels are not compressed; Refusal of a compression that nothing here undoes."""
-    from pydicom.pixels import get_decoder
+    from pydicom.pixels.decoders.base import get_decoder
 
     syntax = dataset.file_meta.get("TransferSyntaxUID")
     if syntax is None:

@@ -9,12 +9,15 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from fnmatch import fnmatch
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
+from diffusion_ood.data.formats.dicom import is_dicom
 from diffusion_ood.data.groups import group_name
+from diffusion_ood.data.patients import patient_of
 from diffusion_ood.data.readers import image_suffix
 from diffusion_ood.data.sources.base import PARTS, ImageFiles, Part
 from diffusion_ood.data.sources.prepare import VAL_FRACTION, split_path, write_splits
+from diffusion_ood.data.studies import UNKNOWN, places_of, series_or_unknown
 from diffusion_ood.errors import UserError
 from diffusion_ood.runtime.words import counted
 
@@ -28,6 +31,7 @@ def prepare_folder(
     test_fraction: float,
     seed: int,
     val_fraction: float = VAL_FRACTION,
+    volumes: bool = False,
 ) -> dict[Part, Path]:
     """Divide a folder's images into train, val and test; a group goes to one of them whole.
 
@@ -40,22 +44,24 @@ def prepare_folder(
         name: of the data set; the splits are `name_train.csv` and so on.
         data_root: the splits go to its folder `data_splits`.
         group_by: a regular expression to search a file's relative path for; its first group, or
-            else the whole match, names the patient. Without it every image is its own group.
+            else the whole match, names the patient. Without it DICOM files are grouped by their
+            patients, see `patient_of`, and every other image is its own group.
         test_fraction: share of the groups that test, in the long run. With 1 there is only a test
             split.
         seed: of the division.
         val_fraction: share of the other groups that validate.
+        volumes: whether a DICOM series is one image; else each of its files is.
 
     Raises:
         UserError: no folder, no image, a part without images, or a file without a group.
     """
-    images, left_out = list_images(folder)
+    images, left_out = list_images(folder, volumes=volumes)
     summary = ", ".join(f"{kind} ({count})" for kind, count in sorted(left_out.items()))
     if not images:
         raise UserError(f"{folder}: found 0 images; left out: {summary or 'nothing, it is empty'}")
     if summary:
         print(f"{folder}: {counted(len(images), 'image')}; left out: {summary}")
-    groups = [image if group_by is None else group_name(image, group_by) for image in images]
+    groups = [_group(folder, image, group_by) for image in images]
     parts = [part_of(group, seed, test_fraction, val_fraction) for group in groups]
     if test_fraction < 1 and len(set(parts)) < 3:
         _refuse_empty_part(folder, sorted(set(groups)), seed, test_fraction, val_fraction)
@@ -67,6 +73,13 @@ def prepare_folder(
                 "now test; expected another `name`, or that file removed"
             )
     return write_splits(name, found, data_root.resolve(), seed)
+
+
+def _group(folder: Path, image: str, group_by: str | None) -> str:
+    """The group of an image: by its name, of DICOM by its patient, or itself."""
+    if group_by is not None:
+        return group_name(image, group_by)
+    return (None if image_suffix(image) else patient_of(folder / image)) or image
 
 
 def _files(folder: Path, images: Sequence[str], parts: Sequence[Part]) -> dict[Part, ImageFiles]:
@@ -95,11 +108,12 @@ def part_of(group: str, seed: int, test_fraction: float, val_fraction: float) ->
     return "val" if place < test_fraction + val_fraction * (1 - test_fraction) else "train"
 
 
-def list_images(folder: Path) -> tuple[list[str], Counter[str]]:
+def list_images(folder: Path, *, volumes: bool = False) -> tuple[list[str], Counter[str]]:
     """The images' paths below `folder`, sorted, and what else is there: how many of each kind.
 
-    Links are followed. Left out are hidden files and folders, files of other suffixes, links to
-    nothing, pipes and devices, run directories, and folders that cannot be read.
+    Links are followed. Left out are hidden files and folders, files of other suffixes that are not
+    DICOM, DICOM without an image, links to nothing, pipes and devices, run directories, and folders
+    that cannot be read. With `volumes` the place of a DICOM series stands for its files.
 
     Raises:
         UserError: no folder; or a file or folder that is there twice, by links: one copy could
@@ -108,7 +122,8 @@ def list_images(folder: Path) -> tuple[list[str], Counter[str]]:
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder, expected one of images")
     seen: dict[tuple[int, int], Path] = {}
-    images: list[str] = []
+    images: list[Path] = []
+    series: dict[Path, str] = {}
     left_out: Counter[str] = Counter()
 
     def unreadable(error: OSError) -> None:
@@ -125,13 +140,18 @@ def list_images(folder: Path) -> tuple[list[str], Counter[str]]:
         for name in names:
             path = Path(parent, name)
             status = _status(path)
-            kind = _kind_left_out(name, status)
+            kind = _kind_left_out(path, status)
+            if kind is None and image_suffix(name) is None:
+                digest = series_or_unknown(path)
+                kind = "DICOM without an image" if digest is None else None
+                series[path.relative_to(folder)] = digest or UNKNOWN
             if kind is not None:
                 left_out[kind] += 1
             elif status is not None:
                 _refuse_twice(path, status, seen)
-                images.append(path.relative_to(folder).as_posix())
-    return sorted(images), +left_out
+                images.append(path.relative_to(folder))
+    places = places_of(series) if volumes else {}
+    return sorted({Path(str(places.get(path, path))).as_posix() for path in images}), +left_out
 
 
 def _is_run(folder: Path, names: Sequence[str]) -> bool:
@@ -154,12 +174,12 @@ def _status(path: Path) -> os.stat_result | None:
         return None
 
 
-def _kind_left_out(name: str, status: os.stat_result | None) -> str | None:
-    """As what a file is left out, None for an image."""
-    if name.startswith("."):
+def _kind_left_out(path: Path, status: os.stat_result | None) -> str | None:
+    """As what a file is left out by its name and kind, None for an image and for DICOM."""
+    if path.name.startswith("."):
         return "hidden files"
-    if image_suffix(name) is None:
-        suffix = PurePosixPath(name).suffix
+    if image_suffix(path.name) is None and not is_dicom(path):
+        suffix = path.suffix
         return f"with {suffix}" if suffix else "without a suffix"
     if status is None:
         return "links to nothing"
