@@ -10,7 +10,8 @@ import pytest
 import tifffile
 from PIL import Image
 
-from diffusion_ood.data.readers import image_size, read_image, value_range
+from diffusion_ood.data.readers import image_size, read_image
+from diffusion_ood.data.values import value_range
 from diffusion_ood.errors import UserError
 from diffusion_ood.options import ImageOptions
 

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from diffusion_ood.data.readers import read_image, spacing_of, value_range
+from diffusion_ood.data.readers import read_image, spacing_of
 from diffusion_ood.data.splits import Split
+from diffusion_ood.data.values import value_range
 from diffusion_ood.errors import UserError
 from diffusion_ood.options import ImageOptions
 

@@ -14,7 +14,6 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from diffusion_ood.data.formats import bmp, dicom, jpeg, nifti, png, tiff
 from diffusion_ood.data.formats.base import MAX_PIXELS, Picture, Refusal, check_sides
@@ -22,6 +21,7 @@ from diffusion_ood.data.formats.npy import open_npy
 from diffusion_ood.data.opening import Content, refusing, sentences
 from diffusion_ood.data.places import Place
 from diffusion_ood.data.slices import header, in_memory
+from diffusion_ood.data.values import as_options_say
 from diffusion_ood.data.volumes import (
     grid_of,
     open_volume,
@@ -45,8 +45,6 @@ PICTURE_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "DICOM")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 ARRAY_SUFFIX = ".npy"
 SUFFIXES = (*PICTURE_SUFFIXES, ARRAY_SUFFIX, *nifti.SUFFIXES)
-
-_LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R 601-2, as Pillow's RGB → L
 
 
 def image_suffix(name: str) -> str | None:
@@ -73,7 +71,7 @@ def read_image(path: Path, options: ImageOptions) -> Array:
         array = _read(place, options)
         if options.intensity_percentiles and place.plane:
             of_volume = whole(in_memory(place), options)
-    return _as_options_say(path, array, options, of_volume)
+    return as_options_say(path, array, options, of_volume)
 
 
 def read_image_bytes(
@@ -99,7 +97,7 @@ def read_image_bytes(
             # Of a packed file, what is cropped away is unpacked, too.
             check_sides(open_volume(content).shape[:3], max_pixels)
         array = _read(content, options)
-    return _as_options_say(name, array, options)
+    return as_options_say(name, array, options)
 
 
 def as_image(array: Array, name: str, options: ImageOptions) -> Array:
@@ -112,24 +110,7 @@ def as_image(array: Array, name: str, options: ImageOptions) -> Array:
         image = _channels_first(array, options.spatial_dimension)
     except Refusal as error:
         raise UserError(f"{name}: {error}") from None
-    return _as_options_say(name, image, options)
-
-
-def _as_options_say(
-    path: Path | str, array: Array, options: ImageOptions, of_volume: Array | None = None
-) -> Array:
-    """Pixels (C, *S) of any type in the type and the channels that are asked for.
-
-    Percentiles are those of `of_volume`, where the pixels are a slice of it.
-    """
-    if 0 in array.shape:
-        raise UserError(f"{path}: found an image of shape {array.shape}, expected pixels in it")
-    array = _convert_channels(_known_type(path, array, options), options.channels)
-    if options.intensity_percentiles is not None:
-        array = _by_percentiles(path, array, array if of_volume is None else of_volume, options)
-    if array.dtype == np.float32:
-        _check_floats(path, array, options)
-    return np.require(array, requirements=["C", "W"])  # torch takes writable arrays only
+    return as_options_say(name, image, options)
 
 
 def read_samples(path: Path) -> Array:
@@ -175,15 +156,6 @@ def spacing_of(path: Path, options: ImageOptions) -> tuple[float, ...] | None:
     return None
 
 
-def value_range(dtype: npt.DTypeLike, options: ImageOptions) -> tuple[float, float]:
-    """The stored values of this type that become 0 and 1."""
-    if options.intensity_range is not None:
-        low, high = options.intensity_range
-        return low, high
-    dtype = np.dtype(dtype)
-    return 0.0, float(np.iinfo(dtype).max) if dtype.kind == "u" else 1.0
-
-
 def _refuse_slices(place: Place, options: ImageOptions) -> None:
     if place.plane and options.spatial_dimension != 2:
         raise UserError(f"{place}: found a slice, expected a volume; see `spatial_dimension`")
@@ -205,7 +177,7 @@ def _read(source: Place | Content, options: ImageOptions) -> Array:
     if file.name.lower().endswith(nifti.SUFFIXES):
         return nifti.read_slice(file)
     with file.open("rb") as opened:
-        ranged = not options.intensity_range is options.intensity_percentiles is None
+        ranged = bool(options.intensity_range or options.intensity_percentiles)
         return _open_picture(opened).read(ranged=ranged)
 
 
@@ -251,71 +223,3 @@ def _channels_first(array: Array, dimension: int) -> Array:
     if 0 not in array.shape:
         check_sides(array.shape[1:], MAX_PIXELS if dimension == 2 else nifti.MAX_VOXELS)
     return array
-
-
-def _known_type(path: Path | str, array: Array, options: ImageOptions) -> Array:
-    """The array as uint8, uint16 or, from any other real numbers, float32."""
-    if array.dtype.kind == "b":
-        return array.astype(np.uint8) * np.uint8(255)
-    if array.dtype.kind not in "uif":
-        raise UserError(f"{path}: found values of type {array.dtype}, expected real numbers")
-    if array.dtype.kind == "u" and array.dtype.itemsize <= 2:
-        return array.astype(array.dtype.newbyteorder("="), copy=False)
-    with np.errstate(over="ignore"):  # what overflows is found as an infinity
-        kept = array.astype(np.float32, copy=False)
-    if array.dtype.itemsize > 2 and kept is not array and options.intensity_range is not None:
-        _check_digits(path, array, kept, options)
-    return kept
-
-
-def _check_digits(path: Path | str, array: Array, kept: Array, options: ImageOptions) -> None:
-    """Refuse numbers of the range that float32's 24 bits move by more than a step of 16 bits."""
-    low, high = value_range(np.float32, options)
-    step, rounding = (high - low) / 65_535, max(abs(low), abs(high)) * 2.0**-24
-    if rounding <= step:
-        return  # whatever the numbers are
-    inside = (array >= low - rounding) & (array <= high + rounding)
-    moved = np.abs(kept[inside].astype(np.float64) - array[inside]).max(initial=0)
-    if moved > step:
-        raise UserError(
-            f"{path}: found numbers that float32's 24 bits move by up to {moved:g}, expected "
-            f"at most {step:g} with values from {low!r} to {high!r} (see `intensity_range`)"
-        )
-
-
-def _convert_channels(array: Array, channels: int) -> Array:
-    """(1 or 3, *S) → (channels, *S)."""
-    if len(array) == channels:
-        return array
-    if channels == 3:
-        return np.repeat(array, 3, axis=0)
-    if array.dtype == np.uint8 and array.ndim == 3:
-        picture = Image.fromarray(np.ascontiguousarray(np.moveaxis(array, 0, -1)))
-        return np.asarray(picture.convert("L"))[None]
-    grey = np.tensordot(_LUMA, array, axes=1)[None]
-    return (grey if array.dtype == np.float32 else grey.round()).astype(array.dtype)
-
-
-def _by_percentiles(path: Path | str, array: Array, of: Array, options: ImageOptions) -> Array:
-    """Values from 0 to 1, which are the percentiles of those `of` the image that are above 0."""
-    _check_finite(path, of)
-    above = of[of > 0]
-    low, high = np.percentile(above, options.intensity_percentiles or ()) if above.size else (0, 0)
-    if not low < high:
-        raise UserError(f"{path}: found no two values above 0, see `intensity_percentiles`")
-    return np.clip((array - low) / (high - low), 0, 1).astype(np.float32)
-
-
-def _check_finite(path: Path | str, array: Array) -> None:
-    if not np.isfinite([array.min(), array.max()]).all():
-        raise UserError(f"{path}: found values that are not finite, expected numbers")
-
-
-def _check_floats(path: Path | str, array: Array, options: ImageOptions) -> None:
-    _check_finite(path, array)
-    low, high = float(array.min()), float(array.max())
-    if options.intensity_range is None and (low < 0 or high > 1):
-        raise UserError(
-            f"{path}: found values from {low:g} to {high:g}, expected 0 to 1; "
-            "give `intensity_range`=LOW,HIGH"
-        )

@@ -12,9 +12,9 @@ from functools import lru_cache, partial
 import numpy as np
 import torch
 
-from diffusion_ood.data.formats.base import Refusal
-from diffusion_ood.data.readers import Array, value_range
+from diffusion_ood.data.formats.base import Array, Refusal
 from diffusion_ood.data.splits import Edit
+from diffusion_ood.data.values import value_range
 from diffusion_ood.data.volumes import cropped_sides
 from diffusion_ood.errors import UserError
 from diffusion_ood.options import ImageOptions
