@@ -3,7 +3,7 @@
     maps   MAP.npy or MAP.nii.gz: floats (*S'), higher where the image is more unusual
     masks  MASK.png, MASK.npy or MASK.nii.gz: other than 0 in lesions
 
-A map and a mask that are both NIfTI are brought into one orientation; else both count as stored.
+NIfTI is turned to RAS, in which arrays of volumes are taken to lie, as the masks of `get_datasets`.
 
 A name counts without its suffix, and without that of an image before it: scans/7.npy,
 scans/7.png.npy and scans/7.png belong together. Folders that all files of one of the two share
@@ -30,7 +30,6 @@ from diffusion_ood.options import ImageOptions
 
 MAP_SUFFIXES = (ARRAY_SUFFIX, *nifti.SUFFIXES)
 MASK_SUFFIXES = (".png", *MAP_SUFFIXES)
-STORED = ImageOptions(spatial_dimension=3, orientation="stored")
 TURNED = ImageOptions(spatial_dimension=3)
 
 
@@ -44,10 +43,9 @@ def assess_pixels(maps: Path, masks: Path, *, n_bootstrap: int, seed: int) -> Pi
     pairs = _pairs(maps, masks)
     truths, values = [], []
     for of_map, of_mask in pairs:
-        options = TURNED if _is_nifti(of_map) and _is_nifti(of_mask) else STORED
-        truth = _read_mask(of_mask, options)
+        truth = _read_mask(of_mask)
         try:
-            values.append(resized(_read_map(of_map, options), truth.shape))
+            values.append(resized(_read_map(of_map), truth.shape))
         except ValueError as error:
             raise UserError(f"{of_map}: {error}, expected finite numbers of its sides") from None
         truths.append(truth)
@@ -86,30 +84,26 @@ def _files(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
     return found
 
 
-def _is_nifti(path: Path) -> bool:
-    return path.name.lower().endswith(nifti.SUFFIXES)
-
-
-def _read_map(path: Path, options: ImageOptions) -> NDArray[np.float64]:
-    values = _values(path, options)
+def _read_map(path: Path) -> NDArray[np.float64]:
+    values = _values(path)
     if values.dtype.kind != "f":
         raise UserError(f"{path}: found values of type {values.dtype}, expected floats")
     return values.astype(np.float64)
 
 
-def _read_mask(path: Path, options: ImageOptions) -> NDArray[np.bool_]:
+def _read_mask(path: Path) -> NDArray[np.bool_]:
     """Where a mask is not 0, (*S), in any of the channels of a picture."""
     if not path.name.lower().endswith(MAP_SUFFIXES):
         return (read_samples(path) != 0).any(axis=0)
-    values = _values(path, options)
+    values = _values(path)
     if values.dtype.kind not in "buif":
         raise UserError(f"{path}: found values of type {values.dtype}, expected numbers")
     return np.asarray(values != 0)
 
 
-def _values(path: Path, options: ImageOptions) -> NDArray[Any]:
+def _values(path: Path) -> NDArray[Any]:
     """An array, or the voxels of NIfTI."""
     with refusing(path):
-        if _is_nifti(path):
-            return oriented(open_volume(Place(path)), options)[0]
+        if path.name.lower().endswith(nifti.SUFFIXES):
+            return oriented(open_volume(Place(path)), TURNED)[0]
         return np.asarray(np.load(path, allow_pickle=False))
