@@ -65,9 +65,15 @@ def test_growing_interpolates_and_a_constant_stays_constant() -> None:
 
 def test_flips_turn_upside_down_and_mirror() -> None:
     image = torch.tensor([[[[1, 2], [3, 4]]]])
-    assert flip(image, "vflip")[0, 0].tolist() == [[3, 4], [1, 2]]
-    assert flip(image, "hflip")[0, 0].tolist() == [[2, 1], [4, 3]]
-    assert flip(image, None) is image
+    flat, volume = ImageOptions(), ImageOptions(spatial_dimension=3)
+    assert flip(image, "vflip", flat)[0, 0].tolist() == [[3, 4], [1, 2]]
+    assert flip(image, "hflip", flat)[0, 0].tolist() == [[2, 1], [4, 3]]
+    assert flip(image, None, flat) is image
+    voxels = torch.arange(24).reshape(1, 1, 2, 3, 4)
+    assert torch.equal(flip(voxels, "hflip", volume), voxels.flip(2))
+    assert torch.equal(flip(voxels, "vflip", volume), voxels.flip(4))
+    stored = ImageOptions(spatial_dimension=3, orientation="stored")
+    assert torch.equal(flip(voxels, "hflip", stored), voxels.flip(4))
 
 
 @pytest.mark.parametrize("shape", [(1, 16, 16), (3, 8, 8, 8)])

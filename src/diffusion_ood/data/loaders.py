@@ -97,7 +97,7 @@ class ImageSet(Dataset[torch.Tensor]):
             return torch.empty((0, *self.shape))
         images = self._stored(indices)
         if self.split.edit != "patched":
-            return flip(images, self.split.edit)
+            return flip(images, self.split.edit, self.options)
         donors, places = zip(*map(self._donor, indices), strict=True)
         return torch.stack(list(map(patch, images, self._stored(donors), places)))
 

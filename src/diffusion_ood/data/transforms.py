@@ -77,14 +77,18 @@ def resize(image: Array | torch.Tensor, size: int) -> torch.Tensor:
     return torch.as_tensor(image).clamp(0, 1)  # averages overshoot by a rounding
 
 
-def flip(images: torch.Tensor, direction: Edit | None) -> torch.Tensor:
-    """(B, C, *S) turned upside down (`vflip`, axis -2) or mirrored left to right (`hflip`, -1).
+def flip(images: torch.Tensor, direction: Edit | None, options: ImageOptions) -> torch.Tensor:
+    """(B, C, *S) turned upside down (`vflip`) or mirrored left to right (`hflip`).
 
-    Other edits need more than the image itself; here they change nothing.
+    Of images these are axes -2 and -1; of volumes in RAS the last and the first of *S. Volumes that
+    lie as stored have axes of no known meaning, and flip as images do. Other edits need more than
+    the image itself; here they change nothing.
     """
     if direction not in ("vflip", "hflip"):
         return images
-    return images.flip(-2 if direction == "vflip" else -1)
+    turned = options.spatial_dimension == 3 and options.orientation == "RAS"
+    axes = {"vflip": -1, "hflip": -3} if turned else {"vflip": -2, "hflip": -1}
+    return images.flip(axes[direction])
 
 
 def patch(image: torch.Tensor, other: torch.Tensor, place: Sequence[float]) -> torch.Tensor:

@@ -92,8 +92,8 @@ class ScreenOptions(OptionGroup):
         "file of a stream over days: add these images to it, and say whether it has drifted", None
     )
     maps: Path | None = option(
-        "folder for a map of each image, where it is unusual: as array, or NIfTI of a volume, and as "
-        "picture",
+        "folder for a map of each image, where it is unusual: as array, of volumes NIfTI, and "
+        "as picture",
         None,
     )
     report_images: int = option("images in the report, the most unusual", 24, least=0, most=200)

@@ -40,7 +40,7 @@ class Item:
     def read(self, reader: Reader) -> Tensor:
         """The image as the model sees it, `(C, *S)`; UserError where it cannot be read."""
         image = reader.read(self.path)
-        return flip(image[None], self.edit)[0]
+        return flip(image[None], self.edit, reader.options)[0]
 
 
 def gather(places: Sequence[Path], without: Sequence[Path | None] = ()) -> list[Item]:

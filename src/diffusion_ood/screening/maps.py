@@ -72,7 +72,7 @@ def save_map(
     """Write an array, or NIfTI in the volume's grid, and beside it a picture, each atomically."""
     with atomic_write(path, "wb") as file:
         if path.name.endswith(VOLUMES):
-            upright = flip(torch.from_numpy(of_image)[None], item.edit)[0].numpy()
+            upright = flip(torch.from_numpy(of_image)[None], item.edit, reader.options)[0].numpy()
             file.write(volume_map(upright, limit, item.path, reader.options))
         else:
             np.save(file, of_image)
