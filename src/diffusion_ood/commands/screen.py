@@ -65,9 +65,11 @@ def _screen(options: ScreenOptions, items: Sequence[Item], device: torch.device)
     from diffusion_ood.runtime.lock import locked
     from diffusion_ood.screening.batch import consider, sentences, watch
     from diffusion_ood.screening.decisions import LEFTOVERS, DecisionFile, begin, made
+    from diffusion_ood.screening.inputs import for_model
     from diffusion_ood.screening.report import write_results
 
     detector = Detector.load(options.detector, device)
+    items = for_model(items, detector.content.diffusion.image_options)
     folder = _folder(options)
     _refuse(options, detector, items, folder)
     with contextlib.ExitStack() as held:

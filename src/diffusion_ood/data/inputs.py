@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diffusion_ood.data.loaders import ImageSet, image_batches
+from diffusion_ood.data.patients import patient_of
 from diffusion_ood.data.readers import as_image, read_image, read_image_bytes
 from diffusion_ood.data.slices import parts
 from diffusion_ood.data.transforms import preparation, prepared_size
@@ -112,3 +113,19 @@ def names_of(images: Images) -> list[str]:
     if isinstance(images, (np.ndarray, Tensor)):
         return []
     return [str(image) for image in images if isinstance(image, (str, Path))]
+
+
+def patients_of(images: Images) -> list[int]:
+    """Which of DICOM files are of one patient: a number from 0 on; empty unless all are DICOM."""
+    if isinstance(images, ImageSet):
+        paths = [images.split.image_path(i) for i in range(len(images))]
+    else:
+        paths = [Path(name) for name in names_of(images)]
+    numbers: dict[str, int] = {}
+    found = []
+    for path in paths:
+        patient = patient_of(path)
+        if patient is None:
+            return []
+        found.append(numbers.setdefault(patient, len(numbers)))
+    return found

@@ -46,6 +46,7 @@ class Content:
         precision: of the network's arithmetic.
         target_fpr: share of in-distribution images that may be called out of distribution.
         provenance: where it comes from; plain values.
+        patients: which validation images are of one patient, by a number, if they are DICOM.
     """
 
     diffusion: Diffusion
@@ -58,6 +59,7 @@ class Content:
     precision: str
     target_fpr: float
     provenance: Mapping[str, Any]
+    patients: Sequence[int] = ()
 
 
 def refuse_other_file(path: Path) -> None:
@@ -106,6 +108,8 @@ def write_detector(path: Path, content: Content) -> str:
         "target_fpr": content.target_fpr,
         "provenance": dict(content.provenance),
     }
+    if content.patients:
+        found["patients"] = list(content.patients)
     save_checkpoint(path, found)
     return sha256(path)
 
@@ -168,6 +172,7 @@ def _content(found: dict[str, Any], path: Path) -> Content:
         precision=precision,
         target_fpr=float(target_fpr),
         provenance=dict(found["provenance"]),
+        patients=[int(patient) for patient in found.get("patients", ())],
     )
     _check(content)
     return content
@@ -176,6 +181,8 @@ def _content(found: dict[str, Any], path: Path) -> Content:
 def _check(content: Content) -> None:
     """Let all heads score an image of zeros, so that what does not fit is found now; ValueError."""
     number = content.provenance["validation"]["images"]
+    if len(content.patients) not in (0, number):
+        raise ValueError(f"found patients of other than {number} validation images")
     frames = []
     for one in content.methods:
         draws = one.draws(content.diffusion)

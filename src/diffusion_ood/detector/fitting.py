@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from diffusion_ood.calibration.base import MIN_VALIDATION, too_few
-from diffusion_ood.data.inputs import Images, names_of, slices_of
+from diffusion_ood.data.inputs import Images, names_of, patients_of, slices_of
 from diffusion_ood.data.loaders import ImageSet
 from diffusion_ood.detection.fitting import fit_evidence
 from diffusion_ood.detector.file import Content
@@ -65,6 +65,7 @@ def fitted(
         precision=evaluator.precision,
         target_fpr=target_fpr,
         provenance=provenance,
+        patients=patients_of(validation) if keep_names else [],
     )
 
 

@@ -85,7 +85,7 @@ class ScreenOptions(OptionGroup):
     )
     group_by: str | None = option(
         "regular expression whose first group, in a file's name, is its patient or scan: one "
-        "decision for each, in groups.csv",
+        "decision for each, in groups.csv (default: of DICOM its patients, by pseudonyms)",
         None,
     )
     monitor: Path | None = option(

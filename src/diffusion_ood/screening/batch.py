@@ -13,6 +13,7 @@ from diffusion_ood.calibration import conformal
 from diffusion_ood.calibration.fdr import benjamini_hochberg, fdr_doubts
 from diffusion_ood.calibration.groups import group_doubts, group_names, group_p_values
 from diffusion_ood.calibration.monitor import LEVEL, Monitor
+from diffusion_ood.data.patients import patient_of
 from diffusion_ood.detector import Detector
 from diffusion_ood.report.page import now
 from diffusion_ood.runtime.files import atomic_write
@@ -81,7 +82,8 @@ def consider(
         items: the images, in the same order.
         fdr: share of false alarms among those called out of distribution, in place of the rate
             among all images.
-        group_by: regular expression of a patient or scan in an image's path.
+        group_by: regular expression of a patient or scan in an image's path; without one images of
+            DICOM are grouped by their patients, where the validation images were DICOM, too.
 
     Raises:
         UserError: names in which the expression finds nothing, or a detector without names.
@@ -98,8 +100,8 @@ def consider(
         doubts += conformal.doubts(len(detector.val_scores), detector.target_fpr, np.empty(0))
     doubts += spacing_doubts(detector, items)
     groups = None
-    if group_by is not None and len(p):
-        groups, more = _groups(detector, made, items, group_by)
+    if len(p) and (named := _group_names(detector, made, items, group_by)):
+        groups, more = _groups(detector, made, *named)
         doubts += more
     return Batch(made, groups, None, doubts)
 
@@ -154,15 +156,32 @@ def sentences(batch: Batch) -> Iterator[str]:
         yield f"stream of {len(batch.monitor.values):,} images: martingale 10^{value:.1f}; {said}"
 
 
+def _group_names(
+    detector: Detector,
+    decisions: Sequence[Decision],
+    items: Sequence[Item],
+    group_by: str | None,
+) -> tuple[list[str], list[str]] | None:
+    """The groups of the validation images and of those that were read; None without any."""
+    read = [i for d, i in zip(decisions, items, strict=True) if d.score is not None]
+    if group_by is not None:
+        names = [item.within for item in read]
+        return group_names(detector.content.names, group_by), group_names(names, group_by)
+    if not detector.content.patients:
+        return None
+    patients = [patient for item in read if (patient := patient_of(item.path))]
+    of_validation = [str(number) for number in detector.content.patients]
+    return (of_validation, patients) if len(patients) == len(read) else None
+
+
 def _groups(
-    detector: Detector, decisions: Sequence[Decision], items: Sequence[Item], group_by: str
+    detector: Detector,
+    decisions: Sequence[Decision],
+    val_groups: Sequence[str],
+    groups: Sequence[str],
 ) -> tuple[pd.DataFrame, list[str]]:
     """The decision on each group, and what is doubtful about them."""
-    names, joined = detector.content.names, detector.content.joined
-    val_groups = group_names(names, group_by)
-    pairs = [(d.score, i.within) for d, i in zip(decisions, items, strict=True)]
-    scores = [score for score, _ in pairs if score is not None]
-    groups = group_names([name for score, name in pairs if score is not None], group_by)
-    found = group_p_values(scores, groups, joined.val_scores, val_groups)
+    scores = [decision.score for decision in decisions if decision.score is not None]
+    found = group_p_values(scores, groups, detector.content.joined.val_scores, val_groups)
     found["is_ood"] = found["p_value"] <= detector.target_fpr
     return found, list(group_doubts(groups, val_groups, detector.target_fpr))

@@ -10,11 +10,16 @@ from pathlib import Path
 
 from torch import Tensor
 
+from diffusion_ood.data.formats.dicom import SUFFIX as DICOM_SUFFIX
+from diffusion_ood.data.formats.dicom import is_dicom
 from diffusion_ood.data.inputs import Reader
+from diffusion_ood.data.places import Place
 from diffusion_ood.data.readers import SUFFIXES, image_suffix
 from diffusion_ood.data.splits import Edit, read_split
+from diffusion_ood.data.studies import UNKNOWN, places_of, series_or_unknown
 from diffusion_ood.data.transforms import flip
 from diffusion_ood.errors import UserError
+from diffusion_ood.options import ImageOptions
 from diffusion_ood.runtime.files import as_cell
 from diffusion_ood.runtime.words import counted
 
@@ -30,12 +35,14 @@ class Item:
         path: of its file.
         within: its path within the folder or split that names it, by which groups are told apart.
         edit: how it is turned, as its split says.
+        series: digest of the DICOM series, of a file that was found in a folder.
     """
 
     name: str
     path: Path
     within: str
     edit: Edit | None = None
+    series: str | None = None
 
     def read(self, reader: Reader) -> Tensor:
         """The image as the model sees it, `(C, *S)`; UserError where it cannot be read."""
@@ -47,7 +54,8 @@ def gather(places: Sequence[Path], without: Sequence[Path | None] = ()) -> list[
     """Every image of these files, folders, split CSVs and image lists, each once.
 
     Folders are searched through, but for those `without`, which are results, and hidden and linked
-    ones; files in them that are no images by their names are passed over, and counted aloud.
+    ones; files in them that are no images by their names, nor DICOM, are passed over, and counted
+    aloud, as DICOM without an image is. Every DICOM file is an image here, see `for_model`.
 
     Raises:
         UserError: a split that is wrong, a folder without an image, or a path without a file.
@@ -62,22 +70,55 @@ def gather(places: Sequence[Path], without: Sequence[Path | None] = ()) -> list[
     return list(found.values())
 
 
+def for_model(items: Sequence[Item], options: ImageOptions) -> list[Item]:
+    """What these items are to a model: of volumes, or of their slices, a series of DICOM is one."""
+    if options.spatial_dimension == 2 and options.slices is None:
+        return list(items)
+    places = places_of({item.path: item.series for item in items if item.series is not None})
+    found: dict[str, Item] = {}
+    for item in items:
+        place = places.get(item.path)
+        own = item if place is None or place.path == item.path else _of_series(item, place)
+        found.setdefault(own.name, own)
+    return list(found.values())
+
+
+def _of_series(item: Item, place: Place) -> Item:
+    """The series that a file is of."""
+    depth = len(item.path.relative_to(place.path).parts)
+    folder = Path(item.within).parents[depth - 1]
+    name = place.path.resolve().name if folder == Path() else str(folder)
+    series = str(place)[len(str(place.path)) :]
+    return Item(as_cell(str(place)), Path(str(place)), f"{as_cell(name)}{series}")
+
+
+def _series(path: Path) -> str | None:
+    """The digest of a DICOM file's series, `UNKNOWN` of another image, None of what is none."""
+    if image_suffix(path.name):
+        return UNKNOWN
+    is_one = path.suffix.lower() == DICOM_SUFFIX or is_dicom(path)
+    return series_or_unknown(path) if is_one else None
+
+
 def _items(place: Path, left_out: Sequence[Path]) -> Iterator[Item]:
     if place.is_dir():
-        everything = list(_walk(place, left_out))
-        files = [path for path in everything if image_suffix(path.name)]
-        if passed := len(everything) - len(files):
-            print(
-                f"{place}: passed over {counted(passed, 'file')} without an image's name",
-                file=sys.stderr,
-            )
+        everything = {path: _series(path) for path in _walk(place, left_out)}
+        files = {path: series for path, series in everything.items() if series is not None}
+        dicom = sum(is_dicom(path) for path in everything.keys() - files.keys())
+        others = len(everything) - len(files) - dicom
+        for count, kind in (
+            (others, "without an image's name"),
+            (dicom, "of DICOM without an image"),
+        ):
+            if count:
+                print(f"{place}: passed over {counted(count, 'file')} {kind}", file=sys.stderr)
         if not files:
             raise UserError(
-                f"{place}: found no image, expected files such as {', '.join(SUFFIXES)}"
+                f"{place}: found no image, expected files such as {', '.join(SUFFIXES)}, or DICOM"
             )
-        yield from (
-            Item(as_cell(str(path)), path, as_cell(str(path.relative_to(place)))) for path in files
-        )
+        for path, series in files.items():
+            within = as_cell(str(path.relative_to(place)))
+            yield Item(as_cell(str(path)), path, within, series=series or None)
     elif place.suffix.lower() in LISTS:
         split = read_split(place)
         for number in range(len(split)):
@@ -85,7 +126,7 @@ def _items(place: Path, left_out: Sequence[Path]) -> Iterator[Item]:
             edited = f" ({split.edit})" if split.edit else ""
             within = as_cell(split.images[number])
             yield Item(as_cell(f"{path}{edited}"), path, within, split.edit)
-    elif place.exists():
+    elif Place.of(place).path.exists():
         yield Item(as_cell(str(place)), place, as_cell(place.name))
     else:
         raise UserError(f"{place}: no such file or folder, expected images")

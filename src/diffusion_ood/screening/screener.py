@@ -13,7 +13,7 @@ from diffusion_ood.detector import Detector
 from diffusion_ood.runtime.lock import locked
 from diffusion_ood.screening.batch import Batch, consider, sentences
 from diffusion_ood.screening.decisions import LEFTOVERS, DecisionFile, begin
-from diffusion_ood.screening.inputs import Item
+from diffusion_ood.screening.inputs import Item, for_model
 from diffusion_ood.screening.report import write_results
 from diffusion_ood.screening.run import screen
 
@@ -43,13 +43,14 @@ class Screener:
             UserError: the folder holds decisions of another detector, or another job writes there.
         """
         folder = Path(self.output_dir)
+        images = for_model(self.images, self.detector.content.diffusion.image_options)
         with locked(folder, *LEFTOVERS):
             begin(folder, self.detector.digest)
             with DecisionFile(folder) as file:
-                decisions = screen(self.detector, self.images, file)
-            batch = consider(self.detector, decisions, self.images)
+                decisions = screen(self.detector, images, file)
+            batch = consider(self.detector, decisions, images)
             written = write_results(
-                folder, self.detector, self.name, batch, self.images, num_shown=self.num_shown
+                folder, self.detector, self.name, batch, images, num_shown=self.num_shown
             )
         doubts = (f"warning: {doubt}" for doubt in batch.doubts)
         print("\n".join([*sentences(batch), *doubts, *written]))
