@@ -23,8 +23,10 @@ PART = 4  # the highest 1 / PART of a group's scores count
 SIZE_RATIO = 2  # of median sizes, from which groups are not comparable
 
 
-def group_names(names: Sequence[str], regex: str) -> list[str]:
+def group_names(names: Sequence[str], regex: str | None) -> list[str]:
     """The group of each name: what the regular expression's first group, or else all of it, finds.
+
+    Without one it is the name's scan, see `data.groups`.
 
     Raises:
         UserError: no regular expression, or a name in which it finds nothing.

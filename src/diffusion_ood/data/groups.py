@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import re
 
+from diffusion_ood.data.places import Place
 from diffusion_ood.errors import UserError
 
 
-def group_name(name: str, pattern: str) -> str:
+def group_name(name: str, pattern: str | None) -> str:
     """What a regular expression finds in a name: its first group, or else the whole match.
+
+    Without one it is the image's scan: the volume of a slice, or else the image itself.
 
     Raises:
         UserError: no regular expression, or a name in which it finds nothing.
     """
+    if pattern is None:
+        return str(Place.of(name).whole)
     try:
         found = re.search(pattern, name)
     except re.error as error:

@@ -64,10 +64,13 @@ def load_pictures(path: Path, fingerprint: Mapping[str, Any] | None) -> Pictures
 
 
 def png(pixels: NDArray[np.uint8], max_side: int | None = None) -> bytes:
-    """A PNG of `(H, W, channels)`, made smaller where its longer side exceeds `max_side`."""
+    """A PNG of `(H, W, channels)`, made smaller where a side exceeds `max_side`.
+
+    Of the width it is a third, as three planes of a volume lie side by side.
+    """
     image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
     if max_side is not None:
-        image.thumbnail((max_side, max_side), Image.Resampling.BOX)
+        image.thumbnail((3 * max_side, max_side), Image.Resampling.BOX)
     file = io.BytesIO()
     image.save(file, format="PNG", optimize=True)
     return file.getvalue()

@@ -18,6 +18,7 @@ from diffusion_ood.report.page import Figure, now, template
 from diffusion_ood.runtime.files import as_text, atomic_write
 
 BINS = 20
+STARTS = {"axial": "foot", "coronal": "back", "sagittal": "patient's left"}
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,9 @@ class Screening:
         shown: the most unusual images, a row each: file, score, p_value, is_ood, loudest, and the
             addresses of its picture and its map, or None.
         unreadable: why the others could not be read.
-        groups: a row a group: group, num_images, score, p_value, is_ood.
+        groups: a row a group: group, num_images, score, p_value, is_ood, level.
+        scans: the most unusual scans of which slices were taken, a row each: scan, plane, numbers
+            and scores of the slices, peak, and the addresses of that slice's picture and map.
         stream: num_images, value, alarm, level and the path of log10 values; None without one.
         doubts: in sentences.
     """
@@ -43,6 +46,7 @@ class Screening:
     shown: Sequence[Mapping[str, Any]]
     unreadable: Sequence[str]
     groups: Sequence[Mapping[str, Any]]
+    scans: Sequence[Mapping[str, Any]]
     stream: Mapping[str, Any] | None
     doubts: Sequence[str]
 
@@ -57,9 +61,13 @@ class Screening:
         return self.num_scored + len(self.unreadable)
 
     @property
-    def num_groups_ood(self) -> int:
-        """Groups that are called out of distribution."""
-        return sum(bool(row["is_ood"]) for row in self.groups)
+    def levels(self) -> dict[str, tuple[int, int]]:
+        """Of each level the groups that are called out of distribution, and all groups."""
+        found = {}
+        for level in dict.fromkeys(row["level"] for row in self.groups):
+            verdicts = [bool(row["is_ood"]) for row in self.groups if row["level"] == level]
+            found[level] = sum(verdicts), len(verdicts)
+        return found
 
 
 def write_screening(
@@ -75,6 +83,7 @@ def write_screening(
         facts=facts,
         with_maps=any(row["map"] for row in results.shown),
         figures=list(_figures(results, facts["val_scores"])),
+        profiles=[_profile(k, scan, facts["threshold"]) for k, scan in enumerate(results.scans)],
         about=_about(facts),
     )
     with atomic_write(path) as file:
@@ -143,6 +152,28 @@ def _stream(found: Mapping[str, Any]) -> Figure:
     )
     words = f"It is at {found['value']} after {found['num_images']} images."
     return "The stream", text, words, Markup(draw_svg(draw, "", "stream"))
+
+
+def _profile(number: int, scan: Mapping[str, Any], threshold: float | None) -> Figure:
+    """The scores of a scan's slices along their axis."""
+    scores, plane = scan["scores"], scan["plane"]
+    highest = scores.index(max(scores))
+
+    def draw(axes: Axes, _: str) -> bool:
+        axes.plot(scan["numbers"], scores, ".-", color=COLOURS["out"])
+        axes.plot(scan["numbers"][highest], scores[highest], "o", color=COLOURS["ink"])
+        if threshold is not None:
+            axes.axhline(threshold, **GUIDE)
+        axes.set(xlabel=f"{plane} slice, from the {STARTS[plane]}", ylabel="score")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        return True
+
+    above = 0 if threshold is None else sum(score > threshold for score in scores)
+    words = (
+        f"Slice {scan['numbers'][highest]} has the highest score, {scores[highest]:.2f}; "
+        f"{above} of {len(scores)} slices are above the threshold."
+    )
+    return str(scan["scan"]), words, words, Markup(draw_svg(draw, "", f"scan-{number}"))
 
 
 def _about(facts: Mapping[str, Any]) -> dict[str, Any]:

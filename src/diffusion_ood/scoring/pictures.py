@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from diffusion_ood.data.pictures import middle_slices, save_sheet
+from diffusion_ood.data.pictures import flat, save_sheet
 from diffusion_ood.detection.examples import chosen_images
 from diffusion_ood.errors import UserError
 from diffusion_ood.methods.base import ImageBatch
@@ -68,18 +68,18 @@ def keep_shown(run: ScoringRun, method: Reconstruction, one: OpenSet, per_kind: 
 
 
 def small_pictures(panels: Tensor) -> NDArray[np.uint8]:
-    """`(B, columns, C, *S)` in [0, 1] as uint8 `(B, columns, H, W, 1 or 3)`, H and W ≤ 128.
+    """`(B, columns, C, *S)` in [0, 1] as uint8 `(B, columns, H, W, 1 or 3)`, sides of S ≤ 128.
 
-    Of a volume it is the middle slice, of channels that are no colours the first.
+    Of a volume it is three planes side by side, of channels that are no colours the first.
     """
-    panels = middle_slices(panels)
+    longest, panels = max(panels.shape[3:]), flat(panels)
     if panels.shape[2] != 3:
         panels = panels[:, :, :1]
-    flat, longest = panels.flatten(0, 1), max(panels.shape[-2:])
+    pictures = panels.flatten(0, 1)
     if longest > MAX_SIDE:
-        sides = [max(1, round(side * MAX_SIDE / longest)) for side in flat.shape[-2:]]
-        flat = functional.interpolate(flat, size=sides, mode="area")
-    bytes_ = (flat.clamp(0, 1) * 255).round().to(torch.uint8)
+        sides = [max(1, round(side * MAX_SIDE / longest)) for side in pictures.shape[-2:]]
+        pictures = functional.interpolate(pictures, size=sides, mode="area")
+    bytes_ = (pictures.clamp(0, 1) * 255).round().to(torch.uint8)
     return bytes_.unflatten(0, panels.shape[:2]).movedim(2, -1).numpy()
 
 

@@ -30,8 +30,8 @@ class Batch:
 
     Attributes:
         decisions: on each image, in the order in which they were asked for.
-        groups: a row a group, with group, num_images, score, p_value and is_ood; None where there
-            was no word of groups.
+        groups: a row a group, with group, num_images, score, p_value, is_ood and level (scan,
+            patient, or group by an expression); None where there was no word of groups.
         monitor: the stream that the images belong to, where there is one.
         doubts: in sentences.
     """
@@ -83,7 +83,8 @@ def consider(
         fdr: share of false alarms among those called out of distribution, in place of the rate
             among all images.
         group_by: regular expression of a patient or scan in an image's path; without one images of
-            DICOM are grouped by their patients, where the validation images were DICOM, too.
+            DICOM are grouped by their patients, where the validation images were DICOM, too. Slices
+            are always grouped by their scan as well.
 
     Raises:
         UserError: names in which the expression finds nothing, or a detector without names.
@@ -99,11 +100,15 @@ def consider(
     else:
         doubts += conformal.doubts(len(detector.val_scores), detector.target_fpr, np.empty(0))
     doubts += spacing_doubts(detector, items)
-    groups = None
-    if len(p) and (named := _group_names(detector, made, items, group_by)):
-        groups, more = _groups(detector, made, *named)
+    if detector.reader.options.slices and not detector.content.names:
+        doubts.append("no decision on scans: the detector was fitted without `keep_names`")
+    groups = []
+    levels = _levels(detector, made, items, group_by) if len(p) else {}
+    for level, named in levels.items():
+        found, more = _groups(detector, made, *named)
+        groups.append(found.assign(level=level))
         doubts += more
-    return Batch(made, groups, None, doubts)
+    return Batch(made, pd.concat(groups) if groups else None, None, doubts)
 
 
 def write_groups(path: Path, groups: pd.DataFrame) -> None:
@@ -144,7 +149,8 @@ def sentences(batch: Batch) -> Iterator[str]:
     for decision in batch.unreadable[:3]:
         yield f"  not read: {decision.reason}"
     if batch.groups is not None:
-        yield f"{counted(len(batch.groups), 'group')}: {int(batch.groups['is_ood'].sum()):,} OOD"
+        for level, found in batch.groups.groupby("level", sort=False):
+            yield f"{counted(len(found), str(level))}: {int(found['is_ood'].sum()):,} OOD"
     if batch.monitor is not None:
         value = batch.monitor.log10_value
         at = batch.monitor.alarm_at()
@@ -156,22 +162,26 @@ def sentences(batch: Batch) -> Iterator[str]:
         yield f"stream of {len(batch.monitor.values):,} images: martingale 10^{value:.1f}; {said}"
 
 
-def _group_names(
+def _levels(
     detector: Detector,
     decisions: Sequence[Decision],
     items: Sequence[Item],
     group_by: str | None,
-) -> tuple[list[str], list[str]] | None:
-    """The groups of the validation images and of those that were read; None without any."""
+) -> dict[str, tuple[list[str], list[str]]]:
+    """Of each level the groups of the validation images and of those that were read."""
     read = [i for d, i in zip(decisions, items, strict=True) if d.score is not None]
+    names, found = detector.content.names, {}
+    if detector.reader.options.slices and names:
+        # By the whole name, as two folders may hold scans of one name.
+        found["scan"] = group_names(names, None), group_names([i.name for i in read], None)
     if group_by is not None:
-        names = [item.within for item in read]
-        return group_names(detector.content.names, group_by), group_names(names, group_by)
-    if not detector.content.patients:
-        return None
-    patients = [patient for item in read if (patient := patient_of(item.path))]
-    of_validation = [str(number) for number in detector.content.patients]
-    return (of_validation, patients) if len(patients) == len(read) else None
+        within = [item.within for item in read]
+        found["group"] = group_names(names, group_by), group_names(within, group_by)
+    elif detector.content.patients:
+        patients = [patient for item in read if (patient := patient_of(item.path))]
+        if len(patients) == len(read):
+            found["patient"] = [str(number) for number in detector.content.patients], patients
+    return found
 
 
 def _groups(

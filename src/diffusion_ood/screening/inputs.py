@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
@@ -15,6 +15,7 @@ from diffusion_ood.data.formats.dicom import is_dicom
 from diffusion_ood.data.inputs import Reader
 from diffusion_ood.data.places import Place
 from diffusion_ood.data.readers import SUFFIXES, image_suffix
+from diffusion_ood.data.slices import parts
 from diffusion_ood.data.splits import Edit, read_split
 from diffusion_ood.data.studies import UNKNOWN, places_of, series_or_unknown
 from diffusion_ood.data.transforms import flip
@@ -71,7 +72,10 @@ def gather(places: Sequence[Path], without: Sequence[Path | None] = ()) -> list[
 
 
 def for_model(items: Sequence[Item], options: ImageOptions) -> list[Item]:
-    """What these items are to a model: of volumes, or of their slices, a series of DICOM is one."""
+    """What these items are to a model: of volumes, or of their slices, a series of DICOM is one.
+
+    Of a model of slices every slice is an item.
+    """
     if options.spatial_dimension == 2 and options.slices is None:
         return list(items)
     places = places_of({item.path: item.series for item in items if item.series is not None})
@@ -79,7 +83,10 @@ def for_model(items: Sequence[Item], options: ImageOptions) -> list[Item]:
     for item in items:
         place = places.get(item.path)
         own = item if place is None or place.path == item.path else _of_series(item, place)
-        found.setdefault(own.name, own)
+        for part in parts(own.path, options):
+            path = Path(f"{own.path}{part}")
+            one = replace(own, name=own.name + part, path=path, within=own.within + part)
+            found.setdefault(one.name, one)
     return list(found.values())
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from diffusion_ood.data.inputs import Reader
+from diffusion_ood.data.pictures import planes
 from diffusion_ood.data.transforms import flip
 from diffusion_ood.runtime.files import atomic_write
 from diffusion_ood.screening.inputs import Item
@@ -24,26 +25,35 @@ OPACITY = 0.75  # of the most unusual places
 VOLUMES = ".nii.gz"
 
 
-def picture(image: Tensor) -> NDArray[np.uint8]:
-    """An image `(C, H, W)`, or the middle slice of a volume `(C, D, H, W)`, as `(H, W, C)`."""
-    flat = image[:, image.shape[1] // 2] if image.ndim == 4 else image
+def picture(image: Tensor, of_image: NDArray[np.float32] | None = None) -> NDArray[np.uint8]:
+    """An image `(C, *S)` in [0, 1] as `(H, W, C)`; of a volume the planes where its map peaks."""
+    flat = planes(image, _peak(of_image)) if image.ndim == 4 else image
     return (flat.movedim(0, -1) * 255).round().byte().numpy()
 
 
 def overlay(image: Tensor, of_image: NDArray[np.float32], limit: float) -> NDArray[np.uint8]:
-    """The map of an image over it in grey, `(H, W, 3)`; of a volume its middle slice.
+    """The map of an image over it in grey, `(H, W, 3)`; of a volume the planes where it peaks.
 
     Args:
         image: `(C, *S)` in [0, 1].
         of_image: its map, `(*S)`.
         limit: the value with the brightest colour; half of it and less has none.
     """
-    values = of_image[of_image.shape[0] // 2] if of_image.ndim == 3 else of_image
+    values = of_image
+    if of_image.ndim == 3:
+        values = planes(torch.from_numpy(of_image), _peak(of_image)).numpy()
     share = np.clip(2 * values / limit - 1, 0, 1)[..., None]
     colours = mpl.colormaps[COLOURS](0.35 + 0.65 * share[..., 0])[..., :3]
-    grey = picture(image).mean(-1, keepdims=True) / 255
+    grey = picture(image, of_image).mean(-1, keepdims=True) / 255
     mixed = grey * (1 - OPACITY * share) + colours * OPACITY * share
     return (mixed * 255).round().astype(np.uint8)
+
+
+def _peak(of_image: NDArray[np.float32] | None) -> list[int] | None:
+    """The voxel with the greatest value of a map."""
+    if of_image is None:
+        return None
+    return [int(i) for i in np.unravel_index(of_image.argmax(), of_image.shape)]
 
 
 def map_path(folder: Path, within: str, shape: Sequence[int]) -> Path:
@@ -54,6 +64,8 @@ def map_path(folder: Path, within: str, shape: Sequence[int]) -> Path:
         within: ends with `.npy`, as an array does, or with anything else.
         shape: (C, *S) of the model's images; maps of volumes in files of their own are NIfTI.
     """
+    # Names of slices go to other systems, too: `scan.nii.gz_axial=12.npy`.
+    within = within.replace("::", "_")
     parts = [part for part in PurePosixPath(within).parts if part not in ("/", "..")]
     name = f"{parts[-1]}.npy"
     if len(shape) == 4 and not parts[-1].lower().endswith(".npy"):

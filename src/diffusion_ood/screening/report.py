@@ -21,9 +21,11 @@ from diffusion_ood.screening.batch import Batch, write_groups
 from diffusion_ood.screening.decisions import FILE, GROUPS, REPORT, Decision, finish
 from diffusion_ood.screening.inputs import Item
 from diffusion_ood.screening.maps import overlay, picture
+from diffusion_ood.screening.profiles import profiles
 from diffusion_ood.screening.run import BATCH
 
 MAX_SIDE = 192
+MAX_SCANS = 8  # that are shown along their axis
 
 
 def write_results(
@@ -73,7 +75,10 @@ def write_report(
     """
     by_name = {item.name: item for item in items}
     shown = batch.by_score()[:num_shown]
-    pictures = _pictures(detector, [by_name[decision.file] for decision in shown])
+    scans = profiles(batch, items, min(num_shown, MAX_SCANS))
+    peaks = [profile.peak for profile in scans]
+    addresses = _pictures(detector, [by_name[decision.file] for decision in (*shown, *peaks)])
+    pictures, of_peaks = addresses[: len(shown)], addresses[len(shown) :]
     rows = [
         {**_row(decision), "picture": image, "map": of_map}
         for decision, (image, of_map) in zip(shown, pictures, strict=True)
@@ -87,6 +92,10 @@ def write_report(
         shown=rows,
         unreadable=[decision.reason for decision in batch.unreadable],
         groups=groups,
+        scans=[
+            {**vars(scan), "peak": scan.peak.file, "picture": image, "map": of_map}
+            for scan, (image, of_map) in zip(scans, of_peaks, strict=True)
+        ],
         stream=None if batch.monitor is None else _stream(batch.monitor),
         doubts=batch.doubts,
     )
@@ -123,10 +132,11 @@ def _pictures(detector: Detector, items: Sequence[Item]) -> list[tuple[str | Non
         if limit is not None:
             maps = detector.measure(torch.stack([images[item] for item in part]), maps=True).maps
         for number, item in enumerate(part):
+            image, of_map = images[item], None if maps is None else maps[number]
             shown = None
-            if maps is not None and limit is not None:
-                shown = _address(overlay(images[item], maps[number], limit))
-            found[item] = _address(picture(images[item])), shown
+            if of_map is not None and limit is not None:
+                shown = _address(overlay(image, of_map, limit))
+            found[item] = _address(picture(image, of_map)), shown
     return [found.get(item, (None, None)) for item in items]
 
 

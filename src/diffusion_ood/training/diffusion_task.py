@@ -97,7 +97,7 @@ class DiffusionTask(TrainingTask[TrainOptions, DiffusionOptions]):
         return loss
 
     def _samples(self, network: nn.Module) -> NDArray[np.uint8]:
-        """A picture of samples by DDIM, of all classes in turn; of volumes the middle slices."""
+        """A picture of samples by DDIM, of all classes in turn; of volumes three planes."""
         model = copy.copy(self.model)
         model.network = network
         device = next(network.parameters()).device

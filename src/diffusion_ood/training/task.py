@@ -16,6 +16,7 @@ from torchvision.utils import make_grid
 
 from diffusion_ood.data.labels import class_names, class_numbers
 from diffusion_ood.data.loaders import ImageSet
+from diffusion_ood.data.pictures import planes
 from diffusion_ood.options import (
     AutoencoderOptions,
     ClassifierOptions,
@@ -131,9 +132,9 @@ def log_values(tracker: Tracker | None, group: str, epoch: int, **values: float)
 
 
 def sheet(images: Tensor, columns: int) -> NDArray[np.uint8]:
-    """A picture (height, width, 3) of images `(B, C, *S)` in [0, 1]; of volumes, middle slices."""
+    """A picture (height, width, 3) of images `(B, C, *S)` in [0, 1]; of volumes, three planes."""
     if images.ndim == 5:
-        images = images[:, :, images.shape[2] // 2]
+        images = planes(images)
     grid = make_grid(images, nrow=columns, padding=1)
     pixels: NDArray[np.uint8] = (255 * grid).clamp(0, 255).byte().permute(1, 2, 0).numpy()
     return pixels
