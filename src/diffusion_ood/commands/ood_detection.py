@@ -73,12 +73,13 @@ def _assess_tables(line: cli.CommandLine, pixels: PixelResults | None) -> None:
     """Assess the score tables, print the results and write them, with those of maps."""
     run, options = line[RunOptions], line[DetectOptions]
 
+    from diffusion_ood.detection.group_results import assess_groups
     from diffusion_ood.detection.joined import assess_run
     from diffusion_ood.detection.result_files import write_results
     from diffusion_ood.report.logs import log_results, open_tracker
     from diffusion_ood.report.page import write_report
     from diffusion_ood.report.provenance import trace
-    from diffusion_ood.report.text import paragraphs
+    from diffusion_ood.report.text import group_paragraph, paragraphs
 
     methods = [
         dataclasses.replace(results, warnings=list(map(cli.as_flags, results.warnings)))
@@ -87,8 +88,11 @@ def _assess_tables(line: cli.CommandLine, pixels: PixelResults | None) -> None:
     tracker = open_tracker(run, line[TrackOptions], "detect")
     for text in paragraphs(run.model_name, methods, options):
         print(cli.as_flags(text))
+    groups = list(assess_groups(methods[0], options))
+    for of_groups in groups:
+        print(cli.as_flags(group_paragraph(of_groups)))
     folders: dict[Path, list[str]] = {}
-    for path in write_results(run, options, methods, pixels):
+    for path in write_results(run, options, methods, pixels, groups):
         folders.setdefault(path.parent, []).append(path.name)
     for folder, names in folders.items():
         for text in [", ".join(names)] if len(folders) > 1 else names:  # a line for each method
@@ -97,7 +101,7 @@ def _assess_tables(line: cli.CommandLine, pixels: PixelResults | None) -> None:
     log_results(tracker, methods[0], provenance)
     tracker.close()
     path = methods[0].folder / "report.html"
-    write_report(path, run.model_name, methods[0], options.target_fpr, provenance)
+    write_report(path, run.model_name, methods[0], options.target_fpr, provenance, groups)
     print(f"report: {path}")
     stale = run.ood_dir / JOINED / path.name
     if stale.exists() and not any(results.method == JOINED for results in methods):

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from diffusion_ood.detection.assessment import Assessment
+from diffusion_ood.detection.group_results import GroupResults, long_form
 from diffusion_ood.detection.pixel_metrics import PixelResults
 from diffusion_ood.detection.table import write_table
 from diffusion_ood.options import DetectOptions, RunOptions
@@ -21,11 +22,13 @@ def write_results(
     options: DetectOptions,
     methods: Sequence[Assessment],
     pixels: PixelResults | None = None,
+    groups: Sequence[GroupResults] = (),
 ) -> Iterator[Path]:
     """Write every method's files beside its tables; yields the path of each once it is there.
 
     `ood/metrics.json` holds the first method's results, all methods' AUROCs under "methods", and
-    what maps show under "pixels". Without methods it holds that alone.
+    what maps show under "pixels", and those of groups, which are the first method's, under
+    "groups". Without methods it holds that of maps alone.
     """
     for results in methods:
         tables = {
@@ -42,6 +45,12 @@ def write_results(
     if methods:
         overview = {results.method: _overview(results) for results in methods}
         found = {**_as_json(run, options, methods[0]), "methods": overview}
+    if groups:
+        found["groups"] = {one.level: one.as_json() for one in groups}
+        for name in groups[0].decisions:
+            path = methods[0].folder / f"groups_{name}.csv"
+            write_table(path, long_form(groups, name))
+            yield path
     if pixels is not None:
         found["pixels"] = dataclasses.asdict(pixels)
     path = run.ood_dir / "metrics.json"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from diffusion_ood.errors import UserError
-from diffusion_ood.options.fields import OptionGroup, option
+from diffusion_ood.options.fields import OptionGroup, option, refuse_no_pattern
 from diffusion_ood.registries import HEADS, PUBLISHED
 
 ALL_PUBLISHED = "published"
@@ -48,6 +48,12 @@ class DetectOptions(OptionGroup):
         None,
         exists=True,
     )
+    group_by: str | None = option(
+        "regular expression whose first group, in a file's name, is its patient: metrics and "
+        "decisions of these beside those of images; scans of which slices were taken have them "
+        "without it",
+        None,
+    )
     target_fpr: float = option(
         "share of in-distribution images that may be called OOD", 0.05, above=0, below=1
     )
@@ -70,5 +76,7 @@ class DetectOptions(OptionGroup):
             raise UserError(
                 "`level_weights`: has no effect with `z_score`=0; leave one of them out"
             )
+        if self.group_by is not None:
+            refuse_no_pattern(self.group_by)
         if self.maps is not None and self.masks is None:
             raise UserError("`maps`: found without `masks`, expected both")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections import ChainMap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from diffusion_ood.errors import UserError
-from diffusion_ood.options.fields import MAX_REPEATS, SEED, OptionGroup, option
+from diffusion_ood.options.fields import MAX_REPEATS, SEED, OptionGroup, option, refuse_no_pattern
 from diffusion_ood.options.reconstruction import JOINED, MIN_REFERENCE, NUM_LEVELS
 from diffusion_ood.registries import METHODS, SCORES
 
@@ -102,7 +100,4 @@ class ScreenOptions(OptionGroup):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.group_by is not None:
-            try:
-                re.compile(self.group_by)
-            except re.error as error:
-                raise UserError(f"`group_by`: found {self.group_by!r}; {error}") from None
+            refuse_no_pattern(self.group_by)

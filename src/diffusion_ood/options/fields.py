@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import operator
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,3 +91,11 @@ def refuse_outside(name: str, value: float, why: str = "", **bounds: float) -> N
     if not (within and -math.inf < value < math.inf):
         expected = " and ".join(f"{_BOUNDS[kind][0]} {bound}" for kind, bound in bounds.items())
         raise UserError(f"`{name}`: found {value}, expected {expected}{why and f', {why}'}")
+
+
+def refuse_no_pattern(text: str) -> None:
+    """Raise a `UserError` for a `group_by` that is no regular expression."""
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise UserError(f"`group_by`: found {text!r}; {error}") from None

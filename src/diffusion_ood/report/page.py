@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from diffusion_ood.detection.assessment import Assessment
+from diffusion_ood.detection.group_results import GroupResults
 from diffusion_ood.detection.metrics import TITLES
 from diffusion_ood.report.figures import Plotter
 from diffusion_ood.report.gallery import galleries
@@ -29,7 +30,12 @@ Figure = tuple[str, str, str, Markup]
 
 
 def write_report(
-    path: Path, model_name: str, results: Assessment, target_fpr: float, provenance: Provenance
+    path: Path,
+    model_name: str,
+    results: Assessment,
+    target_fpr: float,
+    provenance: Provenance,
+    groups: Sequence[GroupResults] = (),
 ) -> None:
     """Write the report, atomically; it has at most 5 MB, whatever the number of images and sets.
 
@@ -46,6 +52,7 @@ def write_report(
         model_name=model_name,
         written=now(),
         results=results,
+        groups=groups,
         names=names,
         anchors={name: f"set-{number}" for number, name in enumerate(drawn, start=1)},
         hardest=next(iter(hardest_first), None),

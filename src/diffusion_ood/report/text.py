@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from diffusion_ood.detection.assessment import Assessment
+from diffusion_ood.detection.group_results import GroupResults
 from diffusion_ood.detection.image_scores import asked_heads
 from diffusion_ood.detection.metrics import TITLES, Interval
 from diffusion_ood.detection.pixel_metrics import PIXEL_TITLES, PixelResults
@@ -54,6 +55,17 @@ def paragraphs(
         new = [warning for warning in results.warnings if warning not in said]
         yield from (f"warning: {of_method}{warning}" for warning in new)
         said.update(new)
+
+
+def group_paragraph(results: GroupResults) -> str:
+    """How well groups are told apart, and how many are called OOD."""
+    rows = [[results.level, "number", *TITLES.values(), "called OOD"]]
+    for name, decided in results.decisions.items():
+        found = results.metrics.get(name, {})
+        cells = [_shown(found[key]) if found else "" for key in TITLES]
+        rows.append([name, str(len(decided)), *cells, _shown(results.called_ood[name])])
+    warnings = "".join(f"\nwarning: {results.level}: {doubt}" for doubt in results.warnings)
+    return f"{_columns(rows)}{warnings}\n"
 
 
 def pixel_paragraph(results: PixelResults) -> str:
