@@ -81,6 +81,13 @@ def test_an_image_folder_becomes_splits_and_the_next_command(
         (["--image_folder=.", "--name=a", "--datasets=MNIST"], "`datasets`, `image_folder`"),
         (["--image_folder=.", "--name=a", "--test_fraction=1.5"], "`test_fraction`.* 1.5"),
         (["--image_folder=missing", "--name=a"], "`image_folder`.* missing"),
+        (["--image_lists=a.txt"], "`image_lists`.*`source_dir`"),
+        (
+            ["--image_lists=a.txt", "--source_dir=.", "--datasets=MNIST"],
+            "`datasets`, `image_lists`",
+        ),
+        (["--image_lists=a.csv", "--source_dir=."], r"a\.csv.*\.txt"),
+        (["--image_lists=a.txt", "--source_dir=."], r"a\.txt"),
         (["--group_by=x"], "`group_by`.* `image_folder`"),
         (["--num_workers=-1"], "`num_workers`.* -1"),
         (["--corrupt=box"], "`corrupt`.* `of`"),
@@ -128,3 +135,24 @@ def test_faults_of_a_split_become_sets_and_the_flag_that_scores_them(
         assert all(Image.open(split.image_path(i)).size == (28, 30) for i in range(2))
     main(command)
     assert "nothing to do" in capsys.readouterr().out
+
+
+def test_image_lists_become_splits_of_images_in_another_folder(tmp_path: Path) -> None:
+    names = ["csid/1b/a b.png", "oasis/sub-1_T2w.nii.gz", "x.jpg"]
+    for name in names:
+        (tmp_path / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "images" / name).touch()
+    lines = "".join(f"{name} {label}\n" for name, label in zip(names, (2, 0, -1), strict=True))
+    for name in ("valid_midog_1b", "train_midog"):
+        (tmp_path / f"{name}.txt").write_text(lines)
+    lists = f"{tmp_path}/valid_midog_1b.txt,{tmp_path}/train_midog.txt"
+    flags = [f"--data_root={tmp_path}", f"--source_dir={tmp_path / 'images'}"]
+    main([*flags, f"--image_lists={lists}"])
+    for name in ("midog_1b_val", "midog_train"):
+        split = read_split(tmp_path / "data_splits" / f"{name}.csv")
+        assert split.name == name.rpartition("_")[0]
+        assert split.labels == ("2", "0", "-1")
+        assert split.images == tuple(f"../images/{image}" for image in names)
+    (tmp_path / "images" / "x.jpg").unlink()
+    with pytest.raises(UserError, match=r"train_midog\.txt, row 3: .*x\.jpg"):
+        main([*flags, f"--image_lists={tmp_path / 'train_midog.txt'}"])

@@ -577,3 +577,37 @@ def test_maps_without_masks_or_of_no_folder_are_refused(
     maps.rename(maps.with_name("others"))
     with pytest.raises(UserError, match=r"model/maps"):
         main([*arguments, f"--masks={masks}"])
+
+
+def test_sets_under_covariate_shift_have_false_alarms_and_change_no_other_number(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ood, arguments = run
+    main(arguments)
+    before, page = found(ood), (ood / "report.html").read_text()
+    assert 'id="shifted"' not in page
+    capsys.readouterr()
+    write_table(ood / "results_scanner.csv", table("scanner", "shifted", 40, {40: 2.5}))
+    main(arguments)
+    after, page = found(ood), (ood / "report.html").read_text()
+    alarms = after.pop("shifted_false_alarms")
+    counts = after["num_images"].pop("scanner"), after["num_skipped"].pop("scanner")
+    assert after == before
+    assert counts == (40, 0)
+    decided = pd.read_csv(ood / "decisions_scanner.csv")["is_ood"]
+    assert alarms["scanner"]["value"] == pytest.approx(decided.mean())
+    assert 0 < alarms["scanner"]["low"] < decided.mean() < alarms["scanner"]["high"]
+    assert "scanner" not in (ood / "metrics.csv").read_text()
+    assert 'id="shifted-table"' in page
+    assert any(line.startswith("scanner ") for line in capsys.readouterr().out.splitlines())
+    main([*arguments, "--out_data=far,scanner"])
+    assert found(ood)["shifted_false_alarms"] == alarms
+    assert set(found(ood)["targets"]["both"]) == {"far"}
+
+
+def test_sets_of_several_roles_are_refused(run: Run) -> None:
+    ood, arguments = run
+    mixed = [table("a", "shifted", 20, {}), table("b", "out", 20, {})]
+    write_table(ood / "results_near.csv", pd.concat(mixed, ignore_index=True))
+    with pytest.raises(UserError, match=r"results_near\.csv: .*shifted"):
+        main(arguments)

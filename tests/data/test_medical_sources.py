@@ -99,7 +99,7 @@ def test_each_kind_of_mednist_is_a_set_with_parts_of_its_own(
 def test_a_sample_of_mednist_is_refused(tmp_path: Path) -> None:
     for kind in mednist.KINDS:
         (tmp_path / "MedNIST" / kind).mkdir(parents=True)
-    with pytest.raises(UserError, match=r"MedNIST: found .*8000"):
+    with pytest.raises(UserError, match=r"MedNIST: found 0 .*8000"):
         main([f"--data_root={tmp_path}", f"--source_dir={tmp_path}", "--datasets=MedNIST"])
 
 

@@ -127,7 +127,7 @@ def test_an_image_list_of_openood_is_a_split(tmp_path: Path) -> None:
     assert split.image_path(1) == tmp_path / "new/c.png"
 
 
-@pytest.mark.parametrize("images", ["images_classic", "images_largescale"])
+@pytest.mark.parametrize("images", ["images_classic", "images_largescale", "midog", "oasis", ""])
 def test_openoods_images_lie_beside_its_lists(tmp_path: Path, images: str) -> None:
     (tmp_path / "benchmark_imglist" / "cifar10").mkdir(parents=True)
     (tmp_path / images / "tin" / "val").mkdir(parents=True)

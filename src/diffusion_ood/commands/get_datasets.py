@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,14 +31,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     line = cli.parse(__doc__, GROUPS, argv)
     options = line[DatasetOptions]
-    if options.image_folder is not None and "datasets" in line.given:
-        raise UserError("`datasets`, `image_folder`: found both, expected one of them")
+    for first, second in itertools.combinations(("datasets", "image_folder", "image_lists"), 2):
+        if {first, second} <= line.given:
+            raise UserError(f"`{first}`, `{second}`: found both, expected one of them")
     _refuse_beside_faults(line.given, options)
     if options.image_folder is None and not options.datasets:
         raise UserError(f"`datasets`: found none, expected some of {', '.join(SOURCES)}")
     data_root = options.data_root.expanduser().resolve()
     if options.corrupt:
         _make_faulty(options, data_root)
+    elif options.image_lists:
+        _make_lists(options, data_root)
     elif options.image_folder is None:
         _prepare_sets(options, data_root)
     else:
@@ -70,6 +74,16 @@ def _make_faulty(options: DatasetOptions, data_root: Path) -> None:
     )
     print(f"\nnext, for {invocation('reconstruct')}:")
     print(f"--out_ids={','.join(map(str, splits.values()))}")
+
+
+def _make_lists(options: DatasetOptions, data_root: Path) -> None:
+    """Make splits of image lists."""
+    from diffusion_ood.data.sources.listed import prepare_list
+
+    assert options.source_dir is not None, "DatasetOptions refuses lists without a folder"
+    root = options.source_dir.expanduser().resolve()
+    for path in options.image_lists:
+        prepare_list(path.expanduser(), root, data_root)
 
 
 def _divide_folder(options: DatasetOptions, data_root: Path, given: Collection[str]) -> None:

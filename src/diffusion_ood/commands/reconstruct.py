@@ -165,7 +165,7 @@ def _show(run: ScoringRun, method: Method, sets: Sequence[OpenSet], line: cli.Co
             for one in sets:
                 if options.save_images:
                     print(f"{one.name}: {save_first(run, method, one, options.save_images)}")
-                if options.report_images and one.role != "val":
+                if options.report_images and one.role in ("in", "out"):
                     done = keep_shown(run, method, one, options.report_images)
                     print(cli.as_flags(f"{one.name}: {done}"))
         tracker = open_tracker(line[RunOptions], line[TrackOptions], "reconstruct")

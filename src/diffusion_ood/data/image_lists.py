@@ -1,4 +1,4 @@
-"""Image lists of OpenOOD (Yang et al. 2022): a text file with `path label` a line."""
+"""Image lists of OpenOOD (Yang et al. 2022) and OpenMIBOOD: a text file, `path label` a line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from diffusion_ood.errors import UserError
 
 SUFFIX = ".txt"
 LISTS = "benchmark_imglist"
-ROOTS = ("images_classic", "images_largescale")  # beside LISTS, where OpenOOD keeps its images
+ROOTS = ("images_classic", "images_largescale", "midog", "phakir", "oasis")
+"""Folders beside LISTS where OpenOOD and OpenMIBOOD keep their images."""
 
 
 def parse_list(path: Path, text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -40,11 +41,12 @@ def list_root(path: Path, first: str) -> Path:
     """The folder that a list's paths start at, in which its first image lies.
 
     It is the list's own folder; or, as OpenOOD lays out its data, a folder of images beside the
-    folder `benchmark_imglist` that the list is in.
+    folder `benchmark_imglist` that the list is in; or the nearest folder above the list.
     """
     folder = path.parent
     above = next(
         (parent.parent for parent in path.absolute().parents if parent.name == LISTS), None
     )
     others = [above / name for name in ROOTS] if above else []
-    return next((root for root in (folder, *others) if os.path.exists(root / first)), folder)
+    roots = (folder, *others, *path.absolute().parents)
+    return next((root for root in roots if os.path.exists(root / first)), folder)

@@ -1,6 +1,6 @@
 """Splits: which images belong to a set, as a CSV file with the header `image` or `image,label`.
 
-An image list of OpenOOD, `path label` a line in a `.txt` file, is read as a split too.
+An image list of OpenOOD or OpenMIBOOD, `path label` a line of a `.txt` file, is read as one too.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def read_split(path: Path, flips: bool = True) -> Split:
         _refuse_duplicates(source, images, "image", 1)
         lines = enumerate(text.splitlines(), start=1)
         return Split(
-            _name(re.sub(r"^(train|val|test)_", "", source.stem), flip),
+            _name(re.sub(r"^(train|val|valid|test)_", "", source.stem), flip),
             source,
             images,
             labels,

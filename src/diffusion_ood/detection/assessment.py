@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from diffusion_ood.options.reconstruction import JOINED
 from diffusion_ood.runtime.words import counted
 
 Frames = dict[str, pd.DataFrame]
-"""A frame for "val", "in" and each OOD set, if there are any, in this order."""
+"""A frame for "val", "in" and each other set, if there are any, in this order."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ class Assessment:
         metrics: score → OOD set, or `(mean)` → metric; nothing of a score without OOD sets.
         decisions: of each set but val, by the primary score.
         warnings: in sentences.
+        shifted: the names of the sets under covariate shift, neither in nor out of distribution.
         shown: the method whose pictures of images are shown in place of its own.
     """
 
@@ -60,6 +61,7 @@ class Assessment:
     metrics: dict[str, dict[str, dict[str, Interval]]]
     decisions: Frames
     warnings: list[str]
+    shifted: tuple[str, ...] = ()
     shown: Assessment | None = None
 
     @property
@@ -75,7 +77,7 @@ class Assessment:
     @property
     def ood_sets(self) -> list[str]:
         """The names of the OOD sets; without any there are decisions, but no metrics."""
-        return [name for name in self.scores if name not in ("val", "in")]
+        return ood_sets(self.scores, self.shifted)
 
     @property
     def num_images(self) -> dict[str, int]:
@@ -113,6 +115,11 @@ class Assessment:
     def z_by_level(self, name: str) -> pd.DataFrame:
         """The z-scores of a set by level, summed over the columns of the primary score."""
         return z_by_level(self.features["val"], self.features[name], self.targets[0].columns)
+
+
+def ood_sets(names: Iterable[str], shifted: Collection[str]) -> list[str]:
+    """Those that are neither "val" nor "in" nor shifted."""
+    return [name for name in names if name not in ("val", "in", *shifted)]
 
 
 def assess_methods(ood_dir: Path, options: DetectOptions) -> list[Assessment]:
@@ -161,13 +168,16 @@ def assess(folder: Path, options: DetectOptions, method: str = MAIN) -> Assessme
     paths = find_tables(folder, options)
     tables = {name: read_table(path) for name, path in paths.items()}
     expected = score_columns(tables["val"])
+    shifted = tuple(name for name, table in tables.items() if "shifted" in set(table["type"]))
     for name, table in tables.items():
         if set(score_columns(table)) != set(expected):
             raise UserError(
                 f"{paths[name]}: found the scores {', '.join(score_columns(table))}, "
                 f"expected {', '.join(expected)} as in {paths['val'].name}"
             )
-        role = {"val": "val", PATCHED: "val", "in": "in"}.get(name, "out")
+        role = {"val": "val", PATCHED: "val", "in": "in"}.get(
+            name, "shifted" if name in shifted else "out"
+        )
         if wrong := sorted(set(table["type"]) - {role}):
             raise UserError(
                 f"{paths[name]}: found images of type {wrong[0]}, expected {role} in this table"
@@ -192,6 +202,7 @@ def assess(folder: Path, options: DetectOptions, method: str = MAIN) -> Assessme
         targets=targets,
         scores=scores,
         warnings=warnings,
+        shifted=shifted,
         options=options,
     )
 
@@ -206,6 +217,7 @@ def assessed(
     targets: list[Target],
     scores: Frames,
     warnings: list[str],
+    shifted: tuple[str, ...],
     options: DetectOptions,
 ) -> Assessment:
     """The metrics and the decisions that follow from scores, the first of which is primary."""
@@ -219,9 +231,13 @@ def assessed(
         features=features,
         targets=targets,
         scores=scores,
-        metrics={str(name): _metrics(str(name), scores, options) for name in scores["val"]},
+        metrics={
+            str(name): _metrics(str(name), scores, ood_sets(scores, shifted), options)
+            for name in scores["val"]
+        },
         decisions=decided,
         warnings=[*warnings, *doubts],
+        shifted=shifted,
     )
 
 
@@ -273,13 +289,14 @@ def _naming(path: Path) -> Iterator[None]:
         raise UserError(f"{path}: {error}") from None
 
 
-def _metrics(target: str, scores: Frames, options: DetectOptions) -> dict[str, dict[str, Interval]]:
+def _metrics(
+    target: str, scores: Frames, names: Sequence[str], options: DetectOptions
+) -> dict[str, dict[str, Interval]]:
     """The metrics of each OOD set, of groups of them, and their mean."""
     draws = {"n_bootstrap": options.n_bootstrap, "seed": options.seed}
     sets = {
-        name: metrics.evaluate(scores["in"][target], frame[target], **draws)
-        for name, frame in scores.items()
-        if name not in ("val", "in")
+        name: metrics.evaluate(scores["in"][target], scores[name][target], **draws)
+        for name in names
     }
     groups = read_groups(options.groups) if options.groups else {}
     return {**sets, **means(sets, groups)}

@@ -21,7 +21,8 @@ PARTS = "parts"
 """The folder of what is not yet a table, beside the tables."""
 
 OPTIONS = {"val": "`validation_ids`", "in": "`in_ids`", PATCHED: "`run_patched`"}
-"""The option of reconstruct.py that makes the table of a set; `out_ids` those of all others."""
+"""The option of reconstruct.py that makes the table of a set; `out_ids` or `shifted_ids` that of
+any other."""
 
 
 def table_path(ood_dir: Path, name: str) -> Path:
@@ -53,7 +54,7 @@ def has_tables(ood_dir: Path) -> bool:
 
 
 def find_tables(folder: Path, options: DetectOptions) -> dict[str, Path]:
-    """The tables of "val", "in", perhaps `PATCHED`, and the OOD sets, if any, in this order.
+    """The tables of "val", "in", perhaps `PATCHED`, and the other sets, if any, in this order.
 
     Raises:
         UserError: a missing table, and which option makes it; or an OOD set of a reserved name.
@@ -61,13 +62,13 @@ def find_tables(folder: Path, options: DetectOptions) -> dict[str, Path]:
     found = sorted(path.stem.removeprefix("results_") for path in folder.glob("results_*.csv"))
     out_names = list(dict.fromkeys(options.out_data)) or [n for n in found if n not in OPTIONS]
     if reserved := OPTIONS.keys() & set(out_names):
-        raise UserError(f"`out_data`: found {min(reserved)!r}, expected names of OOD sets")
+        raise UserError(f"`out_data`: found {min(reserved)!r}, expected names of other sets")
     names = ["val", "in", *([PATCHED] if options.level_weights == "patched" else []), *out_names]
     tables = {name: table_path(folder, name) for name in names}
     for name, path in tables.items():
         if name not in found:
             raise UserError(
                 f"{path}: no such score table, expected one made by reconstruct.py with "
-                f"{OPTIONS.get(name, '`out_ids`')}"
+                f"{OPTIONS.get(name, '`out_ids` or `shifted_ids`')}"
             )
     return tables

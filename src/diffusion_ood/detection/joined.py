@@ -11,7 +11,13 @@ import pandas as pd
 from diffusion_ood.calibration import conformal
 from diffusion_ood.calibration.conformal import held_out_scores
 from diffusion_ood.calibration.joined import HEADS, Joined, members
-from diffusion_ood.detection.assessment import Assessment, Frames, assess_methods, assessed
+from diffusion_ood.detection.assessment import (
+    Assessment,
+    Frames,
+    assess_methods,
+    assessed,
+    ood_sets,
+)
 from diffusion_ood.detection.folders import MAIN
 from diffusion_ood.detection.image_scores import Target
 from diffusion_ood.detection.table_writer import Sidecar
@@ -63,7 +69,8 @@ def join(ood_dir: Path, methods: Sequence[Assessment], options: DetectOptions) -
     if len({p.fingerprint("val").get("checkpoint") for p in parts if "val" in p.sidecars}) > 1:
         return None  # which is among the warnings of the methods
     common = [name for name in parts[0].features if all(name in p.features for p in parts)]
-    if len(common) == 2 and any(found.ood_sets for found in methods):
+    shifted = tuple(name for name in common if any(name in p.shifted for p in parts))
+    if not ood_sets(common, shifted) and any(found.ood_sets for found in methods):
         return None  # there are OOD sets, but none that all have measured
     features = {name: _together(parts, name) for name in common}
     if len(features["val"]) < 4 or not all(map(len, features.values())):
@@ -80,6 +87,7 @@ def join(ood_dir: Path, methods: Sequence[Assessment], options: DetectOptions) -
         targets=[target],
         scores=_scores(target, features, methods),
         warnings=list(_doubts(parts, features, options.target_fpr)),
+        shifted=shifted,
         options=options,
     )
     shown = next((found for found in methods if found.method == MAIN), None)

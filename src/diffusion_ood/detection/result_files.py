@@ -92,6 +92,7 @@ def _overview(results: Assessment) -> Mapping[str, Any]:
 def _as_json(run: RunOptions, options: DetectOptions, results: Assessment) -> Mapping[str, Any]:
     """Everything but the single images."""
     called = {name: dataclasses.asdict(share) for name, share in results.called_ood.items()}
+    shifted = {name: called.pop(name) for name in results.shifted}
     return {
         "options": _given(run, options),
         "headline": results.primary,
@@ -108,6 +109,7 @@ def _as_json(run: RunOptions, options: DetectOptions, results: Assessment) -> Ma
         "target_fpr": options.target_fpr,
         "threshold": results.threshold(options.target_fpr),
         "realised_fpr": called.pop("in"),
+        **({"shifted_false_alarms": shifted} if shifted else {}),
         "detection_rates": called,
         "warnings": results.warnings,
     }

@@ -21,7 +21,7 @@ from diffusion_ood.calibration.base import KEY_COLUMNS, score_columns
 from diffusion_ood.errors import UserError
 from diffusion_ood.runtime.files import atomic_write
 
-TYPES = ("val", "in", "out")
+TYPES = ("val", "in", "out", "shifted")
 REPEATED = "repeated"
 """The attribute of a table that counts the rows that were left out as equal to an earlier one."""
 
@@ -70,7 +70,7 @@ def parse(path: Path, data: bytes) -> pd.DataFrame:
     if not isinstance(table.index, pd.RangeIndex):
         raise UserError(f"{path}, row 2: found more values than the header has columns")
     _refuse(path, table["filename"], table["filename"].fillna("") == "", "a path")
-    _refuse(path, table["type"], ~table["type"].isin(TYPES), "val, in or out")
+    _refuse(path, table["type"], ~table["type"].isin(TYPES), "one of " + ", ".join(TYPES))
     for column in (*scores, *keys[1:]):
         numbers = np.fromiter(map(_float, table[column]), np.float64, count=len(table))
         whole, wrong = column in keys, ~np.isfinite(numbers)

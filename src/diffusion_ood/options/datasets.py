@@ -32,6 +32,11 @@ class DatasetOptions(OptionGroup):
     image_folder: Path | None = option(
         "make splits of this folder of images instead; they stay where they are", None, exists=True
     )
+    image_lists: tuple[Path, ...] = option(
+        "make splits of these text files with a path and a label a line instead, whose paths start "
+        "at `source_dir`; the images stay where they are",
+        (),
+    )
     name: str | None = option("name of the data set of `image_folder`", None, folder_name=True)
     group_by: str | None = option(
         "regular expression on a file's path below `image_folder` whose first group (or whole "
@@ -69,6 +74,8 @@ class DatasetOptions(OptionGroup):
         super().__post_init__()
         if (self.image_folder is None) != (self.name is None):
             raise UserError("`image_folder`, `name`: found one, expected both or neither")
+        if self.image_lists and self.source_dir is None:
+            raise UserError("`image_lists`: found without `source_dir`, expected both")
         if self.name is not None and "," in self.name:
             raise UserError(f"`name`: found {self.name!r}, expected no comma, which lists splits")
         if self.name in TAKEN or (self.name or "").endswith(("_vflip", "_hflip")):

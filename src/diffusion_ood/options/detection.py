@@ -42,7 +42,9 @@ class DetectOptions(OptionGroup):
         "score that decisions are made by; default: both, else all, else mse, else logit_l1_global",
         None,
     )
-    out_data: tuple[str, ...] = option("names of the OOD sets; default: all in ood/", ())
+    out_data: tuple[str, ...] = option(
+        "names of the OOD and the shifted sets; default: all in ood/", ()
+    )
     groups: Path | None = option(
         "YAML file of groups of OOD sets, whose means are reported: near: [CIFAR100, TinyImageNet]",
         None,

@@ -71,6 +71,12 @@ class ReconstructOptions(OptionGroup):
     out_ids: tuple[Path, ...] = option(
         "split CSVs of the out-of-distribution sets; X_vflip.csv, X_hflip.csv are X.csv flipped", ()
     )
+    shifted_ids: tuple[Path, ...] = option(
+        "split CSVs of sets that differ from the in-distribution images in what should not matter, "
+        "such as the scanner (covariate shift): their false alarms are reported, but they count "
+        "neither as in nor as out",
+        (),
+    )
     run_val: bool = option("score the validation images", True)
     run_in: bool | None = option(
         "score the in-distribution test images; default: where `in_ids` is given", None

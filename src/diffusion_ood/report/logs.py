@@ -67,7 +67,7 @@ def log_results(tracker: Tracker, results: Assessment, provenance: Provenance) -
     primary, inside = results.primary, results.scores["in"]
     for name, scores in results.scores.items():
         tracker.histogram(as_text(name), f"scores/{primary}", scores[primary])
-        if name in ("val", "in"):
+        if name not in results.ood_sets:
             continue
         truth = np.repeat([False, True], [len(inside), len(scores)])
         pooled = np.r_[inside[primary].to_numpy(), scores[primary].to_numpy()]

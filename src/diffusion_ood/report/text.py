@@ -38,9 +38,9 @@ def paragraphs(
             rows.append([name, images.get(name, ""), *(_shown(found[key]) for key in TITLES)])
         yield _columns(rows) + "\n"
     aim = f"the false-positive rate, expected {100 * options.target_fpr:g}"
+    notes = {"in": aim, **dict.fromkeys(results.shifted, "false alarms under covariate shift")}
     rows = [
-        [name, _shown(share), aim if name == "in" else ""]
-        for name, share in results.called_ood.items()
+        [name, _shown(share), notes.get(name, "")] for name, share in results.called_ood.items()
     ]
     limit = results.threshold(options.target_fpr)
     above = "" if limit is None else f", above {limit:.4g}"
@@ -95,7 +95,7 @@ def _shown(found: Interval) -> str:
 
 def _methods(methods: Sequence[Assessment], heads: Sequence[str]) -> list[list[str]]:
     """A row for each method's primary score and each further head, under a row of titles."""
-    sets = list(dict.fromkeys(n for found in methods for n in found.num_images))[2:]
+    sets = list(dict.fromkeys(n for found in methods for n in found.ood_sets))
     rows = [["method", "score", "calls/image", *sets, "mean"]]
     for results in methods:
         calls = "" if results.calls_per_image is None else str(results.calls_per_image)

@@ -18,7 +18,7 @@ class ScoringSet:
 
     Attributes:
         name: of the table, results_<name>.csv.
-        role: `val`, `in` or `out`, the table's column type.
+        role: `val`, `in`, `out` or `shifted`, the table's column type.
         split: which images.
     """
 
@@ -52,6 +52,9 @@ def read_sets(options: ReconstructOptions, images: ImageOptions | None = None) -
         sets.append(ScoringSet(PATCHED, "val", replace(read_split(val), edit="patched")))
     if options.run_out is not False:
         sets += [ScoringSet(split.name, "out", split) for split in map(read_split, out)]
+    sets += [
+        ScoringSet(split.name, "shifted", split) for split in map(read_split, options.shifted_ids)
+    ]
     if not sets:
         raise UserError("`in_ids`, `out_ids`: found no set to score, expected at least one")
     _refuse_equal_names(sets)
@@ -79,11 +82,12 @@ def left_out(options: ReconstructOptions) -> Iterator[str]:
 
 
 def _refuse_equal_names(sets: Sequence[ScoringSet]) -> None:
-    names = ["val", "in", PATCHED, *(one.name for one in sets if one.role == "out")]
-    for one in sets:
-        if one.role == "out" and names.count(one.name) > 1:
+    others = [one for one in sets if one.role in ("out", "shifted")]
+    names = ["val", "in", PATCHED, *(one.name for one in others)]
+    for one in others:
+        if names.count(one.name) > 1:
             raise UserError(
-                f"`out_ids`: {one.split.path}: found a second set of the name {one.name}, "
+                f"`{one.role}_ids`: {one.split.path}: found a second set of the name {one.name}, "
                 f"expected file names that tell the sets apart, beside val, in and {PATCHED}"
             )
 
@@ -91,7 +95,7 @@ def _refuse_equal_names(sets: Sequence[ScoringSet]) -> None:
 def _refuse_overlap(sets: Sequence[ScoringSet]) -> None:
     """Refuse an image that is twice in a set, or in one that is compared with it, by any name.
 
-    OOD sets may share images, and a flipped set those of the set that it flips.
+    OOD and shifted sets may share images, and a flipped set those of the set that it flips.
     """
     seen: dict[tuple[object, ...], tuple[ScoringSet, int]] = {}
     for one in sets:
@@ -116,7 +120,7 @@ def _refuse_overlap(sets: Sequence[ScoringSet]) -> None:
                     f"{other.split.where(j)}, expected different images in {other.name} and "
                     f"{one.name}"
                 )
-        if one.role != "out":
+        if one.role in ("val", "in"):
             seen |= {key: (one, i) for key, i in own.items()}
 
 

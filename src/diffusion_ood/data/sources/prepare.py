@@ -62,8 +62,12 @@ def prepare(
             verify(name, raw[file], digest)
     parts = source.read(raw, seed)
     counts = {part: len(images) for part, images in parts.items()}
-    if source.counts is not None and counts != source.counts:
-        raise UserError(f"{name}: found {counts} images, expected {dict(source.counts)}")
+    for part, count in (source.counts or {}).items():
+        if counts.get(part) != count:
+            raise UserError(
+                f"{name}: found {counts.get(part, 0)} images of {part}, expected {count}; splits "
+                "of a sample of it are made with `image_folder`"
+            )
     manifest.unlink(missing_ok=True)  # it describes the old files
     files = {
         part: _as_files(images, data_root / name / part, num_workers, f"{name} {part}")
