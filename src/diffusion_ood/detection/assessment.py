@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from diffusion_ood.data.splits import PATCHED
 from diffusion_ood.detection import metrics
 from diffusion_ood.detection.consistency import comparison_warnings
 from diffusion_ood.detection.folders import MAIN, find_tables, method_folders, table_path
-from diffusion_ood.detection.groups import means, read_groups
+from diffusion_ood.detection.groups import means, ood_sets, read_groups
 from diffusion_ood.detection.image_scores import Target, fit_targets, select_t, z_by_level
 from diffusion_ood.detection.metrics import Interval
 from diffusion_ood.detection.table import REPEATED, read_table
@@ -115,11 +115,6 @@ class Assessment:
     def z_by_level(self, name: str) -> pd.DataFrame:
         """The z-scores of a set by level, summed over the columns of the primary score."""
         return z_by_level(self.features["val"], self.features[name], self.targets[0].columns)
-
-
-def ood_sets(names: Iterable[str], shifted: Collection[str]) -> list[str]:
-    """Those that are neither "val" nor "in" nor shifted."""
-    return [name for name in names if name not in ("val", "in", *shifted)]
 
 
 def assess_methods(ood_dir: Path, options: DetectOptions) -> list[Assessment]:

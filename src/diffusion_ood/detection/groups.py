@@ -1,8 +1,8 @@
-"""Groups of OOD sets, such as near and far, and the means over them."""
+"""Which sets are OOD, groups of them, such as near and far, and the means over these."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,11 @@ from diffusion_ood.detection.metrics import Interval
 from diffusion_ood.errors import UserError
 
 MEAN = "(mean)"  # brackets, as a data set may be called "mean"
+
+
+def ood_sets(names: Iterable[str], shifted: Collection[str]) -> list[str]:
+    """Those that are neither "val" nor "in" nor shifted."""
+    return [name for name in names if name not in ("val", "in", *shifted)]
 
 
 def read_groups(path: Path) -> dict[str, list[str]]:

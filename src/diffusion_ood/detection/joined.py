@@ -11,14 +11,9 @@ import pandas as pd
 from diffusion_ood.calibration import conformal
 from diffusion_ood.calibration.conformal import held_out_scores
 from diffusion_ood.calibration.joined import HEADS, Joined, members
-from diffusion_ood.detection.assessment import (
-    Assessment,
-    Frames,
-    assess_methods,
-    assessed,
-    ood_sets,
-)
+from diffusion_ood.detection.assessment import Assessment, Frames, assess_methods, assessed
 from diffusion_ood.detection.folders import MAIN
+from diffusion_ood.detection.groups import ood_sets
 from diffusion_ood.detection.image_scores import Target
 from diffusion_ood.detection.table_writer import Sidecar
 from diffusion_ood.errors import UserError
