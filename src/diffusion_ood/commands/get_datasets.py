@@ -120,8 +120,10 @@ def _divide_folder(options: DatasetOptions, data_root: Path, given: Collection[s
     if "val" in splits:
         for doubt in conformal.doubts(len(read_split(splits["val"])), DetectOptions.target_fpr, ()):
             print(cli.as_flags(f"warning: {doubt}; see `val_fraction`"))
-    grey = "train" in splits and _is_grey(read_split(splits["train"]))
-    _print_next(options.name, splits, {"is_grayscale": 1} if grey else {})
+    images = {"spatial_dimension": 3} if options.spatial_dimension == 3 else {}
+    if images or ("train" in splits and _is_grey(read_split(splits["train"]))):
+        images["is_grayscale"] = 1
+    _print_next(options.name, splits, images)
 
 
 def _prepare_sets(options: DatasetOptions, data_root: Path) -> None:
@@ -158,8 +160,9 @@ def _is_grey(split: Split) -> bool:
     from diffusion_ood.data.readers import read_image
     from diffusion_ood.options import ImageOptions
 
+    anything = ImageOptions(intensity_range=(0.0, 65_535.0))  # without it DICOM may be refused
     try:
-        red, *others = read_image(split.image_path(0), ImageOptions())
+        red, *others = read_image(split.image_path(0), anything)
     except UserError:
         return False
     return all((red == other).all() for other in others)

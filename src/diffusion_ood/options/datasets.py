@@ -90,3 +90,5 @@ class DatasetOptions(OptionGroup):
             )
         if self.group_by is not None and self.image_folder is None:
             raise UserError("`group_by`: found without `image_folder`, expected both")
+        if self.spatial_dimension == 3 and self.image_folder is None:
+            raise UserError("`spatial_dimension`: found without `image_folder`, expected both")

@@ -40,14 +40,13 @@ def prepare_folder(
     every image lies in a sub-folder. What is left out is printed, see `list_images`.
 
     Args:
-        folder: nested folders of images.
+        folder: of images.
         name: of the data set; the splits are `name_train.csv` and so on.
         data_root: the splits go to its folder `data_splits`.
         group_by: a regular expression to search a file's relative path for; its first group, or
-            else the whole match, names the patient. Without it DICOM files are grouped by their
-            patients, see `patient_of`, and every other image is its own group.
-        test_fraction: share of the groups that test, in the long run. With 1 there is only a test
-            split.
+            else the whole match, names the patient. Without it DICOM is grouped by `patient_of`,
+            and every other image is its own group.
+        test_fraction: share of the groups that test, in the long run; with 1 they all do.
         seed: of the division.
         val_fraction: share of the other groups that validate.
         volumes: whether a DICOM series is one image; else each of its files is.
