@@ -8,6 +8,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from dicom_files import phantom, save_series, series
 
 from diffusion_ood.data import contents, decoding, slices
 from diffusion_ood.data.contents import file_digests
@@ -189,3 +190,32 @@ def test_paths_of_volumes_given_to_a_reader(scans: Split) -> None:
     assert slices_of(array, AXIAL) is array
     (stack,) = Reader(AXIAL, (1, 5, 6)).batches(array)
     assert stack.shape == (4, 1, 5, 6)
+
+
+def test_percentiles_are_those_of_the_volume(scans: Split) -> None:
+    options = replace(AXIAL, intensity_percentiles=(0.0, 50.0))
+    values = voxels().astype(np.float64)
+    low, high = np.percentile(values[values > 0], [0, 50])
+    for k in (0, 3):
+        found = read_image(Path(f"{scans.image_path(0)}::axial={k}"), options)[0]
+        expected = np.clip((values[::-1, ::-1, k].T - low) / (high - low), 0, 1)
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_spacing_resamples_within_the_slice_alone(scans: Split) -> None:
+    found = open_images(scans, replace(AXIAL, spacing=(0.5, 1.0, 3.0)), LOADING)
+    assert (len(found), found.shape) == (18, (1, 5, 7))
+    plain = open_images(scans, AXIAL, LOADING)
+    np.testing.assert_allclose(found[2][:, :, ::2], plain[2], atol=1 / 255)
+
+
+def test_a_series_becomes_its_slices(tmp_path: Path) -> None:
+    values = phantom()  # from the right, the front and the foot
+    (tmp_path / "study").mkdir()
+    save_series(tmp_path / "study", series(values))
+    write_split(tmp_path / "s.csv", ["study"])
+    options = replace(AXIAL, intensity_range=(0.0, 1000.0))
+    found = open_images(read_split(tmp_path / "s.csv"), options, LOADING)
+    assert found.split.images == tuple(f"study::axial={k}" for k in range(5))
+    assert len(set(found.digests)) == 5
+    np.testing.assert_allclose(found[1][0], values[:, :, 1].T / 1000, atol=1e-6)

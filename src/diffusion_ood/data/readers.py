@@ -20,7 +20,7 @@ from diffusion_ood.data.formats.base import MAX_PIXELS, Picture, Refusal, check_
 from diffusion_ood.data.formats.npy import open_npy
 from diffusion_ood.data.opening import Content, refusing, sentences
 from diffusion_ood.data.places import Place
-from diffusion_ood.data.slices import header, in_memory
+from diffusion_ood.data.slices import ends_of_volume, header, in_memory
 from diffusion_ood.data.values import as_options_say
 from diffusion_ood.data.volumes import (
     grid_of,
@@ -28,7 +28,6 @@ from diffusion_ood.data.volumes import (
     oriented,
     oriented_sides,
     voxel_sizes,
-    whole,
 )
 from diffusion_ood.errors import UserError
 from diffusion_ood.options import ImageOptions
@@ -65,13 +64,13 @@ def read_image(path: Path, options: ImageOptions) -> Array:
         UserError: not one whole image of a known format, values without a known range, or more
             digits than float32 has where `intensity_range` needs them.
     """
-    place, of_volume = Place.of(path), None
+    place, ends = Place.of(path), None
     _refuse_slices(place, options)
     with refusing(path, folders=_is_volume(place, options)):
         array = _read(place, options)
         if options.intensity_percentiles and place.plane:
-            of_volume = whole(in_memory(place), options)
-    return as_options_say(path, array, options, of_volume)
+            ends = ends_of_volume(place, options)
+    return as_options_say(path, array, options, ends)
 
 
 def read_image_bytes(

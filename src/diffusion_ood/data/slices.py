@@ -18,7 +18,8 @@ from diffusion_ood.data.formats.volume import Volume
 from diffusion_ood.data.opening import file_status, sentences
 from diffusion_ood.data.places import PLANES, Place
 from diffusion_ood.data.splits import Split
-from diffusion_ood.data.volumes import open_volume, oriented_sides
+from diffusion_ood.data.values import percentile_ends
+from diffusion_ood.data.volumes import open_volume, oriented_sides, whole
 from diffusion_ood.errors import UserError
 from diffusion_ood.options import ImageOptions
 
@@ -78,6 +79,11 @@ def in_memory(place: Place) -> Volume:
     return volume
 
 
+def ends_of_volume(place: Place, options: ImageOptions) -> tuple[float, float]:
+    """The `percentile_ends` of the volume of a slice, found once."""
+    return _ends(place.whole, _stamp(place), options)
+
+
 def digest_of_slice(digest: str, place: Place) -> str:
     """The digest of a slice by that of its file."""
     if place.plane is None:
@@ -107,3 +113,8 @@ def _kept(place: Place, stamp: tuple[int, int]) -> Volume | Exception:
     except Exception as error:  # of any decoder; `sentences` makes one of it
         return error
     return replace(volume, load=values.__getitem__)
+
+
+@functools.lru_cache(1024)
+def _ends(place: Place, stamp: tuple[int, int], options: ImageOptions) -> tuple[float, float]:
+    return percentile_ends(whole(in_memory(place), options), options)

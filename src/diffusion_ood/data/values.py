@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from diffusion_ood.data.formats.base import Array
+from diffusion_ood.data.formats.base import Array, Refusal
+from diffusion_ood.data.opening import sentences
 from diffusion_ood.errors import UserError
 from diffusion_ood.options import ImageOptions
 
@@ -25,11 +26,14 @@ def value_range(dtype: npt.DTypeLike, options: ImageOptions) -> tuple[float, flo
 
 
 def as_options_say(
-    path: Path | str, array: Array, options: ImageOptions, of_volume: Array | None = None
+    path: Path | str,
+    array: Array,
+    options: ImageOptions,
+    ends: tuple[float, float] | None = None,
 ) -> Array:
     """Pixels (C, *S) of any type in the type and the channels that are asked for.
 
-    Percentiles are those of `of_volume`, where the pixels are a slice of it.
+    The `ends` are the `percentile_ends` of the volume, where the pixels are a slice of it.
 
     Raises:
         UserError: values without a known range, or more digits than float32 has.
@@ -38,7 +42,9 @@ def as_options_say(
         raise UserError(f"{path}: found an image of shape {array.shape}, expected pixels in it")
     array = _convert_channels(_known_type(path, array, options), options.channels)
     if options.intensity_percentiles is not None:
-        array = _by_percentiles(path, array, array if of_volume is None else of_volume, options)
+        with sentences(path):
+            low, high = ends or percentile_ends(array, options)
+        array = np.clip((array - low) / (high - low), 0, 1).astype(np.float32)
     if array.dtype == np.float32:
         _check_floats(path, array, options)
     return np.require(array, requirements=["C", "W"])  # torch takes writable arrays only
@@ -87,14 +93,19 @@ def _convert_channels(array: Array, channels: int) -> Array:
     return (grey if array.dtype == np.float32 else grey.round()).astype(array.dtype)
 
 
-def _by_percentiles(path: Path | str, array: Array, of: Array, options: ImageOptions) -> Array:
-    """Values from 0 to 1, which are the percentiles of those `of` the image that are above 0."""
-    _check_finite(path, of)
-    above = of[of > 0]
+def percentile_ends(values: Array, options: ImageOptions) -> tuple[float, float]:
+    """The percentiles that become 0 and 1, of the values above 0.
+
+    Raises:
+        Refusal: values that are not finite, or no two of them above 0.
+    """
+    if not np.isfinite([values.min(), values.max()]).all():
+        raise Refusal("found values that are not finite, expected numbers")
+    above = values[values > 0]
     low, high = np.percentile(above, options.intensity_percentiles or ()) if above.size else (0, 0)
     if not low < high:
-        raise UserError(f"{path}: found no two values above 0, see `intensity_percentiles`")
-    return np.clip((array - low) / (high - low), 0, 1).astype(np.float32)
+        raise Refusal("found no two values above 0, see `intensity_percentiles`")
+    return float(low), float(high)
 
 
 def _check_finite(path: Path | str, array: Array) -> None:
