@@ -51,6 +51,7 @@ SHORT = (*SMALL, "--n_epochs=1", "--batch_size=32", f"--image_size={SIDE}")
 ADDED = {
     "train_ddpm.py": (*SHORT, "--model_type=tiny"),
     "train_classifier.py": (*SHORT, "--classifier_type=narrow"),
+    "train_vqvae.py": (*SHORT, "--model_type=vq_tiny"),
     "reconstruct.py": (*SMALL, "--first_n=4", "--first_n_val=4"),
     "fit": ("--device=cpu", "--num_workers=0", "--budget=3"),
     "screen": ("--device=cpu",),

@@ -132,7 +132,7 @@ def bash_script() -> str:
     ("words", "expected"),
     [
         (["rec"], {"reconstruct"}),
-        (["train"], {"train", "train-classifier"}),
+        (["train"], {"train", "train-classifier", "train-vqvae"}),
         (["detect", "--output_"], {"--output_dir"}),
         (["train", "--beta_sch"], {"--beta_schedule"}),
         (["train", "--lr_schedule", "co"], {"constant", "cosine"}),

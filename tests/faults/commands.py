@@ -38,11 +38,12 @@ from diffusion_ood.sampling import samples
 from diffusion_ood.training import diffusion_task, run
 from diffusion_ood.training.trainer import Batch, Trainer
 
-TRAINING = ("train_ddpm", "train_classifier")
+TRAINING = ("train_ddpm", "train_classifier", "train_vqvae")
 ERRORS = {"raise": ZeroDivisionError, "mistake": UserError}
 
 # The commands import these late; imported here, forks need not do it again.
-for late in ("training.classifier_task", "scoring.run", "scoring.pictures", "report.logs"):
+LATE = ("training.classifier_task", "training.autoencoder_task", "scoring.run")
+for late in (*LATE, "scoring.pictures", "report.logs"):
     importlib.import_module(f"diffusion_ood.{late}")
 
 

@@ -23,6 +23,11 @@ HERE = Path(__file__).parent
 PACKAGES = str(HERE.parents[1] / "src")
 PATIENCE_S = 120
 
+SIZES = {
+    "train_classifier": ("--classifier_type=narrow", "--num_classes=2"),
+    "train_vqvae": ("--model_type=vq_tiny",),
+}
+
 
 class Job:
     """A command in a process of its own."""
@@ -131,15 +136,14 @@ def labelled(splits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def training(
     train_flags: Callable[[Path, Path], list[str]], splits: Path, labelled: Path
 ) -> Callable[..., list[str]]:
-    """`training(command, run_dir, *more)` is the command line that trains either network."""
+    """`training(command, run_dir, *more)` is the command line that trains one of the networks."""
 
     def argv(command: str, run_dir: Path, *more: str) -> list[str]:
-        if command == "train_ddpm":
-            return [command, *train_flags(run_dir, splits), *more]
-        shared = [
-            flag for flag in train_flags(run_dir, labelled) if not flag.startswith("--model_type")
-        ]
-        return [command, *shared, "--classifier_type=narrow", "--num_classes=2", *more]
+        data = labelled if command == "train_classifier" else splits
+        flags = train_flags(run_dir, data)
+        if command in SIZES:
+            flags = [flag for flag in flags if not flag.startswith("--model_type")]
+        return [command, *flags, *SIZES.get(command, ()), *more]
 
     return argv
 

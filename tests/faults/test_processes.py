@@ -94,8 +94,16 @@ def relative_difference(found: Path, expected: Path) -> float:
     return distance(a, b) / distance(b, c)
 
 
-@pytest.mark.parametrize(("env", "tolerance"), [({"FLOAT64": "1"}, 1e-10), ({}, 1e-2)])
+@pytest.mark.parametrize(
+    ("command", "env", "tolerance"),
+    [
+        ("train_ddpm", {"FLOAT64": "1"}, 1e-10),
+        ("train_ddpm", {}, 1e-2),
+        ("train_vqvae", {"FLOAT64": "1"}, 1e-10),
+    ],
+)
 def test_two_processes_at_half_the_batch_train_like_one_for_20_steps(
+    command: str,
     env: dict[str, str],
     tolerance: float,
     nursery: Any,
@@ -106,7 +114,7 @@ def test_two_processes_at_half_the_batch_train_like_one_for_20_steps(
     said = {}
     for processes in (1, 2):
         more = ["--batch_size=6", "--n_epochs=10", "--eval_freq=10", "--checkpoint_every=1"]
-        flags = training("train_ddpm", tmp_path / str(processes), *more)
+        flags = training(command, tmp_path / str(processes), *more)
         said[processes] = run(nursery, processes, *flags, **env)
     assert "6 images a step, 6 of them in each process" in said[1]
     assert "6 images a step, 3 of them in each process" in said[2]

@@ -18,7 +18,11 @@ from diffusion_ood.runtime.checkpoint import load_checkpoint
 
 # Four epochs of three steps; a validation every second one.
 FLAGS = ["--n_epochs=4", "--eval_freq=2"]
-OWN_FLAGS = {"train_ddpm": ["--ema_decay=0.9", "--lr_schedule=cosine"], "train_classifier": []}
+OWN_FLAGS = {
+    "train_ddpm": ["--ema_decay=0.9", "--lr_schedule=cosine"],
+    "train_classifier": [],
+    "train_vqvae": ["--vqvae_decay=0.5"],  # codes die within the run
+}
 
 
 def weights(run_dir: Path) -> dict[str, Tensor]:

@@ -8,8 +8,8 @@ its count is below `DEAD_SHARE` of that mean, so a code that nothing uses dies a
 log(DEAD_SHARE) / log(decay) steps, 229 with a decay of 0.99 and 22 with 0.9. It becomes an encoding
 of that step, and its count the mean again.
 
-A step holds B·s × K floats a few times over: 8 volumes of 8 × 8 × 8 latents and 2,048 codes are
-34 MB each time.
+A step holds positions × codes numbers a few times over, and an evaluation once: of 8 volumes of
+8 × 8 × 8 latents and 2,048 codes, 34 MB each time.
 """
 
 from __future__ import annotations
@@ -51,10 +51,14 @@ def nearest_codes(codebook: Any, z: Tensor) -> Tensor:  # noqa: ANN401 - MONAI's
 
 
 def nearest_numbers(codebook: Any, z: Tensor) -> Tensor:  # noqa: ANN401 - MONAI's
-    """The numbers `(B, *s)` of the nearest codes."""
-    with torch.autocast(z.device.type, enabled=False):
-        numbers: Tensor = codebook.quantize(z)[2]
-    return numbers
+    """The numbers `(B, *s)` of the nearest codes.
+
+    By differences: by MONAI's products a code may be nearer to its neighbour than to itself, and
+    an encoding's code may depend on the others in its batch.
+    """
+    vectors, mode = z.float().flatten(2).transpose(1, 2), "donot_use_mm_for_euclid_dist"
+    distances = torch.cdist(vectors, codebook.embedding.weight, compute_mode=mode)
+    return distances.argmin(2).unflatten(1, z.shape[2:])
 
 
 @torch.no_grad()
