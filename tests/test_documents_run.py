@@ -27,6 +27,9 @@ from diffusion_ood.data.sources.base import ImageArray, Part, Source
 from diffusion_ood.registries import SOURCES
 
 EXCEPTIONS = {
+    "python train_vqvae.py --output_dir=output_root --model_name=vqvae_decathlon": (
+        "needs gigabytes of volumes; tests/networks/test_autoencoder.py builds its network"
+    ),
     "make demo": "trains for minutes; tests/newcomer.sh runs it, shortened",
     "make venv": "downloads gigabytes; tests/newcomer.sh runs it",
     "make test-browser": "needs a browser",

@@ -99,7 +99,7 @@ def relative_difference(found: Path, expected: Path) -> float:
     [
         ("train_ddpm", {"FLOAT64": "1"}, 1e-10),
         ("train_ddpm", {}, 1e-2),
-        ("train_vqvae", {"FLOAT64": "1"}, 1e-10),
+        ("train_vqvae", {}, 1e-2),  # MONAI's codes are single precision
     ],
 )
 def test_two_processes_at_half_the_batch_train_like_one_for_20_steps(
