@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from diffusion_ood.diffusion.codec import Codec
 from diffusion_ood.diffusion.schedule import NoiseSchedule
 from diffusion_ood.model import Diffusion
 from diffusion_ood.options import DiffusionOptions
@@ -44,9 +45,11 @@ def gaussian_diffusion(
     return diffusion
 
 
-def random_diffusion(shape: tuple[int, ...] = (1, 8, 8), **options: object) -> Diffusion:
+def random_diffusion(
+    shape: tuple[int, ...] = (1, 8, 8), codec: Codec | None = None, **options: object
+) -> Diffusion:
     """A tiny U-Net of random weights, none of them zero as MONAI's last convolutions are."""
-    diffusion = Diffusion(DiffusionOptions(model_type="tiny", **options), shape)
+    diffusion = Diffusion(DiffusionOptions(model_type="tiny", **options), shape, codec=codec)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in diffusion.network.parameters():

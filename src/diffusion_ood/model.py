@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from diffusion_ood.autoencoder import Autoencoder
 from diffusion_ood.data.contents import content_number
-from diffusion_ood.diffusion.codec import Codec, PixelCodec
+from diffusion_ood.diffusion.codec import Codec, LatentCodec, PixelCodec
 from diffusion_ood.diffusion.denoiser import NetworkDenoiser
 from diffusion_ood.diffusion.schedule import NoiseSchedule, build_schedule
 from diffusion_ood.errors import UserError
@@ -45,8 +46,10 @@ class Diffusion:
         image_shape: `(C, *S)` of one image.
         image_options: how a file becomes an image.
         classes: the names of the classes, of a model that was trained with them.
+        codec: by default that of pixels which the options describe.
 
     Attributes:
+        x_shape: `(c, *s)` of what the network and the noise see of an image.
         digest: what tells this model's numbers from another's: of the checkpoint that was read.
         epoch: after which it was saved, if it comes from a checkpoint.
         training: what its checkpoint says of the training images: `contents`, numbers of their
@@ -62,9 +65,12 @@ class Diffusion:
         image_shape: tuple[int, ...],
         image_options: ImageOptions | None = None,
         classes: Sequence[str] = (),
+        codec: Codec | None = None,
     ) -> None:
         self.options = options
         self.image_shape = image_shape
+        self.codec = codec or PixelCodec(options.data_range, options.b_scale)
+        self.x_shape = self.codec.x_shape(image_shape)
         self.image_options = image_options or ImageOptions(is_grayscale=image_shape[0] == 1)
         self.classes = tuple(classes)
         self.digest = ""
@@ -72,8 +78,7 @@ class Diffusion:
         self.training: dict[str, Any] = {}
         self.null_label = options.num_classes or None
         num_labels = options.num_classes + 1 if options.num_classes else None
-        self.network: nn.Module = build_unet(options.model_type, image_shape, num_labels)
-        self.codec: Codec = PixelCodec(options.data_range, options.b_scale)
+        self.network: nn.Module = build_unet(options.model_type, self.x_shape, num_labels)
         self.schedule: NoiseSchedule = build_schedule(
             options.beta_schedule, options.beta_start, options.beta_end, options.snr_shift
         )
@@ -98,8 +103,9 @@ class Diffusion:
         options = stored_options(DiffusionOptions, content, path)
         image_options = stored_options(ImageOptions, content, path)
         shape, classes = stored_shape(content, path), stored_classes(content, path)
+        codec = _stored_codec(content, options, shape, path)
         try:
-            model = cls(options, shape, image_options, classes)
+            model = cls(options, shape, image_options, classes, codec)
         except UserError as error:  # a size that this version does not know, say
             raise UserError(f"{path}: {error}") from None
         model._take_weights(stored_entry("weights", content, path), path)
@@ -137,8 +143,10 @@ class Diffusion:
     def content(self) -> dict[str, Any]:
         """What `save` writes: tensors and plain values."""
         options = (self.image_options, self.options)
+        codec = self.codec.content()
         return {
             "options": {type(group).__name__: to_dict(group) for group in options},
+            **({} if codec is None else {"codec": codec}),
             "image_shape": self.image_shape,
             "classes": self.classes,
             "weights": self.network.state_dict(),
@@ -157,7 +165,12 @@ class Diffusion:
     @property
     def activation_values(self) -> int:
         """Numbers in the network's activation of one image at its full size."""
-        return activation_values(self.options.model_type, self.image_shape)
+        return activation_values(self.options.model_type, self.x_shape)
+
+    @property
+    def is_latent(self) -> bool:
+        """Whether it diffuses an autoencoder's latents."""
+        return isinstance(self.codec, LatentCodec)
 
     def denoiser(self, network: Callable[..., Tensor] | None = None) -> NetworkDenoiser:
         """ε̂ by `network`: the model's own, or the same compiled or wrapped."""
@@ -167,6 +180,30 @@ class Diffusion:
             self.options.prediction_type,
             self.null_label,
         )
+
+
+def latent_options(options: DiffusionOptions) -> dict[str, Any]:
+    """What a `LatentCodec` takes of the options."""
+    quantised = options.latent == "quantised"
+    return {"quantised": quantised, "pad": options.latent_pad, "b_scale": options.b_scale}
+
+
+def _stored_codec(
+    content: dict[str, Any], options: DiffusionOptions, shape: tuple[int, ...], path: Path
+) -> Codec | None:
+    """The codec that a checkpoint holds; None of one of pixels."""
+    stored = content.get("codec")
+    if stored is None:
+        return None
+    try:
+        autoencoder = Autoencoder.of_content(stored["autoencoder"], path)
+        if autoencoder.image_shape != shape:
+            raise ValueError(f"found an autoencoder of images of {autoencoder.image_shape}")
+        return LatentCodec.of_content(autoencoder, stored, **latent_options(options))
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"{path}: found a codec that is not one of train_ddpm.py ({error})"
+        ) from error
 
 
 def _training(content: dict[str, Any], path: Path) -> dict[str, Any]:

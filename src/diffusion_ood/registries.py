@@ -41,11 +41,14 @@ METHODS = Registry(
     projection_regret="diffusion_ood.methods.projection_regret:ProjectionRegret",
     inpainting="diffusion_ood.methods.inpainting:Inpainting",
     controls="diffusion_ood.methods.controls:Controls",
+    autoencoder="diffusion_ood.methods.autoencoder:AutoencoderError",
 )
 """What is measured of an image: classes of `methods.base.Method`."""
 
 SCORES = Registry(
     mse="diffusion_ood.methods.scores.mse:MeanSquaredError",
+    mse_latent="diffusion_ood.methods.scores.latent:LatentError",
+    mse_autoencoded="diffusion_ood.methods.scores.latent:AutoencodedError",
     perceptual="diffusion_ood.methods.scores.perceptual:PerceptualDifference",
     perceptual_difference="diffusion_ood.methods.scores.perceptual:PerceptualDifference",
     logit_l1="diffusion_ood.methods.scores.output_shift:OutputShift",

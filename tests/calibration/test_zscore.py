@@ -117,3 +117,14 @@ def test_other_features_than_those_that_were_fitted_are_refused() -> None:
         head.score(frame(("x", 10, 1.0), ("x", 20, 1.0), ("x", 30, 1.0)))
     with pytest.raises(UserError, match="ssim"):
         head.score(frame(("x", 10, 1.0), ("x", 20, 1.0), columns="filename t ssim"))
+
+
+def test_a_level_whose_error_is_exactly_zero_takes_no_part() -> None:
+    exact = VAL.assign(mse=VAL["mse"].where(VAL["t"] == 10, 0.0))
+    level = VAL["t"] == 10
+    for head in (ZScore, TopLevels):
+        found = head().fit(features(exact)).score(features(exact))
+        alone = head().fit(features(VAL[level])).score(features(VAL[level]))
+        np.testing.assert_allclose(found, alone)
+    with pytest.raises(UserError, match="mse at t = 10"):
+        ZScore().fit(features(exact.assign(mse=0.0)))

@@ -153,7 +153,8 @@ class StandardisedHead:
     """
 
     constant: Literal["drop", "refuse", "keep"] = "drop"
-    """What happens to a feature that is the same for all images; "drop" refuses only if all are."""
+    """What happens to a feature that is the same for all images; "drop" refuses only if all are,
+    and so does "refuse" where it is 0, which a decoder that quantises makes of a small error."""
 
     fitted: State = {}  # noqa: RUF012 - never changed in place: `fit` and loading replace it
 
@@ -164,9 +165,14 @@ class StandardisedHead:
             raise too_few(len(x))
         # Not std == 0, which equal numbers may miss by a rounding error.
         varies = x.min(axis=0) < x.max(axis=0)
-        wrong = {"drop": not varies.any(), "refuse": not varies.all(), "keep": False}
-        if wrong[self.constant]:
-            column, t = features.columns[np.argmin(varies)]
+        none, exact = not varies.any(), ~x.any(axis=0)
+        wrong = {
+            "drop": none & ~varies,
+            "refuse": ~varies & (none | ~exact),
+            "keep": varies & False,
+        }
+        if wrong[self.constant].any():
+            column, t = features.columns[np.argmax(wrong[self.constant])]
             raise UserError(
                 f"{column} at t = {t} is the same for all {len(x)} validation images, "
                 "expected values that differ"
@@ -203,8 +209,9 @@ class StandardisedHead:
         return (x - self.fitted["mean"][kept]) / self.fitted["std"][kept]
 
     def by_level(self, values: Matrix) -> Matrix:
-        """Sums over the columns at each t, `(images, levels)`, of all features."""
-        t = self.fitted["t"]
+        """Sums over the columns at each t, `(images, levels)`, of all or of varying features."""
+        t, varies = self.fitted["t"], self.fitted["varies"]
+        t = t if values.shape[1] == len(t) else t[varies]
         return np.stack([values[:, t == level].sum(axis=1) for level in np.unique(t)], axis=1)
 
     def state_dict(self) -> State:

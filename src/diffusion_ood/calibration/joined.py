@@ -5,13 +5,14 @@
     features    how far activations are from those of reference images: one-sided
     everything  both, norms of the score and traces: two-sided, a Gaussian of their logarithms, for
                 images that are unusually easy, or whose numbers do not go together
+    autoencoder what a latent model's autoencoder loses of the image: one-sided
 
 Each is standardised by scores that it gave to validation images which it was not fitted to, and
 
-    score = z_features + log(1 + exp(z_distances) + exp(z_everything))
+    score = z_features + log(1 + exp(z_distances) + exp(z_everything) + exp(z_autoencoder))
 
 With exp(z) as a likelihood ratio, what the activations say is multiplied by that of an alternative
-that is one of three: unusual to the eye, unusual in whichever way, or neither. So one kind is
+that is one of these: unusual to the eye, unusual in whichever way, or neither. So one kind is
 enough, and a kind that sees nothing takes nothing away. What takes part, and how, was fixed on
 validation images and on foreign ones made of others of them, see docs/leaderboard.md.
 """
@@ -34,13 +35,15 @@ from diffusion_ood.errors import UserError
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-DISTANCES = ("mse", "perceptual_difference")
+DISTANCES = ("mse", "perceptual_difference", "mse_latent", "mse_autoencoded")
 NOT_JOINED = ("features/channels",)
 HEADS: dict[str, Callable[[], Head]] = {
     "distances": TopLevels,
     "features": ZScore,
     "everything": LogGaussian,
+    "autoencoder": ZScore,
 }
+OF_ALL_MODELS = ("distances", "features", "everything")
 
 
 def members(columns: pd.MultiIndex) -> dict[str, pd.MultiIndex]:
@@ -59,6 +62,7 @@ def members(columns: pd.MultiIndex) -> dict[str, pd.MultiIndex]:
     features = names.str.startswith("features/") & ~names.isin(NOT_JOINED)
     everything = distances | geometry | features
     chosen = {"distances": distances, "features": features, "everything": everything}
+    chosen["autoencoder"] = names.str.startswith("autoencoder/")
     return {name: columns[which] for name, which in chosen.items() if which.any()}
 
 

@@ -104,6 +104,8 @@ def _one(*columns: str) -> Sequence[Sequence[str]]:
     return [[column] for column in columns]
 
 
+DISTANCES = ("perceptual_difference", "mse", "mse_latent", "mse_autoencoded")
+
 MSMA_NOISY = Detector([["eps_sq"]], Mixture, _roots)
 """Norms of the score at all levels (Mahmood et al. 2021), of noisy images."""
 
@@ -146,10 +148,10 @@ GEPC = Detector([["residual", "residual_top", "residual_image", "misalignment"]]
 EIGENSCORE = Detector(_one("eigenvalue"), ZScore)
 """The largest eigenvalue of the posterior covariance (arXiv 2510.07206)."""
 
-PROJECTION_REGRET = Detector(_one("regret_perceptual_difference", "regret_mse"), ZScore)
+PROJECTION_REGRET = Detector(_one(*(f"regret_{name}" for name in DISTANCES)), ZScore)
 """How much more an image moves than its projection (Choi et al. 2023)."""
 
-LMD = Detector(_one("inpainted_perceptual_difference", "inpainted_mse"), ZScore)
+LMD = Detector(_one(*(f"inpainted_{name}" for name in DISTANCES)), ZScore)
 """How far the filled-in image is from the image (Liu et al. 2023)."""
 
 PIXEL_MEAN = Detector(_one("pixel_mean"), TwoSidedZScore)

@@ -48,11 +48,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from diffusion_ood.detector import Detector, methods_of, new_evaluator
     from diffusion_ood.detector.file import refuse_other_file
+    from diffusion_ood.methods.chosen import for_model
     from diffusion_ood.model import Diffusion
 
     refuse_other_file(asked.detector)
     diffusion = Diffusion.load(checkpoint)
-    options = _options(asked)
+    options = for_model(_options(asked), diffusion)
     methods = methods_of(options, learning=training is not None)
     val = _validation(_open(validation, asked.first_n_val, diffusion, line), diffusion)
     reference = None

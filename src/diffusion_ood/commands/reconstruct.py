@@ -66,14 +66,14 @@ def _score(
 ) -> None:
     """Score the sets by the methods asked for, and keep the pictures of them."""
     from diffusion_ood.data.labels import class_numbers
-    from diffusion_ood.methods.chosen import chosen_methods
+    from diffusion_ood.methods.chosen import chosen_methods, for_model
     from diffusion_ood.methods.pointwise import PointwiseMethod, shared_calls
     from diffusion_ood.runtime import distributed
     from diffusion_ood.runtime.lock import locked
     from diffusion_ood.scoring.run import ScoringRun
     from diffusion_ood.trajectories.evaluator import Evaluator
 
-    options, run_options = line[ReconstructOptions], line[RunOptions]
+    options, run_options = for_model(line[ReconstructOptions], diffusion), line[RunOptions]
     methods = chosen_methods(options)
     for method in methods:
         method.check(diffusion)
@@ -204,11 +204,26 @@ def _load(path: Path, line: cli.CommandLine, split: Split) -> Diffusion:
     distributed.require_same_on_all_ranks(
         diffusion.digest, f"{path}: was replaced while the processes read it; start again"
     )
+    _refuse_other_autoencoder(diffusion, line[ReconstructOptions].vqvae_checkpoint, path)
     for stored in (diffusion.image_options, diffusion.options):
         cls = type(stored)
         names = [f.name for f in dataclasses.fields(cls) if f.name in line.given]
         refuse_contradiction(line[cls], stored, names, path)
     return diffusion
+
+
+def _refuse_other_autoencoder(diffusion: Diffusion, asked: Path | None, path: Path) -> None:
+    from diffusion_ood.diffusion.codec import LatentCodec
+    from diffusion_ood.runtime.files import sha256
+
+    if asked is None:
+        return
+    codec = diffusion.codec
+    if not isinstance(codec, LatentCodec) or codec.autoencoder.digest != sha256(asked):
+        raise UserError(
+            f"`vqvae_checkpoint`: found {asked}, with which {path} was not trained; leave it out, "
+            "since a model of latents holds its autoencoder"
+        )
 
 
 def _checkpoint(line: cli.CommandLine) -> Path:

@@ -130,11 +130,14 @@ def z_by_level(val: pd.DataFrame, features: pd.DataFrame, columns: Sequence[str]
 def select_t(table: pd.DataFrame, min_t: int, max_t: int, t_skip: int) -> pd.DataFrame:
     """The rows with min_t <= t <= max_t, and of their distinct t every `t_skip`-th, upwards.
 
+    Those of the clean image, t = -1, stay: it is no start point.
+
     Raises:
         UserError: no row is left.
     """
     distinct = sorted(table["t"].unique())
-    kept = [t for t in distinct if min_t <= t <= max_t][::t_skip]
+    kept = [t for t in distinct if min_t <= t <= max_t and t >= 0][::t_skip]
+    kept += [t for t in distinct if t < 0]
     if not kept:
         raise UserError(
             f"`min_t` {min_t}, `max_t` {max_t}: found no start point between them, "

@@ -10,7 +10,7 @@ import pandas as pd
 
 from diffusion_ood.calibration import conformal
 from diffusion_ood.calibration.conformal import held_out_scores
-from diffusion_ood.calibration.joined import HEADS, Joined, members
+from diffusion_ood.calibration.joined import OF_ALL_MODELS, Joined, members
 from diffusion_ood.detection.assessment import Assessment, Frames, assess_methods, assessed
 from diffusion_ood.detection.folders import MAIN
 from diffusion_ood.detection.groups import ood_sets
@@ -142,7 +142,7 @@ def _doubts(parts: Sequence[Assessment], features: Frames, target_fpr: float) ->
         own = set(conformal.doubts(part.num_images["val"], target_fpr, alarms))
         of_tables += [warning for warning in part.warnings if warning not in own]
     yield from dict.fromkeys(of_tables)
-    if lacking := sorted(set(HEADS) - set(members(features["val"].columns))):
+    if lacking := sorted(set(OF_ALL_MODELS) - set(members(features["val"].columns))):
         yield f"joined evidence lacks {', '.join(lacking)}, which no method here has measured"
     for name, frame in features.items():
         most = max(part.num_images[name] for part in parts)

@@ -90,6 +90,7 @@ def write_detector(path: Path, content: Content) -> str:
     model = content.diffusion.content()
     weights = {k: v.detach().cpu().contiguous() for k, v in model["weights"].items()}
     options = replace(content.options, validation_ids=None, reference_ids=None, lpips_weights=None)
+    options = replace(options, vqvae_checkpoint=None)
     intensity = {k: v for k, v in model["training"].items() if k == "intensity"}
     found = {
         "detector": FORMAT,

@@ -17,7 +17,7 @@ from diffusion_ood.detector.measuring import keyed_batches, measured
 from diffusion_ood.errors import UserError
 from diffusion_ood.methods.base import ImageBatch, Method
 from diffusion_ood.methods.calibrated_maps import CalibratedMaps
-from diffusion_ood.methods.chosen import chosen_methods
+from diffusion_ood.methods.chosen import chosen_methods, for_model
 from diffusion_ood.methods.scores.output_shift import OutputShift
 from diffusion_ood.model import versions
 from diffusion_ood.options import ReconstructOptions
@@ -42,6 +42,7 @@ def fitted(
     training = None if training is None else slices_of(training, images)
     if 0 < len(validation) < MIN_VALIDATION:
         raise too_few(len(validation))
+    options = for_model(options, evaluator.diffusion)
     methods = methods_of(options, learning=training is not None)
     for method in methods:
         method.check(evaluator.diffusion)

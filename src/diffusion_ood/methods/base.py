@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from torch import Tensor
 
+from diffusion_ood.methods.forms import Forms
 from diffusion_ood.model import Diffusion
 from diffusion_ood.options import ReconstructOptions
 from diffusion_ood.trajectories.evaluator import Evaluator
@@ -26,9 +27,17 @@ class ImageBatch:
     images: Tensor
     keys: Sequence[str]
     classes: Tensor | None = None
+    _forms: list[Forms] = field(default_factory=list, repr=False)
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    def forms(self, diffusion: Diffusion) -> Forms:
+        """The images as the model sees them, encoded once for all who ask; always of one model."""
+        if not self._forms:
+            encoded = diffusion.codec.encode(self.images)
+            self._forms.append(Forms(diffusion.codec, encoded, self.images))
+        return self._forms[0]
 
     def part(self, numbers: range) -> ImageBatch:
         """Some of these images."""

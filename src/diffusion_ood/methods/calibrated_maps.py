@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from diffusion_ood.methods.base import Method
 from diffusion_ood.methods.denoising import Denoising
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 KEPT_IMAGES, KEPT_VALUES = 32, 2**25
 """Validation images, and values of them at most, of which the scale of pictures is made."""
 USUAL = 0.995
+MODES = {2: "bilinear", 3: "trilinear"}
 
 
 class CalibratedMaps:
@@ -28,14 +31,18 @@ class CalibratedMaps:
     Args:
         method: measures.
         sides: *S of the images.
+        measured: *s of what is measured of them, where it is other than their pixels.
 
     Attributes:
         limit: the scale of pictures: one in 200 pixels of validation images exceeds half of it.
     """
 
-    def __init__(self, method: PixelMaps, sides: Sequence[int]) -> None:
+    def __init__(
+        self, method: PixelMaps, sides: Sequence[int], measured: Sequence[int] = ()
+    ) -> None:
         self.method, self.limit = method, 0.0
-        self._calibration = PixelCalibration(sides)
+        self._sides = tuple(sides)
+        self._calibration = PixelCalibration(measured or sides)
         self._kept: list[NDArray[np.float32]] = []
 
     @classmethod
@@ -43,7 +50,9 @@ class CalibratedMaps:
         """Those at the points of the first `Denoising`; None where there is none."""
         for method in methods:
             if isinstance(method, Denoising):
-                return cls(PixelMaps.beside(method), diffusion.image_shape[1:])
+                maps, sides = PixelMaps.beside(method), diffusion.image_shape[1:]
+                latents = diffusion.codec.latents(torch.empty(1, *diffusion.x_shape))
+                return cls(maps, sides, latents.shape[2:] if maps.of_latents else ())
         return None
 
     def update(self, raw: Tensor) -> None:
@@ -63,7 +72,13 @@ class CalibratedMaps:
 
     def maps(self, raw: Tensor | NDArray[np.float32]) -> NDArray[np.float32]:
         """The map of each image `(n, *S)`, of what `method` gives of them."""
-        return self._calibration.maps(np.asarray(raw))
+        found = self._calibration.maps(np.asarray(raw))
+        if found.shape[1:] == self._sides:
+            return found
+        mode = MODES[len(self._sides)]
+        large = functional.interpolate(torch.from_numpy(found)[:, None], self._sides, mode=mode)
+        enlarged: NDArray[np.float32] = large[:, 0].numpy()
+        return enlarged
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that was calibrated."""

@@ -68,7 +68,7 @@ class Controls(PointwiseMethod):
         """Every column, `(n, 1, columns)`."""
         diffusion = evaluator.diffusion
         level = self._level(diffusion)
-        x_0 = diffusion.codec.encode(batch.images)
+        x_0 = batch.forms(diffusion).x
         t = torch.full((len(batch),), level)
         x_t = diffusion.schedule.add_noise(x_0, noise_of(batch, x_0, self.seed, Point(level)), t)
         if self._network is None:
@@ -86,7 +86,7 @@ def untrained(diffusion: Diffusion, seed: int) -> nn.Module:
     """A network of the model's kind with random weights, also where they begin as zeros."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = Diffusion(diffusion.options, diffusion.image_shape).network
+        network = Diffusion(diffusion.options, diffusion.image_shape, codec=diffusion.codec).network
         for parameter in network.parameters():
             if parameter.ndim > 1 and not parameter.any():
                 nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from diffusion_ood.methods.base import ImageBatch
-from diffusion_ood.methods.pointwise import Answers, EvenMethod, Point, predicted
+from diffusion_ood.methods.pointwise import Answers, EvenMethod, Point
 from diffusion_ood.methods.scores.base import Distance, PairScore
 from diffusion_ood.methods.scores.chosen import asked_scores, scores_of
 from diffusion_ood.model import Diffusion
@@ -49,6 +49,11 @@ class Denoising(EvenMethod):
         """Of all scores."""
         return tuple(column for score in self.scores for column in score.columns)
 
+    @property
+    def decodes(self) -> bool:
+        """Whether x̂_0 is decoded."""
+        return any(score.form != "latent" for score in self.scores)
+
     def points(self, diffusion: Diffusion) -> Sequence[Point]:
         """The noisy image at every level."""
         return [Point(t, repeat) for t, repeat in self.draws(diffusion)]
@@ -56,9 +61,6 @@ class Denoising(EvenMethod):
     @torch.inference_mode()
     def compute(self, batch: ImageBatch, evaluator: Evaluator, answers: Answers) -> Tensor:
         """Every column, `(n, draws, columns)`."""
-        diffusion = evaluator.diffusion
-        found = []
-        for t, repeat in self.draws(diffusion):
-            answer = answers[Point(t, repeat)]
-            found.append(diffusion.codec.decode(predicted(diffusion, t, answer.x_t, answer.eps)))
-        return Distance(self.scores, batch.images).of_each(torch.stack(found, 1))
+        points = self.points(evaluator.diffusion)
+        distance = Distance(self.scores, batch.forms(evaluator.diffusion))
+        return distance.of_each([answers[point].x_0 for point in points])

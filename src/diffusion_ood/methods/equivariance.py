@@ -9,7 +9,7 @@ r_g = F_g − ε̂(x_t, t). Columns are means over G:
     misalignment    1 − cosine of F_g and ε̂
 
 For a set that is the in-distribution one turned by a g of G the terms of g are those of the
-in-distribution images: there the method sees less.
+in-distribution images: there the method sees less. Of a latent model it is the latents that turn.
 """
 
 from __future__ import annotations
@@ -78,11 +78,11 @@ class Equivariance(PointwiseMethod):
         diffusion = evaluator.diffusion
         rows = []
         for t, _ in self.draws(diffusion):
-            x_t, eps, _ = answers[Point(t)]
-            image = predicted(diffusion, t, x_t, eps)
+            answer = answers[Point(t)]
+            x_t, eps, image = answer.x_t, answer.eps, answer.x_0.x
             terms = []
             for flip in _flips(diffusion):
-                found = answers[Point(t, flip=flip)].eps.flip([axis + 1 for axis in flip])
+                found = diffusion.codec.flip(answers[Point(t, flip=flip)].eps, flip)
                 of_image = predicted(diffusion, t, x_t, found)
                 cosine = functional.cosine_similarity(found.flatten(1), eps.flatten(1))
                 columns = [_ratio(found, eps), _ratio(found, eps, TOP_SHARE)]
@@ -93,8 +93,8 @@ class Equivariance(PointwiseMethod):
 
 
 def _flips(diffusion: Diffusion) -> tuple[tuple[int, ...], ...]:
-    """G, as axes of `(C, *S)`: both mirrorings in the plane of the last two axes, and both."""
-    row, column = len(diffusion.image_shape) - 2, len(diffusion.image_shape) - 1
+    """G, as axes of `(c, *s)`: both mirrorings in the plane of the last two axes, and both."""
+    row, column = len(diffusion.x_shape) - 2, len(diffusion.x_shape) - 1
     return (column,), (row,), (row, column)
 
 

@@ -5,6 +5,7 @@ other half. The distance between the image and what was made of it is the score 
 "Unsupervised out-of-distribution detection with diffusion inpainting", ICML 2023). Published are
 1,000 steps, ten attempts and the median of LPIPS; here they are ten steps of DDIM with clipped
 predictions x̂_0, and two attempts whose masks complete each other.
+Of a latent model it is blocks of the latents that are taken out.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from diffusion_ood.diffusion.levels import even_levels
 from diffusion_ood.diffusion.samplers.base import ddim_step
 from diffusion_ood.diffusion.schedule import CLEAN
 from diffusion_ood.methods.base import ImageBatch
+from diffusion_ood.methods.forms import Forms
 from diffusion_ood.methods.pointwise import Answers, Point, PointwiseMethod, noise_of
 from diffusion_ood.methods.scores.base import Distance, PairScore
 from diffusion_ood.methods.scores.chosen import asked_scores, scores_of
@@ -87,17 +89,15 @@ class Inpainting(PointwiseMethod):
     @torch.inference_mode()
     def compute(self, batch: ImageBatch, evaluator: Evaluator, answers: Answers) -> Tensor:
         """The distances, `(n, 1, columns)`."""
-        distance = Distance(self.scores, batch.images)
-        found = [
-            distance(evaluator.diffusion.codec.decode(image))
-            for image in self.fill_in(batch, evaluator)
-        ]
+        codec = evaluator.diffusion.codec
+        distance = Distance(self.scores, batch.forms(evaluator.diffusion))
+        found = [distance(Forms(codec, x)) for x in self.fill_in(batch, evaluator)]
         return torch.stack(found).median(0).values[:, None]
 
     def fill_in(self, batch: ImageBatch, evaluator: Evaluator) -> list[Tensor]:
         """What each attempt makes of the images, `(n, c, *s)`; what was given is unchanged."""
         diffusion = evaluator.diffusion
-        x_0 = diffusion.codec.encode(batch.images)
+        x_0 = batch.forms(diffusion).x
         board = checkerboard(x_0.shape[2:]).to(x_0.device)
         given = torch.cat(
             [board ^ bool(k % 2) for k in range(self.attempts) for _ in range(len(x_0))]

@@ -4,11 +4,13 @@ The rule is a principle, fixed before any out-of-distribution set was looked at:
 that are unlike each other come before more levels of the same kind. A call with noise gives three
 of them at once, the distance of x̂_0, ‖ε̂‖² and activations; so these come first, at up to nine
 levels. From ten calls on each level is looked at without noise, too; from thirty on with traces.
-What is left beyond `MOST_LEVELS` levels goes into further draws of noise.
+What is left beyond `MOST_LEVELS` levels goes into further draws of noise. Of a latent model, whose
+distances are those of latents by default, the autoencoder's error takes part, at no network call.
 """
 
 from __future__ import annotations
 
+from diffusion_ood.methods.autoencoder import AutoencoderError
 from diffusion_ood.methods.base import Method
 from diffusion_ood.methods.denoising import Denoising
 from diffusion_ood.methods.features import LOG_SNR, Features
@@ -32,7 +34,7 @@ def joined(options: ReconstructOptions) -> list[Method]:
     repeats = budget // (calls_a_level * num_levels)
     # Where the features are looked at is the first level, which so costs nothing for them.
     ends = (LOG_SNR, LOWEST if num_levels > 1 else LOG_SNR)
-    return [
+    methods: list[Method] = [
         Denoising(
             num_levels=num_levels,
             ends=ends,
@@ -50,3 +52,6 @@ def joined(options: ReconstructOptions) -> list[Method]:
         ),
         Features(seed=options.seed),
     ]
+    if "mse_latent" in options.scores:  # which is blind to what the autoencoder loses
+        methods.append(AutoencoderError(seed=options.seed))
+    return methods

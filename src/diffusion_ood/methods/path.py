@@ -78,7 +78,7 @@ class Path(PointwiseMethod):
 
     def compute(self, batch: ImageBatch, evaluator: Evaluator, answers: Answers) -> Tensor:
         """The sums, `(n, 1, columns)`."""
-        x_0 = evaluator.diffusion.codec.encode(batch.images)
+        x_0 = batch.forms(evaluator.diffusion).x
         eps = torch.stack([found.flatten(1) for found in self.run(x_0, evaluator)])
         change = eps.diff(dim=0) * len(eps)
         sums = [part.pow(k).sum((0, 2)) for part in (eps, change) for k in (1, 2, 3)]

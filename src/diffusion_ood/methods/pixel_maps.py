@@ -27,7 +27,7 @@ from torch import Tensor
 
 from diffusion_ood.methods.base import ImageBatch
 from diffusion_ood.methods.denoising import Denoising
-from diffusion_ood.methods.pointwise import Answers, EvenMethod, Point, predicted
+from diffusion_ood.methods.pointwise import Answers, EvenMethod, Point
 from diffusion_ood.model import Diffusion
 from diffusion_ood.trajectories.evaluator import Evaluator
 
@@ -42,9 +42,15 @@ class PixelMaps(EvenMethod):
 
     It asks about the points of a `Denoising` with equal settings, and costs no call beside it. No
     table is written of it: its columns are two a pixel.
+
+    Args:
+        num_levels, ends, repeats, seed: see `EvenMethod`.
+        of_latents: look at the latents of a latent model, whose "pixels" are few, and decode none.
     """
 
     name = "pixel_maps"
+
+    of_latents: bool = False
 
     @classmethod
     def beside(cls, method: Denoising) -> PixelMaps:
@@ -54,6 +60,7 @@ class PixelMaps(EvenMethod):
             ends=method.ends,
             repeats=method.repeats,
             seed=method.seed,
+            of_latents=not method.decodes,
         )
 
     @property
@@ -71,11 +78,12 @@ class PixelMaps(EvenMethod):
         diffusion = evaluator.diffusion
         rows = []
         for point in self.points(diffusion):
-            answer = answers[point]
-            found = diffusion.codec.decode(
-                predicted(diffusion, point.t, answer.x_t, answer.eps).float()
-            )
-            difference = (batch.images - found).flatten(2)
+            x_0 = answers[point].x_0
+            difference = (
+                batch.forms(diffusion).take("latent") - x_0.take("latent")
+                if self.of_latents
+                else batch.images - x_0.decoded
+            ).flatten(2)
             kinds = difference.square().mean(1), difference.mean(1)
             rows.append(torch.cat(kinds, -1))
         return torch.stack(rows, 1)

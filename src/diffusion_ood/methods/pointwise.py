@@ -7,16 +7,19 @@ those that they have in common: together they cost the union.
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from diffusion_ood.diffusion.levels import HIGHEST, LOWEST, even_levels
 from diffusion_ood.methods.base import ImageBatch, Method, Rows
+from diffusion_ood.methods.forms import Forms
 from diffusion_ood.model import Diffusion
 from diffusion_ood.options import ReconstructOptions
 from diffusion_ood.options.reconstruction import NUM_LEVELS
@@ -54,19 +57,29 @@ class Point:
     exact: bool = False
 
 
-class Answer(NamedTuple):
+@dataclass(eq=False)
+class Answer:
     """What the network says at a point, of n images.
 
-    Attributes:
+    Args:
+        diffusion: the model.
+        t: the noise level.
         x_t: where it was asked, `(n, c, *s)`.
         eps: ε̂, `(n, c, *s)`.
         statistics: of the blocks that were asked for, by their names: each channel's means over a
             grid of places and its deviation over all, `(n, channels, places + 1)`.
     """
 
+    diffusion: Diffusion
+    t: int
     x_t: Tensor
     eps: Tensor
     statistics: Mapping[str, Tensor]
+
+    @cached_property
+    def x_0(self) -> Forms:
+        """x̂_0, decoded once for all methods that compare it."""
+        return Forms(self.diffusion.codec, predicted(self.diffusion, self.t, self.x_t, self.eps))
 
 
 Answers = Mapping[Point, Answer]
@@ -159,7 +172,7 @@ def measure_together(
     """
     diffusion = evaluator.diffusion
     wanted = _union(methods, diffusion, evaluator.precision)
-    values = max(1, len(wanted)) * diffusion.codec.encode(batch.images[:1]).numel()
+    values = max(1, len(wanted)) * max(map(math.prod, (diffusion.x_shape, diffusion.image_shape)))
     size = max(1, MAX_VALUES // (2 * values))
     for start in range(0, len(batch), size):
         part = batch.part(range(start, min(start + size, len(batch))))
@@ -199,7 +212,7 @@ def ask(
     wanted = _union(methods, evaluator.diffusion, evaluator.precision)
     seed = methods[0].seed
     assert all(method.seed == seed for method in methods), "the noise of shared calls is one"
-    x_0 = evaluator.diffusion.codec.encode(batch.images)
+    diffusion, x_0 = evaluator.diffusion, batch.forms(evaluator.diffusion).x
     # What one point wants of the network's blocks all get: one network has to be compiled then.
     names = sorted(set().union(*wanted.values()))
     kinds: dict[bool, list[Point]] = {}
@@ -215,7 +228,7 @@ def ask(
             x, found, *rest = (parts[number] for parts in per_point)
             of_point = dict(zip(statistics, rest, strict=True))
             of_blocks = {name: of_point[name] for name in names if name in wanted[point]}
-            answers[point] = Answer(x, found, of_blocks)
+            answers[point] = Answer(diffusion, point.t, x, found, of_blocks)
     return answers
 
 
@@ -227,7 +240,7 @@ def _place(point: Point, x_0: Tensor, batch: ImageBatch, evaluator: Evaluator, s
     x_t = schedule.add_noise(x_0, eps, t)
     if point.probe:
         x_t = x_t + point.probe * STEP * probe_of(batch, x_0, seed, point)
-    return x_t.flip([axis + 1 for axis in point.flip]) if point.flip else x_t
+    return evaluator.diffusion.codec.flip(x_t, point.flip) if point.flip else x_t
 
 
 def noise_of(batch: ImageBatch, x_0: Tensor, seed: int, point: Point) -> Tensor:

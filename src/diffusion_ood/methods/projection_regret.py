@@ -22,6 +22,7 @@ from torch import Tensor
 
 from diffusion_ood.diffusion.levels import nearest_level
 from diffusion_ood.methods.base import ImageBatch
+from diffusion_ood.methods.forms import Forms
 from diffusion_ood.methods.pointwise import (
     Answers,
     Point,
@@ -101,22 +102,16 @@ class ProjectionRegret(PointwiseMethod):
         """The regrets, `(n, 1, columns)`."""
         diffusion = evaluator.diffusion
         a, b = self.levels(diffusion)
-        decode = diffusion.codec.decode
-
-        def projected(t: int, repeat: int) -> Tensor:
-            answer = answers[Point(t, repeat)]
-            return predicted(diffusion, t, answer.x_t, answer.eps)
-
-        own = Distance(self.scores, batch.images)
-        moved = torch.stack([own(decode(projected(b, k))) for k in range(self.draws_b)]).mean(0)
+        own = Distance(self.scores, batch.forms(diffusion))
+        moved = torch.stack([own(answers[Point(b, k)].x_0) for k in range(self.draws_b)]).mean(0)
         regrets = []
-        for y in (projected(a, k) for k in range(self.draws_a)):
-            of_y = Distance(self.scores, decode(y).clamp(0, 1))
+        for projected in (answers[Point(a, k)].x_0 for k in range(self.draws_a)):
+            of_y, y = Distance(self.scores, projected), projected.x
             for k in range(self.draws_b):
                 t = torch.full((len(batch),), b)
                 noisy = diffusion.schedule.add_noise(
                     y, noise_of(batch, y, self.seed, Point(b, k)), t
                 )
                 again = predicted(diffusion, b, noisy, evaluator.eps(noisy, t))
-                regrets.append(of_y(decode(again)))
+                regrets.append(of_y(Forms(diffusion.codec, again)))
         return (moved - torch.stack(regrets).mean(0))[:, None]

@@ -20,6 +20,7 @@ from diffusion_ood.diffusion.samplers.base import Sampler
 from diffusion_ood.diffusion.schedule import CLEAN
 from diffusion_ood.errors import UserError
 from diffusion_ood.methods.base import ImageBatch, Method, Rows
+from diffusion_ood.methods.forms import Forms
 from diffusion_ood.methods.scores.base import PairScore, Scorer
 from diffusion_ood.methods.scores.chosen import scores_of, without_lpips
 from diffusion_ood.methods.scores.output_shift import OutputShift
@@ -193,13 +194,14 @@ class Reconstruction(Method):
         """The images whose reconstructions are all there, as soon as they are."""
         grid = self.grid(evaluator.diffusion)
         num_draws = len(grid.starts) * self.repeats
-        scorers = [Scorer(score, batch.images, num_draws) for score in self._scores]
+        known = batch.forms(evaluator.diffusion)
+        scorers = [Scorer(s, known.take(s.form), num_draws) for s in self._scores]
         left = torch.full((len(batch),), num_draws)
         shown = [scorer.reference for scorer in scorers if isinstance(scorer.score, OutputShift)]
         classes = self._classes(batch, shown[0][0] if shown else None)
         for image, draw, found in self._reconstruct(batch, evaluator, grid, self.repeats, classes):
             for scorer in scorers:
-                scorer.update(image, draw, found)
+                scorer.update(image, draw, found.take(scorer.score.form))
             left -= torch.bincount(image, minlength=len(left))
             done = image.unique()
             done = done[left[done] == 0]
@@ -216,7 +218,7 @@ class Reconstruction(Method):
         panels[:, 0] = batch.images.cpu()
         classes = self._classes(batch, None)
         for image, draw, found in self._reconstruct(batch, evaluator, grid, repeats, classes):
-            panels[image, 1 + draw] = found.cpu()
+            panels[image, 1 + draw] = found.take("image").cpu()
         return panels
 
     def _reconstruct(
@@ -226,13 +228,13 @@ class Reconstruction(Method):
         grid: Grid,
         repeats: int,
         classes: Sequence[int | None],
-    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Numbers of images (n,) and draws (n,), and reconstructions `(n, C, *S)` in [0, 1].
+    ) -> Iterator[tuple[Tensor, Tensor, Forms]]:
+        """Numbers of images (n,) and draws (n,), and their reconstructions.
 
         Draw k · repeats + r is repeat r at start point number k.
         """
         diffusion, num_draws = evaluator.diffusion, len(grid.starts) * repeats
-        x_0 = diffusion.codec.encode(batch.images).cpu()
+        x_0 = batch.forms(diffusion).x.cpu()
         times = [grid.times(start) for start in grid.starts]  # once, not for every image
         steps, width = [len(passed) - 1 for passed in times], evaluator.width(self.guidance)
         trajectories = (
@@ -250,8 +252,7 @@ class Reconstruction(Method):
             rows, x = step.ends()
             if rows:
                 number = torch.tensor(rows)
-                found = diffusion.codec.decode(x).clamp(0, 1)
-                yield number // num_draws, number % num_draws, found
+                yield number // num_draws, number % num_draws, Forms(diffusion.codec, x)
 
     def _noisy(self, diffusion: Diffusion, x_0: Tensor, key: str, t: int, repeat: int) -> Tensor:
         """An x_0 `(C, *S)` with its own noise of this start point and repeat."""

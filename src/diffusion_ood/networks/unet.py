@@ -65,9 +65,12 @@ def build_unet(
     size: UNetSize = SIZES[model_type]
     channels, *sides = image_shape
     if any(side % size.stride for side in sides):
+        found, pad = " × ".join(map(str, sides)), [-side % size.stride for side in sides[::-1]]
+        pads = ",".join(f"{n // 2},{n - n // 2}" for n in pad)
         raise UserError(
-            f"`model_type` {model_type}: found images of {' × '.join(map(str, sides))} pixels, "
-            f"expected sides that are multiples of {size.stride}; give `image_size` or `image_roi`"
+            f"`model_type` {model_type}: found images, or latents, of {found}, expected sides that "
+            f"are multiples of {size.stride}; give `image_size` or `image_roi`, or for "
+            f"latents a `latent_pad` larger by {pads}"
         )
     network = diffusion_unet(
         channels=size.channels,

@@ -47,7 +47,10 @@ class DetectorOptions(OptionGroup):
     num_levels: int = option("noise levels of other methods", NUM_LEVELS, least=1)
     repeats: int | None = option("draws of noise at each level", None, least=1, most=MAX_REPEATS)
     scores: tuple[str, ...] = option(
-        "how far reconstructions are off: mse, perceptual", ("mse", "perceptual"), choices=SCORES
+        "how far reconstructions are off: mse, perceptual; of a latent model also mse_latent, "
+        "which decodes nothing, and mse_autoencoded; default: mse,perceptual; mse_latent of latents",
+        (),
+        choices=SCORES,
     )
     keep_names: bool = option(
         "keep the validation images' file names in the detector, which screening by groups needs",

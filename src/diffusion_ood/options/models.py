@@ -22,6 +22,7 @@ PredictionType = Literal["epsilon", "sample", "v_prediction"]
 # Of this process; torch warns of more decoding processes than these.
 CPUS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 MAX_SIDES = {2: 10_000, 3: 1_000}  # of images, of volumes
+MAX_PAD = 1_000
 
 
 @dataclass(frozen=True)
@@ -168,6 +169,16 @@ class DiffusionOptions(OptionGroup):
     snr_shift: float = option(
         "factor on the signal-to-noise ratio of every level (Hoogeboom et al. 2023)", 1.0, above=0
     )
+    latent: Literal["quantised", "encoded"] = option(
+        "with `vqvae_checkpoint`: diffuse codes, or what the encoder says before the nearest codes "
+        "replace it",
+        "quantised",
+    )
+    latent_pad: tuple[int, ...] = option(
+        "with `vqvae_checkpoint`: zeros before and after each side of the latents, the last side "
+        "first as of torch.nn.functional.pad: 0,1,0,1,0,1; they are cut off before decoding",
+        (),
+    )
     simplex_noise: bool = option("not available; only 0 is accepted", False)
 
     def __post_init__(self) -> None:
@@ -177,6 +188,11 @@ class DiffusionOptions(OptionGroup):
         object.__setattr__(self, "beta_schedule", name)
         if self.num_classes == 1:
             raise UserError("`num_classes`: found 1, expected at least 2, or 0 for none")
+        if len(self.latent_pad) % 2 or not all(0 <= n <= MAX_PAD for n in self.latent_pad):
+            raise UserError(
+                f"`latent_pad`: found {self.latent_pad}, expected two numbers a side, of 0 to "
+                f"{MAX_PAD}"
+            )
         if not 0 < self.beta_start <= self.beta_end < 1:
             raise UserError(
                 f"`beta_start`, `beta_end`: found {self.beta_start}, {self.beta_end}, "

@@ -19,7 +19,10 @@ JOINED = "joined"
 MIN_REFERENCE = 20
 """Images that a method needs to learn from."""
 
-JOINED_METHODS = ("denoising", "score_geometry", "features")
+JOINED_METHODS = ("denoising", "score_geometry", "features", "autoencoder")
+
+SCORES_OF_IMAGES, SCORES_OF_LATENTS = ("mse", "perceptual"), ("mse_latent",)
+"""What is measured of reconstructions by default, see `methods.chosen.for_model`."""
 
 READ = {
     "reconstruction": (
@@ -40,6 +43,7 @@ READ = {
     "projection_regret": ("scores", "lpips_weights", "seed"),
     "inpainting": ("scores", "lpips_weights", "seed"),
     "controls": ("seed",),
+    "autoencoder": ("scores", "lpips_weights"),
     JOINED: ("budget", "reference_ids", "first_n_reference", "scores", "lpips_weights", "seed"),
 }
 """The options that each of our methods reads; whatever is in none of these acts on all."""
@@ -139,9 +143,12 @@ class ReconstructOptions(OptionGroup):
         least=1,
     )
     scores: tuple[str, ...] = option(
-        "how to measure: mse, perceptual; with `classifier_checkpoint` logit_l1, feature_l1 (how "
-        "far the classifier's outputs move), msp, maxlogit, energy (of the image alone)",
-        ("mse", "perceptual"),
+        "how to measure: mse, perceptual; of a latent model also mse_latent, which decodes "
+        "nothing, and mse_autoencoded, against the image that the autoencoder makes; with "
+        "`classifier_checkpoint` logit_l1, feature_l1 (how far the classifier's outputs move), "
+        "msp, maxlogit, energy (of the image alone); default: mse,perceptual, and mse_latent of "
+        "a latent model without reconstruction among the `methods`",
+        (),
         choices=SCORES,
     )
     classifier_checkpoint: Path | None = option(
@@ -172,6 +179,12 @@ class ReconstructOptions(OptionGroup):
         "N with the lowest and N mistakes, from at most five noise levels; 0 for none",
         4,
         least=0,
+    )
+    vqvae_checkpoint: Path | None = option(
+        "checkpoint of train_vqvae.py; a latent model's own holds it already, so this is compared "
+        "alone",
+        None,
+        exists=True,
     )
     lpips_weights: Path | None = option("file of AlexNet's weights for LPIPS", None, exists=True)
     seed: int = option("seed of the noise", 2, **SEED)

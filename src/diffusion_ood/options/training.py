@@ -61,6 +61,11 @@ class TrainOptions(FitOptions):
         False,
     )
     augmentation: bool = option("small random rotations, shifts and zooms (never flips)", False)
+    vqvae_checkpoint: Path | None = option(
+        "checkpoint of train_vqvae.py: diffuse its latents in place of the images (default: none)",
+        None,
+        exists=True,
+    )
     ddpm_checkpoint_epoch: int | None = option(
         "go on from checkpoint_<epoch>.pth rather than from the last", None
     )

@@ -87,7 +87,7 @@ class Interpolation:
     def between(self, first: Tensor, second: Tensor) -> Tensor:
         """Three rows of pictures in [0, 1], `(3, PARTS − 1, C, H, W)` on the CPU."""
         diffusion = self.evaluator.diffusion
-        clean = diffusion.codec.encode(torch.stack([first, second]))
+        clean = diffusion.codec.encode(torch.stack([first, second]).to(self.evaluator.device))
         noises = self._lead([(x, self.up) for x in clean])
         starts = []
         for image, noise in zip(clean, noises.flip(0), strict=True):  # the other one's
@@ -97,17 +97,17 @@ class Interpolation:
                 starts.append((x_t, self.up[level::-1]))
         shares = [level / len(self.up) for level in self.levels]
         starts += [(slerp(noises[0], noises[1], share), self.up[::-1]) for share in shares]
-        pictures = diffusion.codec.decode(self._lead(starts)).clamp(0, 1)
+        pictures = diffusion.codec.decode(self._lead(starts)).clamp(0, 1).cpu()
         return pictures.unflatten(0, (3, len(self.levels)))
 
     def _lead(self, starts: list[tuple[Tensor, tuple[int, ...]]]) -> Tensor:
-        """Where trajectories with these starts and times end, `(n, C, H, W)` on the CPU."""
+        """Where trajectories with these starts and times end, `(n, c, h, w)` on the device."""
         trajectories = [Trajectory(row, times, x.clone) for row, (x, times) in enumerate(starts)]
-        ends = torch.empty(len(starts), *starts[0][0].shape)
+        ends = torch.empty(len(starts), *starts[0][0].shape, device=self.evaluator.device)
         longest_first = sorted(trajectories, key=lambda trajectory: -len(trajectory.times))
         for step in self.evaluator.run(longest_first, self.sampler):
             rows, x = step.ends()
-            ends[rows] = x.cpu()
+            ends[rows] = x
         return ends
 
 

@@ -53,7 +53,7 @@ def draw(
         guidance, clip: as in `Evaluator.denoiser`.
     """
     diffusion = evaluator.diffusion
-    shape = diffusion.image_shape
+    shape = diffusion.x_shape
     trajectories = (
         Trajectory(
             number,

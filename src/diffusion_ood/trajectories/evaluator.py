@@ -111,7 +111,7 @@ class Evaluator:
         if model.null_label is not None:
             found = GuidedDenoiser(found, guidance, model.null_label)
         if clip:
-            found = ClippedDenoiser(found, model.schedule, *model.codec.limits)
+            found = ClippedDenoiser(found, model.schedule, *model.codec.bounds)
         return lambda x_t, t, labels=None, /: found(x_t, t.clamp(min=0), labels)
 
     def differentiable(self) -> Denoiser:
@@ -242,13 +242,13 @@ class Evaluator:
 
     def seconds_a_row(self) -> float:
         """How long the network takes for one row among `max_batch`, by a call after a first."""
-        rows = torch.zeros(self.max_batch, *self.diffusion.image_shape)
+        rows = torch.zeros(self.max_batch, *self.diffusion.x_shape)
         t = torch.zeros(self.max_batch, dtype=torch.int64)
         calls, seconds = self.calls, 0.0
         for _ in range(2):
             synchronize(self.device)
             begin = time.perf_counter()
-            self.eps(self.diffusion.codec.encode(rows), t)
+            self.eps(rows, t)
             synchronize(self.device)
             seconds = time.perf_counter() - begin
         self.calls = calls

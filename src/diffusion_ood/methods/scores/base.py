@@ -7,15 +7,21 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from diffusion_ood.methods.forms import Form, Forms
+
+MAX_VALUES = 2**22  # of what is compared at a time, so that memory does not grow with volumes
+
 
 class PairScore:
     """How far a reconstruction is from its image; higher means more out of distribution.
 
     A subclass has a `name`, which is its column's, `reference` and `__call__`. What it needs of the
-    images themselves is computed once, whatever the number of their reconstructions.
+    images themselves is computed once, whatever the number of their reconstructions. In another
+    `form`, what is said of images here is true of them in that form.
     """
 
     name: str
+    form: Form = "image"
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -43,25 +49,36 @@ class Distance:
 
     Args:
         scores: the scores, none of which has a `finish` of its own.
-        images: shape `(B, C, *S)` in [0, 1].
+        images: the images.
     """
 
-    def __init__(self, scores: Sequence[PairScore], images: Tensor) -> None:
-        self._parts = [(score, score.reference(images)) for score in scores]
+    def __init__(self, scores: Sequence[PairScore], images: Forms) -> None:
+        self._parts = [(score, score.reference(images.take(score.form))) for score in scores]
 
-    def __call__(self, found: Tensor) -> Tensor:
-        """Every column, `(B, columns)`, of images `(B, C, *S)`, which are clipped to [0, 1]."""
-        return self.of_each(found[:, None])[:, 0]
+    def __call__(self, found: Forms) -> Tensor:
+        """Every column, `(B, columns)`, of one image for each."""
+        return self.of_each([found])[:, 0]
 
-    def of_each(self, found: Tensor) -> Tensor:
-        """Every column, `(B, draws, columns)`, of several images for each, `(B, draws, C, *S)`."""
-        rows, draws = found.flatten(0, 1).clamp(0, 1), found.shape[1]
+    def of_each(self, found: Sequence[Forms]) -> Tensor:
+        """Every column, `(B, draws, columns)`, of several images for each."""
         values = [
-            score(tuple(part.repeat_interleave(draws, 0) for part in reference), rows)
+            _in_slabs(score, reference, torch.stack([one.take(score.form) for one in found], 1))
             for score, reference in self._parts
         ]
-        columns = torch.cat([value.reshape(len(rows), -1) for value in values], 1)
-        return columns.unflatten(0, (-1, draws))
+        return torch.cat([value.reshape(len(value), -1) for value in values], 1).unflatten(
+            0, (-1, len(found))
+        )
+
+
+def _in_slabs(score: PairScore, reference: tuple[Tensor, ...], found: Tensor) -> Tensor:
+    """Scores of `(B, draws, C, *S)`, rows in turn, of few volumes at a time."""
+    rows, draws = found.flatten(0, 1), found.shape[1]
+    size = max(1, MAX_VALUES // max(1, rows[:1].numel()))
+    values = [
+        score(tuple(one[part // draws] for one in reference), rows[part])
+        for part in torch.arange(len(rows), device=rows.device).split(size)
+    ]
+    return torch.cat(values)
 
 
 class Scorer:

@@ -10,6 +10,7 @@ from diffusion_ood.methods.scores.output_shift import OutputShift
 from diffusion_ood.methods.scores.perceptual import PerceptualDifference
 from diffusion_ood.networks.alexnet import MISSING, find_alexnet_features
 from diffusion_ood.options import ReconstructOptions
+from diffusion_ood.options.reconstruction import SCORES_OF_IMAGES
 from diffusion_ood.registries import SCORES
 from diffusion_ood.runtime import distributed
 
@@ -37,8 +38,9 @@ def asked_scores(options: ReconstructOptions) -> list[PairScore]:
 
 def without_lpips(options: ReconstructOptions) -> Sequence[str]:
     """The scores asked for; LPIPS is left out, with a sentence, where its weights are not there."""
-    lpips = {name for name in options.scores if SCORES[name] is PerceptualDifference}
+    asked = options.scores or SCORES_OF_IMAGES
+    lpips = {name for name in asked if SCORES[name] is PerceptualDifference}
     if not lpips or find_alexnet_features(options.lpips_weights) is not None:
-        return options.scores
+        return asked
     distributed.print_once(f"LPIPS is left out: {MISSING}")
-    return [name for name in options.scores if name not in lpips]
+    return [name for name in asked if name not in lpips]
