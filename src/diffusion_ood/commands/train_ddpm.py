@@ -6,6 +6,7 @@ Run the same command again to resume from the last checkpoint.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from diffusion_ood import cli
@@ -21,6 +22,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     fit = line[TrainOptions]
     if "label_dropout" in line.given and not line[DiffusionOptions].num_classes:
         raise UserError("`label_dropout`: has no effect without `num_classes`; give both")
+    _refuse_idle(fit, line.given)
 
     from diffusion_ood.data.splits import read_split
     from diffusion_ood.runtime.run_directory import epoch_checkpoint, require_checkpoint
@@ -30,13 +32,41 @@ def main(argv: Sequence[str] | None = None) -> None:
         require_checkpoint(epoch_checkpoint(line[RunOptions].run_dir, fit.ddpm_checkpoint_epoch))
 
     # The imports of torch and MONAI take seconds.
+    from diffusion_ood.autoencoder import Autoencoder
+    from diffusion_ood.options.stored import refuse_contradiction
     from diffusion_ood.runtime import distributed
     from diffusion_ood.training.diffusion_task import DiffusionTask
     from diffusion_ood.training.run import TrainingRun, open_data
     from diffusion_ood.training.task import TrainingSettings
 
     settings: TrainingSettings[TrainOptions, DiffusionOptions] = TrainingSettings(*line.groups)
+    autoencoder = None
+    if fit.vqvae_checkpoint is not None:
+        autoencoder = Autoencoder.load(fit.vqvae_checkpoint)
+        seen = autoencoder.image_options  # what is not given is its own
+        names = [f.name for f in dataclasses.fields(seen) if f.name in line.given]
+        refuse_contradiction(settings.image, seen, names, fit.vqvae_checkpoint)
+        settings = dataclasses.replace(settings, image=seen)
     with distributed.process_group(settings.compute.device) as device:
         training, validation = open_data(splits, settings)
-        task = DiffusionTask(settings, device, training, validation)
+        task = DiffusionTask(settings, device, training, validation, autoencoder)
         TrainingRun(task).train(fit.ddpm_checkpoint_epoch)
+
+
+def _refuse_idle(fit: TrainOptions, given: frozenset[str]) -> None:
+    """Refuse options that latents make no sense of, or images."""
+    if fit.vqvae_checkpoint is None:
+        for name in sorted(given & {"latent", "latent_pad"}):
+            raise UserError(f"`{name}`: has no effect without `vqvae_checkpoint`; give both")
+        return
+    if "data_range" in given:
+        raise UserError(
+            "`data_range`: has no effect with `vqvae_checkpoint`, whose latents are normalised; "
+            "leave it out"
+        )
+    for name in ("augmentation", "flip"):
+        if getattr(fit, name):
+            raise UserError(
+                f"`{name}`: found with `vqvae_checkpoint`, whose latents are encoded once, "
+                "expected images that stay as they are; leave it out"
+            )

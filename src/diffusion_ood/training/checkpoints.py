@@ -138,6 +138,7 @@ class Checkpoints:
             "options": {type(asked).__name__: to_dict(asked) for asked in self._options},
             **self._task.metadata,
             **self._task.metrics,
+            **self._task.parts,
             "trainer": self._trainer.state_dict(),
             "weights": self._trainer.evaluation_weights(),
             "epoch": progress.epoch,
@@ -188,11 +189,12 @@ class Checkpoints:
         for asked in self._options:
             stored = stored_options(type(asked), state, path)
             refuse_contradiction(asked, stored, to_dict(asked), path)
+        known = {"autoencoder": "", **state}  # which models of images do without
         for name, value in self._task.metadata.items():
-            if name in state and state[name] != value:
+            if name in known and known[name] != value:
                 raise UserError(
-                    f"{path}: was trained with {name.replace('_', ' ')} {state[name]}, but the "
-                    f"training images have {value}; use another `model_name`"
+                    f"{path}: was trained with {name.replace('_', ' ')} {known[name] or 'none'}, "
+                    f"but this run has {value or 'none'}; use another `model_name`"
                 )
         self._require_same_images(state.get("training") or {}, path)
         for name, value in self._order.items() if state.get("losses") else ():

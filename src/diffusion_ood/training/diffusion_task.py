@@ -10,8 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from diffusion_ood.autoencoder import Autoencoder
 from diffusion_ood.data.loaders import ImageSet
 from diffusion_ood.data.transforms import augmentation
+from diffusion_ood.diffusion.codec import Codec
 from diffusion_ood.diffusion.schedule import CLEAN
 from diffusion_ood.errors import UserError
 from diffusion_ood.model import Diffusion
@@ -20,6 +22,7 @@ from diffusion_ood.options import DiffusionOptions, TrainOptions
 from diffusion_ood.report.logs import Tracker
 from diffusion_ood.runtime.device import prepare
 from diffusion_ood.sampling.samples import draw
+from diffusion_ood.training.latents import encoded
 from diffusion_ood.training.objective import DiffusionObjective
 from diffusion_ood.training.task import TrainingSettings, TrainingTask, log_values, sheet
 from diffusion_ood.training.trainer import Plan, Trainer
@@ -33,6 +36,10 @@ SAMPLE_STEPS = 50
 class DiffusionTask(TrainingTask[TrainOptions, DiffusionOptions]):
     """Training of a diffusion model by its denoising loss.
 
+    Args:
+        settings, device, training, validation: as of every task.
+        autoencoder: whose latents are diffused, in place of the images.
+
     Raises:
         UserError: labels that do not fit `num_classes`, or a `max_train_t` above the last level.
     """
@@ -43,9 +50,12 @@ class DiffusionTask(TrainingTask[TrainOptions, DiffusionOptions]):
         device: torch.device,
         training: ImageSet,
         validation: ImageSet,
+        autoencoder: Autoencoder | None = None,
     ) -> None:
         super().__init__(settings, training, {"validation": validation})
-        self.model = Diffusion(settings.model, training.shape)
+        self.metadata["autoencoder"] = autoencoder.digest if autoencoder else ""
+        codec, encode = self._encode(autoencoder, device) if autoencoder else (None, None)
+        self.model = Diffusion(settings.model, training.shape, codec=codec)
         levels = self.model.schedule.num_timesteps
         max_t = self.fit.max_train_t or levels
         if max_t > levels:
@@ -53,6 +63,7 @@ class DiffusionTask(TrainingTask[TrainOptions, DiffusionOptions]):
         self.objective = DiffusionObjective(
             self.model,
             max_t,
+            encode=encode,
             label_dropout=self.fit.label_dropout,
             antithetic=self.fit.antithetic_t,
             flip=self.fit.flip,
@@ -60,6 +71,19 @@ class DiffusionTask(TrainingTask[TrainOptions, DiffusionOptions]):
         self.network = prepare(self.model.network, device)
         add_dropout(self.network, self.fit.res_dropout)
         self._augmented: tuple[int, Callable[[Tensor, Sequence[int]], Tensor]] | None = None
+
+    def _encode(
+        self, autoencoder: Autoencoder, device: torch.device
+    ) -> tuple[Codec, Callable[[Tensor], Tensor]]:
+        """Put latents in the images' place; the codec, and what makes x of latents."""
+        sets, loading = [self.training, self.evaluated["validation"]], self.settings.loading
+        run_dir, model = self.settings.run.run_dir, self.settings.model
+        codec, (self.training, validation) = encoded(
+            sets, autoencoder, model, run_dir, loading.num_workers, device
+        )
+        self.evaluated = {"validation": validation}
+        self.parts["codec"] = codec.content()
+        return codec, codec.of_latents
 
     def trainer(self, steps_per_epoch: int) -> Trainer:
         """Adam on the diffusion loss."""

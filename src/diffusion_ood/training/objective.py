@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
 
 import torch
@@ -26,6 +26,7 @@ class DiffusionObjective:
     Args:
         model: the diffusion model.
         max_t: one more than the largest time.
+        encode: makes x of a batch's images; by default the model's codec.
         label_dropout: probability that a class is replaced by the null label.
         antithetic: draw the times in pairs t, max_t − 1 − t, so that their mean is the same in
             every even batch.
@@ -35,6 +36,7 @@ class DiffusionObjective:
     model: Diffusion
     max_t: int
     _: KW_ONLY
+    encode: Callable[[Tensor], Tensor] | None = None
     label_dropout: float = 0.0
     antithetic: bool = False
     flip: bool = False
@@ -44,7 +46,7 @@ class DiffusionObjective:
         images, labels, n = batch.images, batch.labels, batch.n
         on_device = torch.Generator(images.device).manual_seed(seed)
         on_cpu = torch.Generator().manual_seed(seed)
-        shape = (n, *images.shape[1:])
+        shape = (n, *self.model.x_shape)
         eps = torch.randn(shape, generator=on_device, device=images.device)[batch.shard]
         t = self._times(n, on_cpu)[batch.shard]
         if labels is not None:
@@ -53,7 +55,11 @@ class DiffusionObjective:
             labels = torch.where(dropped.to(labels.device), null, labels)
         if self.flip:
             images = mirrored(images, torch.rand(n, generator=on_cpu)[batch.shard] < 0.5)
-        return self.model.denoiser(network).loss(self.model.codec.encode(images), eps, t, labels)
+        x_0 = self._encoded(images)
+        return self.model.denoiser(network).loss(x_0, eps, t, labels)
+
+    def _encoded(self, images: Tensor) -> Tensor:
+        return (self.encode or self.model.codec.encode)(images)
 
     def _times(self, n: int, generator: torch.Generator) -> Tensor:
         """Times (n,) of a global batch, each uniform on 0 … max_t − 1."""
@@ -81,7 +87,7 @@ class DiffusionObjective:
         denoiser = self.model.denoiser(network)
         classes = class_numbers(images.split, names) if names else None
         for batch in distributed.shard(batches):
-            x_0 = self.model.codec.encode(images.batch(batch).to(device))
+            x_0 = self._encoded(images.batch(batch).to(device))
             keys = [images.split.images[index] for index in batch]
             labels = None if classes is None else classes[batch]
             for t in self._fixed_times(batch, seed):

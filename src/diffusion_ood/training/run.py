@@ -108,12 +108,12 @@ class TrainingRun:
     def _announce(self) -> None:
         content = {**self.settings.config(), "versions": versions()}
         write_json(self.run_dir / "config.json", content)
-        images = self.task.training
+        images, shape = self.task.training, self.task.metadata["image_shape"]
         parameters = sum(p.numel() for p in self.task.network.parameters())
         world, size = distributed.world_size(), self.fit.batch_size
         most = "at most " if size % world else ""
         print(
-            f"{counted(len(images), 'training image')} of {' × '.join(map(str, images.shape))}, "
+            f"{counted(len(images), 'training image')} of {' × '.join(map(str, shape))}, "
             f"{parameters:,} parameters\n"
             f"on {world} × {describe(self.trainer.device)}, {counted(size, 'image')} a step, "
             f"{most}{-(-size // world)} of them in each process",

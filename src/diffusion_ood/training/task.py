@@ -66,6 +66,7 @@ class TrainingTask(ABC, Generic[Fit, Model]):
         labels: the class of each training image (N,), if the network learns classes.
         metadata: facts of the network that a checkpoint stores, and that a resumed run must repeat.
         metrics: results of the last validation that a checkpoint stores.
+        parts: what else a checkpoint stores, as tensors and plain values.
 
     Raises:
         UserError: labels that do not fit `num_classes`.
@@ -95,6 +96,7 @@ class TrainingTask(ABC, Generic[Fit, Model]):
             "classes": self.names,
         }
         self.metrics: dict[str, Any] = {}
+        self.parts: dict[str, Any] = {}
         torch.manual_seed(settings.fit.seed)  # of the weights, which a subclass draws
 
     @abstractmethod
