@@ -27,7 +27,7 @@ from diffusion_ood.registries import METHODS
 
 MSE, LATENT, AUTOENCODED = (scores_of((name,)) for name in ("mse", "mse_latent", "mse_autoencoded"))
 KINDS = [name for name in METHODS if name not in ("diffood", "autoencoder")]
-PUBLISHED = ReconstructOptions(methods=("joined",), budget=30)
+JOINED = ReconstructOptions(methods=("joined",), budget=30)
 
 
 def images(shape: tuple[int, ...], n: int = 6, seed: int = 0) -> Tensor:
@@ -132,13 +132,17 @@ def test_what_is_measured_by_default_follows_the_model(pair: tuple[Diffusion, Di
     pixels, latent = pair
     assert scores(pixels, "joined") == scores(latent, "reconstruction") == ("mse", "perceptual")
     assert scores(latent, "joined") == scores(latent, "denoising") == ("mse_latent",)
-    names = [m.name for m in chosen_methods(for_model(PUBLISHED, latent))]
+    names = [m.name for m in chosen_methods(for_model(JOINED, latent))]
     assert names == ["denoising", "score_geometry", "features", "autoencoder"]
-    assert len(chosen_methods(for_model(PUBLISHED, pixels))) == 3
+    assert len(chosen_methods(for_model(JOINED, pixels))) == 3
 
 
 @pytest.fixture(scope="module")
 def detector() -> Detector:
+    return fitted()
+
+
+def fitted() -> Detector:
     model = latent_diffusion(pad=(0, 4), b_scale=2.0)
     options = ReconstructOptions(methods=("joined",), budget=10)
     y = images((1, 16, 16), 60)
@@ -148,7 +152,7 @@ def detector() -> Detector:
 def test_a_detector_of_latents_is_one_file(detector: Detector, tmp_path: Path) -> None:
     detector.save(tmp_path / "a.detector")
     found = Detector.load(tmp_path / "a.detector", "cpu")
-    found.save(tmp_path / "b.detector")
+    fitted().save(tmp_path / "b.detector")
     assert (tmp_path / "a.detector").read_bytes() == (tmp_path / "b.detector").read_bytes()
     y = images((1, 16, 16), 5, seed=4)
     ours, theirs = detector.measure(y, maps=True), found.measure(y, maps=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -19,7 +20,7 @@ from diffusion_ood.data.transforms import preparation, prepared_size
 from diffusion_ood.errors import UserError
 from diffusion_ood.options import ImageOptions
 
-BATCH = 64
+BATCH, BATCH_VALUES = 64, 2**24  # images, and numbers in them, that are read at a time
 
 Images: TypeAlias = (
     "Sequence[str | Path] | Sequence[NDArray[Any]] | NDArray[Any] | Tensor | ImageSet"
@@ -68,20 +69,21 @@ class Reader:
         return torch.as_tensor(self._prepare(stored))
 
     def batches(self, images: Images) -> Iterator[Tensor]:
-        """Images as the model sees them, `(B, C, *S)`, at most `BATCH` at a time.
+        """Images as the model sees them, `(B, C, *S)`, at most `BATCH` at a time, volumes fewer.
 
         Raises:
             UserError: as `read`.
         """
         if isinstance(images, (str, Path)):
             raise UserError(f"found {images}, expected a list of images, as in [{str(images)!r}]")
+        size = max(1, min(BATCH, BATCH_VALUES // math.prod(self.shape)))
         if isinstance(images, ImageSet):
-            numbers = [part.tolist() for part in torch.arange(len(images)).split(BATCH)]
+            numbers = [part.tolist() for part in torch.arange(len(images)).split(size)]
             yield from image_batches(images, numbers, num_workers=0)
             return
         given = images.detach().cpu().numpy() if isinstance(images, Tensor) else images
-        for start in range(0, len(given), BATCH):
-            part = enumerate(given[start : start + BATCH], start)
+        for start in range(0, len(given), size):
+            part = enumerate(given[start : start + size], start)
             yield torch.stack([self._one(image, number) for number, image in part])
 
     def _one(self, image: str | Path | NDArray[Any], number: int) -> Tensor:

@@ -36,6 +36,8 @@ from diffusion_ood.trajectories.grid import BudgetGrid, Grid, LevelGrid, TimeGri
 from diffusion_ood.trajectories.noise import image_noise
 from diffusion_ood.trajectories.order import in_order
 
+MAX_VALUES = 2**23  # of images whose features are held for comparison
+
 
 @dataclass(kw_only=True, eq=False)
 class Reconstruction(Method):
@@ -192,6 +194,12 @@ class Reconstruction(Method):
     @torch.inference_mode()
     def measure(self, batch: ImageBatch, evaluator: Evaluator) -> Iterator[Rows]:
         """The images whose reconstructions are all there, as soon as they are."""
+        size = max(1, MAX_VALUES // max(1, batch.images[:1].numel()))
+        for start in range(0, len(batch), size):
+            for rows in self._measure(batch.part(range(start, start + size)), evaluator):
+                yield Rows([start + image for image in rows.images], rows.measured)
+
+    def _measure(self, batch: ImageBatch, evaluator: Evaluator) -> Iterator[Rows]:
         grid = self.grid(evaluator.diffusion)
         num_draws = len(grid.starts) * self.repeats
         known = batch.forms(evaluator.diffusion)

@@ -48,7 +48,8 @@ class DetectorOptions(OptionGroup):
     repeats: int | None = option("draws of noise at each level", None, least=1, most=MAX_REPEATS)
     scores: tuple[str, ...] = option(
         "how far reconstructions are off: mse, perceptual; of a latent model also mse_latent, "
-        "which decodes nothing, and mse_autoencoded; default: mse,perceptual; mse_latent of latents",
+        "which decodes nothing, and mse_autoencoded (default: mse,perceptual, and mse_latent of a "
+        "latent model)",
         (),
         choices=SCORES,
     )
