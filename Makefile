@@ -1,4 +1,4 @@
-# `make demo` and `make test` set everything up by themselves.
+# `make demo`, `make demo-volumes` and `make test` set everything up by themselves.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 RUN := $(VENV)/bin/python
@@ -10,7 +10,7 @@ DEMO_IMAGES := 250
 
 .DEFAULT_GOAL := help
 
-.PHONY: help venv demo test test-slow test-browser test-cuda newcomer lint docs dist docker-test clean
+.PHONY: help venv demo demo-volumes test test-slow test-browser test-cuda newcomer lint docs dist docker-test clean
 
 help:  ## list the targets
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ {printf "make %-14s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,51 @@ demo: venv  ## train on digits, score three sets, fit a detector, screen a folde
 		$(DEMO)/data/data_splits/PhotoPatches_test.csv $(DEMO)/mixed 250
 	$(VENV)/bin/diffusion-ood screen $(DEMO)/digits.detector $(DEMO)/mixed --output=$(DEMO)/screening
 
+# Heads in; the same heads with faults, and phantoms, out. A diffusion model of voxels, one of an
+# autoencoder's latents, and the autoencoder alone, side by side; then a detector, and a screening.
+VOLUMES := demo-volumes
+VOLUMES_IMAGES := 60
+VOLUMES_EPOCHS := 2
+VQVAE_EPOCHS := 30
+LATENT_EPOCHS := 60
+VOLUMES_SPLITS := $(VOLUMES)/data/data_splits
+VOLUME_FAULTS := ghosting,missing_slab,wrong_window,flip_lr,rotation,spike
+comma := ,
+FAULTY_SPLITS := $(subst $(comma), ,$(VOLUME_FAULTS))
+FAULTY_SPLITS := $(FAULTY_SPLITS:%=$(VOLUMES_SPLITS)/MNI152_test_%3.csv)
+OUT_SPLITS := $(FAULTY_SPLITS) $(VOLUMES_SPLITS)/Phantoms_test.csv
+OF_VOLUMES := --output_dir=$(VOLUMES)/runs --training_ids=$(VOLUMES_SPLITS)/MNI152_train.csv \
+	--validation_ids=$(VOLUMES_SPLITS)/MNI152_val.csv --is_grayscale=1 --spatial_dimension=3
+SCHEDULE := --lr=1e-3 --lr_schedule=cosine \
+	--beta_schedule=scaled_linear --beta_start=0.0015 --beta_end=0.0195
+
+demo-volumes: venv  ## the same on volumes: latents beside voxels
+	$(RUN) get_datasets.py --data_root=$(VOLUMES)/data --datasets=MNI152,Phantoms
+	$(RUN) get_datasets.py --data_root=$(VOLUMES)/data --of=$(VOLUMES_SPLITS)/MNI152_test.csv \
+		--corrupt=$(VOLUME_FAULTS) --first_n=$(VOLUMES_IMAGES)
+	$(RUN) train_ddpm.py $(OF_VOLUMES) --model_name=voxels $(SCHEDULE) \
+		--model_type=micro --n_epochs=$(VOLUMES_EPOCHS) --batch_size=4 --ema_decay=0.98
+	$(RUN) train_vqvae.py $(OF_VOLUMES) --model_name=vqvae --model_type=vq_tiny \
+		--n_epochs=$(VQVAE_EPOCHS) --batch_size=8 --lr=1e-3
+	$(RUN) train_ddpm.py $(OF_VOLUMES) --model_name=latents $(SCHEDULE) \
+		--vqvae_checkpoint=$(VOLUMES)/runs/vqvae/checkpoint_best.pth \
+		--model_type=tiny --n_epochs=$(LATENT_EPOCHS) --batch_size=32 --ema_decay=0.99
+	for space in voxels latents; do \
+		$(RUN) reconstruct.py --output_dir=$(VOLUMES)/runs --model_name=$$space \
+			--methods=joined --budget=10 --first_n=$(VOLUMES_IMAGES) \
+			--reference_ids=$(VOLUMES_SPLITS)/MNI152_train.csv \
+			--validation_ids=$(VOLUMES_SPLITS)/MNI152_val.csv \
+			--in_ids=$(VOLUMES_SPLITS)/MNI152_test.csv \
+			--out_ids=$(subst $() ,$(comma),$(OUT_SPLITS)) && \
+		$(RUN) ood_detection.py --output_dir=$(VOLUMES)/runs --model_name=$$space || exit; done
+	$(RUN) examples/side_by_side.py $(VOLUMES)/side_by_side.csv voxels=$(VOLUMES)/runs/voxels/ood/joined \
+		latents=$(VOLUMES)/runs/latents/ood/joined autoencoder=$(VOLUMES)/runs/latents/ood/autoencoder
+	$(VENV)/bin/diffusion-ood fit --output_dir=$(VOLUMES)/runs --model_name=latents --budget=10 \
+		--validation_ids=$(VOLUMES_SPLITS)/MNI152_val.csv \
+		--training_ids=$(VOLUMES_SPLITS)/MNI152_train.csv --detector=$(VOLUMES)/heads.detector
+	$(VENV)/bin/diffusion-ood screen $(VOLUMES)/heads.detector $(OUT_SPLITS) \
+		--output=$(VOLUMES)/screening --maps=$(VOLUMES)/maps
+
 test: venv  ## run the tests that take less than ten seconds each
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --maxprocesses=4 --dist=worksteal -m "not slow"
 
@@ -80,7 +125,7 @@ dist: venv  ## build the wheel and the sdist into dist/
 	$(RUN) -m build
 
 clean:  ## remove the environment, the demo and what was built
-	rm -rf $(VENV) $(DEMO) dist build
+	rm -rf $(VENV) $(DEMO) $(VOLUMES) dist build
 
 # Speed beside the reference loops; trains FashionMNIST first and scores it down the whole grid, an
 # hour or two on two cores. FASHION_MNIST: the IDX files, where they are on disk. `frontier` goes on

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from dicom_files import save_series, series
 from documents import ROOT, Line, blocks, commands, lines
 from PIL import Image
 
@@ -51,8 +52,11 @@ SIDE = 16
 IMAGES = 80  # of each part; 4 of them validate
 SMALL = ("--device=cpu", "--num_workers=0", "--compile=off")
 SHORT = (*SMALL, "--n_epochs=1", "--batch_size=32", f"--image_size={SIDE}")
+# Volumes of 288 mm a side, whatever a document resamples and crops them to.
+SHORT_3D = (*SMALL, "--n_epochs=1", "--batch_size=16", "--spacing=9,9,9", "--image_roi=32,32,32")
 ADDED = {
     "train_ddpm.py": (*SHORT, "--model_type=tiny"),
+    "train_vqvae.py": (*SHORT_3D, "--model_type=vq_tiny"),
     "train_classifier.py": (*SHORT, "--classifier_type=narrow"),
     "train_vqvae.py": (*SHORT, "--model_type=vq_tiny"),
     "reconstruct.py": (*SMALL, "--first_n=4", "--first_n_val=4"),
@@ -78,6 +82,8 @@ def added(script: str, flags: list[str]) -> tuple[str, ...]:
     text = " ".join(flags)
     if script == "main.py" and "train --config" in text:  # which makes the model
         return small[:-1]
+    if script == "train_ddpm.py" and "--spatial_dimension=3" in flags:
+        return (*SHORT_3D, "--model_type=tiny")
     if script != "reconstruct.py" or "--levels" in text:
         return small
     grid = ("--num_inference_steps=4", "--inference_skip_factor=2")
@@ -191,6 +197,26 @@ def own_scans() -> None:
     walk("README.md", "## Screen your own images")
 
 
+def studies() -> None:
+    """CT of patients with two series each, and of others."""
+    rng = np.random.default_rng(0)
+    grid = np.indices((18, 18, 18)) - 8.5
+    for folder, patients in (("studies", 40), ("others", 5)):
+        for number in range(2 * patients):
+            patient = f"{folder} {number // 2}"
+            radii = rng.uniform(4, 8, 3).reshape(3, 1, 1, 1)
+            ball = (np.square(grid / radii).sum(axis=0) < 1) * 1000 - 950
+            tags = {"PatientID": patient, "SeriesInstanceUID": f"1.2.3.{len(folder)}.{number}"}
+            files = series(
+                np.int16(ball + rng.normal(0, 20, ball.shape)),
+                spacing=(16, 16),
+                step=16,
+                StudyInstanceUID=f"1.2.4.{len(folder)}.{number // 2}",
+                **tags,
+            )
+            save_series(Path(folder, str(number // 2), str(number)), files)
+
+
 def archive() -> None:
     for name in ("HeadCT", "AbdomenCT", "ChestCT", "BreastMRI", "Hand"):
         images(Path("MedNIST", name))
@@ -233,6 +259,7 @@ WALKS: dict[str, tuple[Callable[[], None] | None, dict[str, str]]] = {
     "docs/extending.md": (None, {}),
     "docs/own_data.md": (archive, {"runs/headct": "in AbdomenCT BreastMRI ChestCT Hand"}),
     "docs/screening.md": (own_scans, {}),
+    "docs/volumes.md": (studies, {}),
     "docs/performance.md": (own_model, {"runs/mine_fast": "in other"}),
     "docs/diffood.md": (
         both_methods,
@@ -268,6 +295,10 @@ def test_a_document_is_walked(
     assert {run: decided(run) for run in runs} == {
         run: dict.fromkeys(sets.split(), 4) for run, sets in runs.items()
     }
+    if prepare is studies:
+        assert len(pd.read_csv("screening/decisions.csv")) == 10
+        assert len(pd.read_csv("screening/groups.csv")) == 5
+        assert len(list(Path("maps").rglob("*.nii.gz"))) == 10
 
 
 @pytest.mark.parametrize("line", lines(), ids=str)

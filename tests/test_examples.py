@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -49,6 +50,7 @@ def test_all_examples_are_tested_here() -> None:
         "mad_head.py",
         "mix_a_folder.py",
         "score_norm_method.py",
+        "side_by_side.py",
     }
 
 
@@ -100,6 +102,25 @@ def test_a_mixed_folder_has_usual_mirrored_other_and_broken_images(tmp_path: Pat
         assert np.array_equal(np.asarray(Image.open(path)), mirrored)
     with pytest.raises(OSError, match="truncated"):
         Image.open(broken).load()
+
+
+def test_detectors_are_compared_by_the_images_that_they_share(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    usual = rng.normal(size=50)
+    for name, shift in (("sharp", 2.0), ("blunt", 1.0)):
+        (tmp_path / name).mkdir()
+        for of_set, by in (("in", 0.0), ("A_test_noise3", shift), ("B", 9.0)):
+            scores = pd.DataFrame({"score": usual + by + 0.1 * rng.normal(size=50)})
+            scores.to_csv(tmp_path / name / f"decisions_{of_set}.csv")
+    printed = run("side_by_side.py", "t.csv", "blunt=blunt", "sharp=sharp", cwd=tmp_path)
+    table = pd.read_csv(tmp_path / "t.csv").set_index(["set", "detector"])
+    for name, least, most in (("sharp", 0.85, 0.99), ("blunt", 0.65, 0.85)):
+        found, mean = table.loc[("A_test_noise3", name)], table.loc[("(mean of faults)", name)]
+        assert least < found["auroc"] < most
+        assert mean["auroc"] == pytest.approx(found["auroc"])  # B is no fault
+        assert mean["low"] < mean["auroc"] < mean["high"]
+        assert mean["high"] - mean["low"] < found["high"] - found["low"]  # copies are resampled
+    assert printed.index("sharp, with") < printed.index("blunt by")
 
 
 @pytest.mark.slow

@@ -106,6 +106,7 @@ SAMPLERS = Registry(
 """How a trajectory steps: objects of `diffusion.samplers.base.Sampler`."""
 
 SIZES = Registry(
+    micro="diffusion_ood.networks.unet:MICRO",
     tiny="diffusion_ood.networks.unet:TINY",
     small="diffusion_ood.networks.unet:SMALL",
     big="diffusion_ood.networks.unet:BIG",
