@@ -43,9 +43,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--autoencoder", default="vq_tiny")
-    parser.add_argument(
-        "--peak", action="store_true", help="score a large volume here"
-    )
+    parser.add_argument("--peak", action="store_true", help="score a large volume here")
     given = parser.parse_args()
     torch.manual_seed(0)
     if given.peak:

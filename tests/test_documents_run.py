@@ -58,7 +58,6 @@ ADDED = {
     "train_ddpm.py": (*SHORT, "--model_type=tiny"),
     "train_vqvae.py": (*SHORT_3D, "--model_type=vq_tiny"),
     "train_classifier.py": (*SHORT, "--classifier_type=narrow"),
-    "train_vqvae.py": (*SHORT, "--model_type=vq_tiny"),
     "reconstruct.py": (*SMALL, "--first_n=4", "--first_n_val=4"),
     "fit": ("--device=cpu", "--num_workers=0", "--budget=3"),
     "screen": ("--device=cpu",),

@@ -18,8 +18,10 @@ from diffusion_ood.data.sources.base import Source
 from diffusion_ood.errors import UserError
 from diffusion_ood.methods.base import Method
 from diffusion_ood.methods.scores.base import PairScore
+from diffusion_ood.networks.autoencoder import KLSize, VQSize
 from diffusion_ood.networks.unet import UNetSize
 from diffusion_ood.options import (
+    AutoencoderOptions,
     ClassifierOptions,
     DatasetOptions,
     DetectOptions,
@@ -27,6 +29,7 @@ from diffusion_ood.options import (
     ReconstructOptions,
 )
 from diffusion_ood.registries import (
+    AUTOENCODERS,
     CLASSIFIERS,
     FAULTS,
     HEADS,
@@ -46,6 +49,7 @@ CHOSEN_BY = [
     (HEADS, DetectOptions, "heads", True),
     (PUBLISHED, DetectOptions, "heads", True),
     (SIZES, DiffusionOptions, "model_type", False),
+    (AUTOENCODERS, AutoencoderOptions, "model_type", False),
     (CLASSIFIERS, ClassifierOptions, "classifier_type", False),
     (SOURCES, DatasetOptions, "datasets", True),
     (FAULTS, DatasetOptions, "corrupt", True),
@@ -57,7 +61,7 @@ def test_all_registries_are_tested_here() -> None:
     found = {name for name, value in vars(registries).items() if isinstance(value, Registry)}
     assert found == {
         *("METHODS", "SCORES", "HEADS", "PUBLISHED", "SAMPLERS", "SIZES", "CLASSIFIERS"),
-        *("SOURCES", "FAULTS"),
+        *("AUTOENCODERS", "SOURCES", "FAULTS"),
     }
 
 
@@ -117,6 +121,11 @@ def test_sizes_are_sizes_of_the_u_net(name: str) -> None:
     size = SIZES[name]
     assert isinstance(size, UNetSize)
     assert len(size.channels) == len(size.attention_levels)
+
+
+@pytest.mark.parametrize("name", AUTOENCODERS)
+def test_autoencoders_have_sizes(name: str) -> None:
+    assert isinstance(AUTOENCODERS[name], VQSize | KLSize)
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,7 +89,7 @@ def _assessed(
     return GroupResults(level, found, of_sets, list(doubts))
 
 
-def long_form(groups: list[GroupResults], name: str) -> pd.DataFrame:
+def long_form(groups: Sequence[GroupResults], name: str) -> pd.DataFrame:
     """The decisions on the groups of a set, of all levels."""
     frames = [one.decisions[name].assign(level=one.level) for one in groups]
     return pd.concat(frames, ignore_index=True).astype({"is_ood": int})
