@@ -13,7 +13,7 @@ from diffusion_ood.networks.autoencoder import AutoencoderNetwork, build_autoenc
 from diffusion_ood.networks.weights import load_weights
 from diffusion_ood.options import AutoencoderOptions, ImageOptions
 from diffusion_ood.options.stored import stored_entry, stored_options, stored_shape, to_dict
-from diffusion_ood.runtime.checkpoint import load_checkpoint
+from diffusion_ood.runtime.checkpoint import AncestorCheckpoint, load_checkpoint
 
 KIND = "a checkpoint of train_vqvae.py"
 
@@ -57,7 +57,13 @@ class Autoencoder:
             UserError: no such checkpoint is there.
         """
         path = Path(path)
-        return cls.of_content(load_checkpoint(path, KIND), path)
+        try:
+            return cls.of_content(load_checkpoint(path, KIND), path)
+        except AncestorCheckpoint:
+            raise UserError(
+                f"{path}: found a checkpoint of the original ddpm-ood, which does not say what its "
+                f"images are, expected {KIND}"
+            ) from None
 
     @classmethod
     def of_content(cls, content: dict[str, Any], path: Path) -> Autoencoder:

@@ -80,6 +80,12 @@ def test_a_checkpoint_of_another_network_is_no_autoencoder(trained: Path) -> Non
         Autoencoder.load(trained / "checkpoint.pth")
 
 
+def test_a_checkpoint_of_the_original_is_named_as_such(tmp_path: Path) -> None:
+    torch.save({"model_state_dict": {}}, tmp_path / "checkpoint.pth")
+    with pytest.raises(UserError, match="original ddpm-ood.*train_vqvae.py"):
+        Autoencoder.load(tmp_path / "checkpoint.pth")
+
+
 def test_a_volume_is_compared_by_slices_of_each_direction() -> None:
     """Those that a seed gives, for each volume alone as among others, with gradients."""
     seen = []
