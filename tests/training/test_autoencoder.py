@@ -82,7 +82,7 @@ def test_a_checkpoint_of_another_network_is_no_autoencoder(trained: Path) -> Non
 
 def test_a_checkpoint_of_the_original_is_named_as_such(tmp_path: Path) -> None:
     torch.save({"model_state_dict": {}}, tmp_path / "checkpoint.pth")
-    with pytest.raises(UserError, match="original ddpm-ood.*train_vqvae.py"):
+    with pytest.raises(UserError, match=r"original ddpm-ood.*train_vqvae\.py"):
         Autoencoder.load(tmp_path / "checkpoint.pth")
 
 
