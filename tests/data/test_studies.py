@@ -15,7 +15,7 @@ from pydicom.uid import BasicTextSRStorage
 from diffusion_ood.commands import get_datasets
 from diffusion_ood.data import contents
 from diffusion_ood.data.contents import file_digests
-from diffusion_ood.data.patients import KEY, patient_of
+from diffusion_ood.data.patients import KEY, patient_of, patients
 from diffusion_ood.data.readers import read_image
 from diffusion_ood.data.sources.image_folder import list_images
 from diffusion_ood.data.splits import read_split, write_split
@@ -173,3 +173,10 @@ def test_the_digest_of_a_series_is_of_its_files_in_any_order(
     assert file_digests(split, tmp_path) == before
     (tmp_path / "a" / "new0").unlink()
     assert sum(a == b for a, b in zip(file_digests(split, tmp_path), before, strict=True)) == 1
+
+
+def test_the_slices_of_a_series_are_of_its_patient(tmp_path: Path) -> None:
+    study(tmp_path / "a", "P", 1)
+    whole = list_images(tmp_path, volumes=True)[0]
+    paths = [Path(f"{tmp_path / name}::axial={k}") for name in whole for k in range(3)]
+    assert set(patients([*paths, tmp_path / "a.png"])) == {patient_of(paths[0]), None}

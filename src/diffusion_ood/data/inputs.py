@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diffusion_ood.data.loaders import ImageSet, image_batches
-from diffusion_ood.data.patients import patient_of
+from diffusion_ood.data.patients import patients
 from diffusion_ood.data.readers import as_image, read_image, read_image_bytes
 from diffusion_ood.data.slices import parts
 from diffusion_ood.data.transforms import preparation, prepared_size
@@ -125,8 +125,7 @@ def patients_of(images: Images) -> list[int]:
         paths = [Path(name) for name in names_of(images)]
     numbers: dict[str, int] = {}
     found = []
-    for path in paths:
-        patient = patient_of(path)
+    for patient in patients(paths):
         if patient is None:
             return []
         found.append(numbers.setdefault(patient, len(numbers)))

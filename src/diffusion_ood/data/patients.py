@@ -12,6 +12,7 @@ import hashlib
 import os
 import secrets
 import tempfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from diffusion_ood.data.formats.dicom import is_dicom
@@ -46,6 +47,16 @@ def patient_of(path: Path) -> str | None:
     text = f"patient\0{number}\0{issuer}" if number else f"study\0{study}"
     content = text.encode("utf-8", "surrogateescape")
     return hashlib.blake2b(content, digest_size=6, key=_key()).hexdigest()
+
+
+def patients(paths: Iterable[Path]) -> Iterator[str | None]:
+    """`patient_of` each path; the slices of a volume cost one reading."""
+    known: dict[Place, str | None] = {}
+    for path in paths:
+        whole = Place.of(path).whole
+        if whole not in known:
+            known[whole] = patient_of(path)
+        yield known[whole]
 
 
 def _key() -> bytes:

@@ -13,7 +13,7 @@ from diffusion_ood.calibration import conformal
 from diffusion_ood.calibration.fdr import benjamini_hochberg, fdr_doubts
 from diffusion_ood.calibration.groups import group_doubts, group_names, group_p_values
 from diffusion_ood.calibration.monitor import LEVEL, Monitor
-from diffusion_ood.data.patients import patient_of
+from diffusion_ood.data.patients import patients
 from diffusion_ood.detector import Detector
 from diffusion_ood.report.page import now
 from diffusion_ood.runtime.files import atomic_write
@@ -178,9 +178,9 @@ def _levels(
         within = [item.within for item in read]
         found["group"] = group_names(names, group_by), group_names(within, group_by)
     elif detector.content.patients:
-        patients = [patient for item in read if (patient := patient_of(item.path))]
-        if len(patients) == len(read):
-            found["patient"] = [str(number) for number in detector.content.patients], patients
+        own = [patient for patient in patients(item.path for item in read) if patient]
+        if len(own) == len(read):
+            found["patient"] = [str(number) for number in detector.content.patients], own
     return found
 
 
