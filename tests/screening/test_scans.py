@@ -79,7 +79,10 @@ def test_slices_scans_and_patients(detector_file: Path, folder: Path, tmp_path: 
     assert float(groups[5]["p_value"]) == 1 / 11
     val = detector.content.joined.val_scores
     expected = group_p_values(
-        scores, np.repeat(scans, 5), val, [n.split("::")[0] for n in detector.content.names]
+        scores,
+        [s for s in scans for _ in range(5)],
+        val,
+        [n.split("::")[0] for n in detector.content.names],
     )
     np.testing.assert_allclose([float(r["p_value"]) for r in groups[:4]], expected["p_value"])
     assert float(groups[3]["p_value"]) == 1 / 21
