@@ -31,6 +31,12 @@ EXCEPTIONS = {
     "python train_vqvae.py --output_dir=output_root --model_name=vqvae_decathlon": (
         "needs gigabytes of volumes; tests/networks/test_autoencoder.py builds its network"
     ),
+    **{
+        f"python {script}.py --output_dir=output_root --model_name=ddpm_decathlon": (
+            "needs the volumes and the model before; tests/training/test_latents.py has its steps"
+        )
+        for script in ("train_ddpm", "reconstruct", "ood_detection")
+    },
     "make demo": "trains for minutes; tests/newcomer.sh runs it, shortened",
     "make venv": "downloads gigabytes; tests/newcomer.sh runs it",
     "make test-browser": "needs a browser",
