@@ -190,13 +190,13 @@ def test_a_task_of_the_decathlon_is_unpacked_and_its_volumes_stay_nifti(
     volume = nib.Nifti1Image(np.arange(24, dtype=np.int16).reshape(2, 3, 4), np.eye(4))
     content = volume.to_bytes()
     folders = {"imagesTr": 10, "labelsTr": 10, "imagesTs": 4}
-    files = {f"{task}/dataset.json": b"{}"}
+    files = {f"{task}/dataset.json": b'{"numTraining": 10, "numTest": 4}'}
     for folder, count in folders.items():
         for i in range(count):
             files[f"{task}/{folder}/._la_{i:03d}.nii.gz"] = b"of macOS"
             files[f"{task}/{folder}/la_{i:03d}.nii.gz"] = content
     digest = tar(tmp_path / f"{task}.tar", files)
-    replaced(monkeypatch, task, digest, counts={"train": 8, "val": 2, "test": 4})
+    replaced(monkeypatch, task, digest)
     main(
         [
             f"--data_root={tmp_path / 'root'}",
@@ -221,7 +221,14 @@ def test_another_archive_is_refused(tmp_path: Path) -> None:
         fetch_files(RawLocation("Task09_Spleen", tmp_path), SOURCES["Task09_Spleen"])
 
 
-def test_ten_tasks_have_the_volumes_that_are_published() -> None:
-    counts = {name: SOURCES[name].counts for name in decathlon.TASKS}
-    assert len(counts) == 10
-    assert sum(sum(found.values()) for found in counts.values()) == 2_628
+def test_a_task_without_all_of_its_volumes_is_refused(tmp_path: Path) -> None:
+    for folder, content in (("imagesTr", b""), ("imagesTs", b"")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "la_000.nii.gz").write_bytes(content)
+    (tmp_path / "dataset.json").write_text('{"numTraining": 1, "numTest": 2}')
+    with pytest.raises(UserError, match=r"imagesTs: .* 1 .* 2 "):
+        SOURCES["Task02_Heart"].read({"Task02_Heart": tmp_path}, 0)
+
+
+def test_ten_tasks_have_an_archive_each() -> None:
+    assert len({SOURCES[name].downloads[0].md5 for name in decathlon.MD5}) == 10

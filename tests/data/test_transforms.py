@@ -7,6 +7,7 @@ import torch
 from diffusion_ood.data.transforms import (
     augmentation,
     flip,
+    mirrored,
     patch,
     preparation,
     prepared_size,
@@ -74,6 +75,12 @@ def test_flips_turn_upside_down_and_mirror() -> None:
     assert torch.equal(flip(voxels, "vflip", volume), voxels.flip(4))
     stored = ImageOptions(spatial_dimension=3, orientation="stored")
     assert torch.equal(flip(voxels, "hflip", stored), voxels.flip(4))
+
+
+def test_some_volumes_are_mirrored_from_the_patient_s_left_to_right() -> None:
+    volumes = torch.arange(16.0).reshape(2, 1, 2, 2, 2)
+    found = mirrored(volumes, torch.tensor([True, False]), ImageOptions(spatial_dimension=3))
+    assert torch.equal(found, torch.stack([volumes[0].flip(1), volumes[1]]))
 
 
 @pytest.mark.parametrize("shape", [(1, 16, 16), (3, 8, 8, 8)])

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from diffusion_ood.options import ImageOptions
 from diffusion_ood.training.classifier_task import classification_loss, shifted
 from diffusion_ood.training.trainer import Batch, Plan
 
@@ -26,7 +27,7 @@ class Recorder:
 def seen(seed=0, shard=ALL, **settings):
     recorder = Recorder()
     batch = Batch(IMAGES[shard], 6, LABELS[shard], shard)
-    losses = classification_loss(recorder, batch, seed, **settings)
+    losses = classification_loss(recorder, batch, seed, options=ImageOptions(), **settings)
     return recorder.images, losses
 
 

@@ -110,10 +110,10 @@ def patch(image: torch.Tensor, other: torch.Tensor, place: Sequence[float]) -> t
     return edited
 
 
-def mirrored(images: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
-    """(B, C, *S) with those images mirrored left to right that the boolean (B,) says."""
+def mirrored(images: torch.Tensor, which: torch.Tensor, options: ImageOptions) -> torch.Tensor:
+    """(B, C, *S) with those images mirrored left to right, as by `flip`, that the (B,) says."""
     where = which.to(images.device).reshape(-1, *[1] * (images.ndim - 1))
-    return torch.where(where, images.flip(-1), images)
+    return torch.where(where, flip(images, "hflip", options), images)
 
 
 @lru_cache(maxsize=1)  # it is asked for every batch of an epoch

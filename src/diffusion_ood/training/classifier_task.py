@@ -15,7 +15,7 @@ from diffusion_ood.data.loaders import ImageSet, image_batches
 from diffusion_ood.data.transforms import mirrored
 from diffusion_ood.errors import UserError
 from diffusion_ood.networks.resnet import Classifier
-from diffusion_ood.options import ClassifierOptions, ClassifierTrainOptions
+from diffusion_ood.options import ClassifierOptions, ClassifierTrainOptions, ImageOptions
 from diffusion_ood.options.fields import refuse_outside
 from diffusion_ood.report.logs import Tracker
 from diffusion_ood.runtime import distributed
@@ -79,7 +79,8 @@ class ClassifierTask(TrainingTask[ClassifierTrainOptions, ClassifierOptions]):
             nesterov=True,
             weight_decay=fit.weight_decay,
         )
-        loss = partial(classification_loss, flip=fit.flip, padding=padding)
+        of_images = self.settings.image
+        loss = partial(classification_loss, options=of_images, flip=fit.flip, padding=padding)
         return Trainer(self.network, loss, plan, optimizer)
 
     def validate(self, network: nn.Module, epoch: int, tracker: Tracker | None) -> float:
@@ -122,7 +123,7 @@ def statistics(images: ImageSet) -> tuple[Tensor, Tensor]:
 
 
 def classification_loss(
-    network: Network, batch: Batch, seed: int, *, flip: bool, padding: int
+    network: Network, batch: Batch, seed: int, *, options: ImageOptions, flip: bool, padding: int
 ) -> Tensor:
     """Cross-entropy (b,) of this process's images, randomly mirrored and shifted.
 
@@ -130,6 +131,7 @@ def classification_loss(
         network: maps `(b, C, *S)` in [0, 1] to logits `(b, K)` and features.
         batch: on the device, with labels.
         seed: of this step.
+        options: how files become images, which says what is left and right of volumes.
         flip: mirror half of the images left to right.
         padding: width of the black border from which the image is cropped at random, in pixels.
     """
@@ -138,7 +140,7 @@ def classification_loss(
     flips = torch.rand(batch.n, generator=generator)[batch.shard] < 0.5
     shifts = torch.randint(2 * padding + 1, shape, generator=generator)[batch.shard]
     if flip:
-        images = mirrored(images, flips)
+        images = mirrored(images, flips, options)
     logits, _ = network(shifted(images, shifts, padding))
     assert batch.labels is not None, "a classifier needs labels"
     return functional.cross_entropy(logits.to(images.dtype), batch.labels, reduction="none")

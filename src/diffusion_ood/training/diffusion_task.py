@@ -55,7 +55,7 @@ class DiffusionTask(TrainingTask[TrainOptions, DiffusionOptions]):
         super().__init__(settings, training, {"validation": validation})
         self.metadata["autoencoder"] = autoencoder.digest if autoencoder else ""
         codec, encode = self._encode(autoencoder, device) if autoencoder else (None, None)
-        self.model = Diffusion(settings.model, training.shape, codec=codec)
+        self.model = Diffusion(settings.model, training.shape, settings.image, codec=codec)
         levels = self.model.schedule.num_timesteps
         max_t = self.fit.max_train_t or levels
         if max_t > levels:

@@ -54,7 +54,8 @@ class DiffusionObjective:
             null = self.model.options.num_classes
             labels = torch.where(dropped.to(labels.device), null, labels)
         if self.flip:
-            images = mirrored(images, torch.rand(n, generator=on_cpu)[batch.shard] < 0.5)
+            flipped = torch.rand(n, generator=on_cpu)[batch.shard] < 0.5
+            images = mirrored(images, flipped, self.model.image_options)
         x_0 = self._encoded(images)
         return self.model.denoiser(network).loss(x_0, eps, t, labels)
 
