@@ -133,7 +133,7 @@ def test_what_a_method_reads_is_known_to_the_command_line(name: str) -> None:
     found = Recorded(ReconstructOptions(scores=("mse",)))
     joined(found) if name == "joined" else METHODS[name].from_options(found)
     of_the_command = {"reference_ids", "first_n_reference", "save_images", "report_images"}
-    # A path has no noise; its seed is that of the calls that it could share.
+    # Neither has noise; its seed is that of the calls that it could share.
     unused = {"seed"} if name == "path" else set()
     # Without LPIPS among the scores nobody asks for its weights.
     weights = {"lpips_weights"}
