@@ -66,6 +66,12 @@ def test_an_autoencoder_without_effect_changes_no_bit(
     assert np.isfinite(tables[0].iloc[:, 2:].to_numpy()).all()
 
 
+def test_activations_of_one_place_are_features_too() -> None:
+    model = latent_diffusion((1, 8, 8))  # whose latents of 4 × 4 are one at the lowest level
+    found = measure(built("features", model), images((1, 8, 8)), evaluator(model))
+    assert np.isfinite(found.iloc[:, 2:].to_numpy()).all()
+
+
 @pytest.mark.parametrize("shape", [(1, 16, 16), (1, 8, 8, 8)])
 @pytest.mark.parametrize("name", [*KINDS, "autoencoder"])
 def test_every_method_measures_latents(name: str, shape: tuple[int, ...]) -> None:

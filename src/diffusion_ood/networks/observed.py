@@ -60,5 +60,6 @@ class Observed(nn.Module):
         values = output.float()
         pools: tuple[Any, ...] = functional.adaptive_avg_pool2d, functional.adaptive_avg_pool3d
         means = pools[values.ndim - 4](values, [min(side, PLACES) for side in values.shape[2:]])
-        deviation = values.flatten(2).std(2, keepdim=True)
+        places = values.flatten(2)
+        deviation = places.std(2, keepdim=True, correction=min(1, places.shape[2] - 1))  # 0 of one
         self._found[name] = torch.cat([means.flatten(2), deviation], 2)
