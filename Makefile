@@ -51,9 +51,10 @@ demo: venv  ## train on digits, score three sets, fit a detector, screen a folde
 # Heads in; the same heads with faults, and phantoms, out. A diffusion model of voxels, one of an
 # autoencoder's latents, and the autoencoder alone, side by side; then a detector, and a screening.
 VOLUMES := demo-volumes
-VOLUMES_IMAGES := 60
+VOLUMES_IMAGES := 50
 VOLUMES_EPOCHS := 2
-VQVAE_EPOCHS := 30
+VOLUMES_BUDGET := 3
+VQVAE_EPOCHS := 20
 LATENT_EPOCHS := 60
 VOLUMES_SPLITS := $(VOLUMES)/data/data_splits
 VOLUME_FAULTS := ghosting,missing_slab,wrong_window,flip_lr,rotation,spike
@@ -73,13 +74,13 @@ demo-volumes: venv  ## the same on volumes: latents beside voxels
 	$(RUN) train_ddpm.py $(OF_VOLUMES) --model_name=voxels $(SCHEDULE) \
 		--model_type=micro --n_epochs=$(VOLUMES_EPOCHS) --batch_size=4 --ema_decay=0.98
 	$(RUN) train_vqvae.py $(OF_VOLUMES) --model_name=vqvae --model_type=vq_tiny \
-		--n_epochs=$(VQVAE_EPOCHS) --batch_size=8 --lr=1e-3
+		--vqvae_num_channels=16,32 --n_epochs=$(VQVAE_EPOCHS) --batch_size=4 --lr=1e-3
 	$(RUN) train_ddpm.py $(OF_VOLUMES) --model_name=latents $(SCHEDULE) \
 		--vqvae_checkpoint=$(VOLUMES)/runs/vqvae/checkpoint_best.pth \
 		--model_type=tiny --n_epochs=$(LATENT_EPOCHS) --batch_size=32 --ema_decay=0.99
 	for space in voxels latents; do \
 		$(RUN) reconstruct.py --output_dir=$(VOLUMES)/runs --model_name=$$space \
-			--methods=joined --budget=10 --first_n=$(VOLUMES_IMAGES) \
+			--methods=joined --budget=$(VOLUMES_BUDGET) --first_n=$(VOLUMES_IMAGES) \
 			--reference_ids=$(VOLUMES_SPLITS)/MNI152_train.csv \
 			--validation_ids=$(VOLUMES_SPLITS)/MNI152_val.csv \
 			--in_ids=$(VOLUMES_SPLITS)/MNI152_test.csv \
@@ -87,7 +88,7 @@ demo-volumes: venv  ## the same on volumes: latents beside voxels
 		$(RUN) ood_detection.py --output_dir=$(VOLUMES)/runs --model_name=$$space || exit; done
 	$(RUN) examples/side_by_side.py $(VOLUMES)/side_by_side.csv voxels=$(VOLUMES)/runs/voxels/ood/joined \
 		latents=$(VOLUMES)/runs/latents/ood/joined autoencoder=$(VOLUMES)/runs/latents/ood/autoencoder
-	$(VENV)/bin/diffusion-ood fit --output_dir=$(VOLUMES)/runs --model_name=latents --budget=10 \
+	$(VENV)/bin/diffusion-ood fit --output_dir=$(VOLUMES)/runs --model_name=latents --budget=$(VOLUMES_BUDGET) \
 		--validation_ids=$(VOLUMES_SPLITS)/MNI152_val.csv \
 		--training_ids=$(VOLUMES_SPLITS)/MNI152_train.csv --detector=$(VOLUMES)/heads.detector
 	$(VENV)/bin/diffusion-ood screen $(VOLUMES)/heads.detector $(OUT_SPLITS) \

@@ -24,7 +24,7 @@ from documents import ROOT, Line, blocks, commands, lines
 from PIL import Image
 
 from diffusion_ood import console
-from diffusion_ood.data.sources.base import ImageArray, Part, Source
+from diffusion_ood.data.sources.base import PARTS, ImageArray, Part, Source
 from diffusion_ood.registries import SOURCES
 
 EXCEPTIONS = {
@@ -58,11 +58,10 @@ SIDE = 16
 IMAGES = 80  # of each part; 4 of them validate
 SMALL = ("--device=cpu", "--num_workers=0", "--compile=off")
 SHORT = (*SMALL, "--n_epochs=1", "--batch_size=32", f"--image_size={SIDE}")
-# Volumes of 288 mm a side, whatever a document resamples and crops them to.
+# Volumes of 304 mm a side, whatever a document resamples and crops them to.
 SHORT_3D = (*SMALL, "--n_epochs=1", "--batch_size=16", "--spacing=9,9,9", "--image_roi=32,32,32")
 ADDED = {
     "train_ddpm.py": (*SHORT, "--model_type=tiny"),
-    "train_vqvae.py": (*SHORT_3D, "--model_type=vq_tiny"),
     "train_classifier.py": (*SHORT, "--classifier_type=narrow"),
     "reconstruct.py": (*SMALL, "--first_n=4", "--first_n_val=4"),
     "fit": ("--device=cpu", "--num_workers=0", "--budget=3"),
@@ -87,8 +86,8 @@ def added(script: str, flags: list[str]) -> tuple[str, ...]:
     text = " ".join(flags)
     if script == "main.py" and "train --config" in text:  # which makes the model
         return small[:-1]
-    if script == "train_ddpm.py" and "--spatial_dimension=3" in flags:
-        return (*SHORT_3D, "--model_type=tiny")
+    if "--spatial_dimension=3" in flags and small[: len(SHORT)] == SHORT:
+        return (*SHORT_3D, *small[len(SHORT) :])
     if script != "reconstruct.py" or "--levels" in text:
         return small
     grid = ("--num_inference_steps=4", "--inference_skip_factor=2")
@@ -173,11 +172,11 @@ def downloaded(name: str, source: Source) -> Source:
     rng = np.random.default_rng(len(name))
 
     def pixels() -> ImageArray:
-        noise = rng.integers(0, 100 + 10 * len(name), (IMAGES, *side, 3), dtype=np.uint8)
+        noise = rng.integers(0, min(255, 100 + 10 * len(name)), (IMAGES, *side, 3), dtype=np.uint8)
         grey = noise[..., 0] if source.is_grayscale else noise
         return ImageArray(grey, [str(i % 10) for i in range(IMAGES)])
 
-    parts: dict[Part, ImageArray] = {part: pixels() for part in source.counts}
+    parts: dict[Part, ImageArray] = {part: pixels() for part in source.counts or PARTS}
     return dataclasses.replace(
         source,
         read=lambda raw, seed: parts,
@@ -205,7 +204,7 @@ def own_scans() -> None:
 def studies() -> None:
     """CT of patients with two series each, and of others."""
     rng = np.random.default_rng(0)
-    grid = np.indices((18, 18, 18)) - 8.5
+    grid = np.indices((20, 20, 20)) - 9.5
     for folder, patients in (("studies", 40), ("others", 5)):
         for number in range(2 * patients):
             patient = f"{folder} {number // 2}"
