@@ -62,6 +62,7 @@ SHORT = (*SMALL, "--n_epochs=1", "--batch_size=32", f"--image_size={SIDE}")
 SHORT_3D = (*SMALL, "--n_epochs=1", "--batch_size=16", "--spacing=9,9,9", "--image_roi=32,32,32")
 ADDED = {
     "train_ddpm.py": (*SHORT, "--model_type=tiny"),
+    "train_vqvae.py": (*SHORT, "--model_type=vq_tiny"),
     "train_classifier.py": (*SHORT, "--classifier_type=narrow"),
     "reconstruct.py": (*SMALL, "--first_n=4", "--first_n_val=4"),
     "fit": ("--device=cpu", "--num_workers=0", "--budget=3"),
