@@ -134,7 +134,7 @@ def test_what_a_method_reads_is_known_to_the_command_line(name: str) -> None:
     joined(found) if name == "joined" else METHODS[name].from_options(found)
     of_the_command = {"reference_ids", "first_n_reference", "save_images", "report_images"}
     # Neither has noise; its seed is that of the calls that it could share.
-    unused = {"seed"} if name == "path" else set()
+    unused = {"seed"} if name in ("path", "autoencoder") else set()
     # Without LPIPS among the scores nobody asks for its weights.
     weights = {"lpips_weights"}
     assert found.read - unused - weights == set(READ[name]) - of_the_command - weights
