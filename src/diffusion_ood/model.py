@@ -18,7 +18,7 @@ from diffusion_ood.diffusion.denoiser import NetworkDenoiser
 from diffusion_ood.diffusion.schedule import NoiseSchedule, build_schedule
 from diffusion_ood.errors import UserError
 from diffusion_ood.networks.backend import BACKEND
-from diffusion_ood.networks.unet import activation_values, build_unet
+from diffusion_ood.networks.unet import activation_values, build_unet, lacking
 from diffusion_ood.networks.weights import load_weights
 from diffusion_ood.options import DiffusionOptions, ImageOptions
 from diffusion_ood.options.stored import (
@@ -78,10 +78,22 @@ class Diffusion:
         self.training: dict[str, Any] = {}
         self.null_label = options.num_classes or None
         num_labels = options.num_classes + 1 if options.num_classes else None
+        if self.is_latent:
+            self._check_pad()
         self.network: nn.Module = build_unet(options.model_type, self.x_shape, num_labels)
         self.schedule: NoiseSchedule = build_schedule(
             options.beta_schedule, options.beta_start, options.beta_end, options.snr_shift
         )
+
+    def _check_pad(self) -> None:
+        """Refuse latents that the U-Net cannot halve; the pad begins with the last side."""
+        parts = lacking(self.options.model_type, self.x_shape[1:])
+        if any(parts):
+            more = ",".join(f"{n // 2},{n - n // 2}" for n in reversed(parts))
+            raise UserError(
+                f"`latent_pad`: found latents of {' × '.join(map(str, self.x_shape[1:]))}, which a "
+                f"{self.options.model_type} U-Net cannot halve, expected {more} more"
+            )
 
     @classmethod
     def load(cls, path: str | Path) -> Diffusion:

@@ -108,16 +108,16 @@ def test_a_sampler(run_dir: Path, score: Command, monkeypatch: pytest.MonkeyPatc
 def test_a_size(
     train: Command, tmp_path: Path, score: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "micro.py").write_text(
+    (tmp_path / "pico.py").write_text(
         "from diffusion_ood.networks.unet import UNetSize\n"
-        "MICRO = UNetSize((32, 32), (False, True), 1, 32)\n"
+        "PICO = UNetSize((32, 32), (False, True), 1, 32)\n"
     )
-    with pytest.raises(UserError, match="micro"):
-        train(tmp_path / "runs" / "m", "--model_type=micro")
-    monkeypatch.setitem(SIZES.places, "micro", "micro:MICRO")
-    run_dir = train(tmp_path / "runs" / "m", "--model_type=micro")
+    with pytest.raises(UserError, match="pico"):
+        train(tmp_path / "runs" / "m", "--model_type=pico")
+    monkeypatch.setitem(SIZES.places, "pico", "pico:PICO")
+    run_dir = train(tmp_path / "runs" / "m", "--model_type=pico")
     diffusion = Diffusion.load(run_dir / "checkpoint_best.pth")
-    assert diffusion.options.model_type == "micro"
+    assert diffusion.options.model_type == "pico"
     assert diffusion.network.conv_in.conv.weight.shape == torch.Size([32, 1, 3, 3])
     assert len(diffusion.network.down_blocks) == 2
     table = pd.read_csv(score(run_dir) / "results_in.csv")

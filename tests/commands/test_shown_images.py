@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from diffusion_ood.data.pictures import planes
 from diffusion_ood.detection.folders import table_path
 from diffusion_ood.detection.history import read_work
 from diffusion_ood.detection.table import read_table
@@ -84,5 +85,5 @@ def test_pictures_are_bounded_and_have_one_or_three_channels() -> None:
     assert small_pictures(torch.rand(2, 3, 3, 20, 30)).shape == (2, 3, 20, 30, 3)
     assert small_pictures(torch.rand(1, 2, 4, 20, 30)).shape == (1, 2, 20, 30, 1)
     volume = torch.rand(1, 2, 1, 9, 6, 7)
-    expected = (volume[:, :, 0, 4] * 255).round()
+    expected = (planes(volume[:, :, 0]) * 255).round()
     np.testing.assert_array_equal(small_pictures(volume)[..., 0], expected)

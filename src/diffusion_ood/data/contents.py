@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import re
 import time
 from pathlib import Path
@@ -97,14 +98,14 @@ def _digest(place: Place, known: Any) -> tuple[list[int], str]:  # noqa: ANN401 
     if isinstance(known, list) and len(known) == 2 and known[0] == stamp and _is_digest(known[1]):
         return stamp, known[1]
     digests = sorted(map(_sha256, files))
-    if not place.path.is_dir():
+    if not os.path.isdir(place.path):
         return stamp, digests[0][:DIGITS]
     return stamp, hashlib.sha256("".join(digests).encode()).hexdigest()[:DIGITS]
 
 
 def _files(place: Place) -> list[Path]:
     """The file of a place, or those of its series."""
-    if not place.path.is_dir():
+    if not os.path.isdir(place.path):
         return [place.path]
     with sentences(str(place)):
         return series_files(place)

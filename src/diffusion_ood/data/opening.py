@@ -73,7 +73,7 @@ def refusing(path: Path, *, folders: bool = False) -> Iterator[None]:
     With `folders` it may be a folder, as of a series.
     """
     place = Place.of(path)
-    if not (folders and place.path.is_dir()):
+    if not (folders and os.path.isdir(place.path)):
         file_status(place.path)
     with sentences(path):
         yield

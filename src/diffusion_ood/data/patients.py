@@ -38,7 +38,7 @@ def patient_of(path: Path) -> str | None:
     """
     place = Place.of(path)
     with sentences(path):
-        file = series_files(place)[0] if place.path.is_dir() else place.path
+        file = series_files(place)[0] if os.path.isdir(place.path) else place.path
         if not is_dicom(file):
             return None
         with file.open("rb") as opened, quiet():

@@ -5,6 +5,7 @@ All of it follows from the header, so that nothing is read but the box that the 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -95,7 +96,7 @@ def open_volume(source: Place | Content) -> Volume:
         Refusal: it is none.
     """
     file = source.path if isinstance(source, Place) else source
-    if isinstance(source, Place) and source.path.is_dir():
+    if isinstance(source, Place) and os.path.isdir(source.path):
         return open_series(series_files(source))
     if is_dicom(file):
         return open_series([file])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -53,6 +54,12 @@ def activation_values(model_type: str, image_shape: tuple[int, ...]) -> int:
     return channels * math.prod(image_shape[1:])
 
 
+def lacking(model_type: str, sides: Sequence[int]) -> tuple[int, ...]:
+    """How much is lacking of each side to be one that the U-Net's levels can halve."""
+    stride: int = SIZES[model_type].stride
+    return tuple(-side % stride for side in sides)
+
+
 def build_unet(
     model_type: str, image_shape: tuple[int, ...], num_labels: int | None = None
 ) -> nn.Module:
@@ -71,13 +78,10 @@ def build_unet(
         raise UserError(f"`model_type`: found {model_type!r}, expected one of {', '.join(SIZES)}")
     size: UNetSize = SIZES[model_type]
     channels, *sides = image_shape
-    if any(side % size.stride for side in sides):
-        found, pad = " × ".join(map(str, sides)), [-side % size.stride for side in sides[::-1]]
-        pads = ",".join(f"{n // 2},{n - n // 2}" for n in pad)
+    if any(lacking(model_type, sides)):
         raise UserError(
-            f"`model_type` {model_type}: found images, or latents, of {found}, expected sides that "
-            f"are multiples of {size.stride}; give `image_size` or `image_roi`, or for "
-            f"latents a `latent_pad` larger by {pads}"
+            f"`model_type` {model_type}: found images of {' × '.join(map(str, sides))} pixels, "
+            f"expected sides that are multiples of {size.stride}; give `image_size` or `image_roi`"
         )
     network = diffusion_unet(
         channels=size.channels,

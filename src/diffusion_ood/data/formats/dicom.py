@@ -101,7 +101,7 @@ class Scaling:
 
 def is_dicom(source: Source) -> bool:
     """Whether a file, of any name, begins as DICOM does."""
-    if isinstance(source, Path) and not source.is_file():  # a pipe would wait
+    if isinstance(source, Path) and not os.path.isfile(source):  # a pipe would wait
         return False
     try:
         with source.open("rb") as file:

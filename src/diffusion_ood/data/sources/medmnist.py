@@ -170,7 +170,7 @@ def _source(name: str, md5: str) -> Source:
 
 
 def _read(raw: RawFiles, seed: int, file: str, volumes: bool) -> SplitImages:
-    with np.load(raw[file]) as arrays:
+    with np.load(raw[file], allow_pickle=False) as arrays:
         labels = {part: arrays[f"{part}_labels"].tolist() for part in PARTS}
     return {
         part: ImageArray(
