@@ -49,7 +49,9 @@ def test_equal_inputs_give_equal_files(diffusion: Diffusion, saved: Path, tmp_pa
     assert (tmp_path / "again").read_bytes() == saved.read_bytes()
 
 
+@pytest.mark.parametrize("method", ["denoising", "inpainting", "projection_regret"])
 def test_lpips_weights_are_in_the_file(
+    method: str,
     diffusion: Diffusion,
     random_features: dict[str, Tensor],
     tmp_path: Path,
@@ -57,7 +59,7 @@ def test_lpips_weights_are_in_the_file(
 ) -> None:
     """Where they are used, so that a machine that lacks them gives the same scores."""
     monkeypatch.setattr(alexnet, "DIGEST", alexnet.digest(random_features))
-    options = ReconstructOptions(methods=("denoising",), num_levels=2)
+    options = ReconstructOptions(methods=(method,), num_levels=2)
     with alexnet.given(random_features):
         made = Detector.fit(diffusion, ramps(20, 1), options=options, device="cpu")
         made.save(tmp_path / "d")

@@ -197,7 +197,8 @@ def _check(content: Content) -> None:
 
 
 def _needs_alexnet(methods: Sequence[Method]) -> bool:
-    return any("perceptual_difference" in method.columns for method in methods)
+    # `inpainted_…` and `regret_…` are LPIPS, too
+    return any(c.endswith("perceptual_difference") for method in methods for c in method.columns)
 
 
 def _tensors(state: Any) -> Any:  # noqa: ANN401 - a tree of plain values and arrays
