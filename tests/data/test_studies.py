@@ -137,6 +137,8 @@ def test_without_a_number_the_study_is_the_patient(tmp_path: Path) -> None:
     ]
     found = [patient_of(path) for path in paths]
     assert found[0] == found[1] != found[2] == found[3]
+    anonymous = image(VALUES[:, :, 0], PatientID=None, StudyInstanceUID=None)
+    assert patient_of(save(tmp_path / "anonymous", anonymous)) is None
     (tmp_path / "a.png").write_bytes(b"x")
     assert patient_of(tmp_path / "a.png") is None
 

@@ -31,7 +31,7 @@ def patient_of(path: Path) -> str | None:
     """12 hexadecimal digits for the patient of a DICOM file or series; None of other files.
 
     The same number of the same issuer gives the same digits, with the same key. Where a file has no
-    number, its study stands for the patient.
+    number, its study stands for the patient; where it has none either, it says nothing: None.
 
     Raises:
         UserError: a file or folder that cannot be read, or a key that cannot be kept.
@@ -44,6 +44,8 @@ def patient_of(path: Path) -> str | None:
         with file.open("rb") as opened, quiet():
             dataset = read_tags(opened, TAGS)
             number, issuer, study = (str(dataset.get(tag) or "").strip() for tag in TAGS)
+    if not (number or study):  # all such files would be of one patient
+        return None
     text = f"patient\0{number}\0{issuer}" if number else f"study\0{study}"
     content = text.encode("utf-8", "surrogateescape")
     return hashlib.blake2b(content, digest_size=6, key=_key()).hexdigest()
