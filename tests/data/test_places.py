@@ -17,6 +17,8 @@ from diffusion_ood.data.places import Place
         ("study::series=4f1d", Place(Path("study"), "4f1d")),
         ("study::series=4f1d::sagittal=0", Place(Path("study"), "4f1d", "sagittal", 0)),
         ("odd::name.png", Place(Path("odd::name.png"))),
+        ("scan.nii::axial=007", Place(Path("scan.nii::axial=007"))),
+        ("scan.nii::axial=" + "9" * 5000, Place(Path("scan.nii::axial=" + "9" * 5000))),
     ],
 )
 def test_a_place_reads_back(text: str, place: Place) -> None:

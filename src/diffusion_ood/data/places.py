@@ -14,7 +14,10 @@ from pathlib import Path
 PLANES = ("sagittal", "coronal", "axial")
 """Slices across the patient's left-right, back-front and foot-head axis, in this order."""
 
-_SERIES, _SLICE = re.compile("series=(\\w+)"), re.compile(rf"({'|'.join(PLANES)})=(\d+)")
+_SERIES, _SLICE = (
+    re.compile("series=(\\w+)"),
+    re.compile(rf"({'|'.join(PLANES)})=(0|[1-9][0-9]{{0,8}})"),  # one text for a slice, as of `str`
+)
 
 
 @dataclass(frozen=True)
