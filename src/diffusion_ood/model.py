@@ -212,7 +212,7 @@ def _stored_codec(
         if autoencoder.image_shape != shape:
             raise ValueError(f"found an autoencoder of images of {autoencoder.image_shape}")
         return LatentCodec.of_content(autoencoder, stored, **latent_options(options))
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise UserError(
             f"{path}: found a codec that is not one of train_ddpm.py ({error})"
         ) from error
