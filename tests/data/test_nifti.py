@@ -1,5 +1,8 @@
 """NIfTI: volumes, slices, and the scaling in the header."""
 
+import gzip
+import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -68,3 +71,34 @@ def test_scaled_values_keep_their_digits_or_are_refused(tmp_path: Path) -> None:
     narrow = ImageOptions(is_grayscale=True, intensity_range=(1e9, 1e9 + 100))
     with pytest.raises(UserError, match=r"a\.nii: .*`intensity_range`"):
         read_image(tmp_path / "a.nii", narrow)
+
+
+def test_affines_are_in_millimetres_whatever_the_unit_of_the_file(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 255, (4, 5, 6), dtype=np.uint8)
+    read = []
+    for unit, size in (("mm", 2.0), ("meter", 0.002), ("micron", 2000.0), ("unknown", 2.0)):
+        image = nibabel.Nifti1Image(values, np.diag([size, size, size, 1]))
+        image.header.set_xyzt_units(unit)
+        nibabel.save(image, tmp_path / f"{unit}.nii")
+        read.append(read_image(tmp_path / f"{unit}.nii", replace(VOLUME, spacing=(1, 1, 2))))
+    assert [image.shape for image in read] == [(1, 7, 9, 6)] * 4  # 6 mm, 8 mm and 10 mm
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+@pytest.mark.parametrize("shape", [(900, 900, 900, 1), (30, 30, 30, 30_000)])
+def test_voxels_that_a_small_file_cannot_hold_take_no_memory(
+    tmp_path: Path, name: str, shape: tuple[int, ...]
+) -> None:
+    header = nibabel.Nifti1Header()
+    header.set_data_shape(shape)
+    header["vox_offset"], header["magic"] = 352, b"n+1"
+    data = header.binaryblock + bytes(52)
+    (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith("gz") else data)
+    options = replace(SLICE, volume_channel=1 if shape[3] > 1 else None)
+    tracemalloc.start()
+    with pytest.raises(UserError):
+        read_image(Path(f"{tmp_path / name}::axial=3"), options)
+    with pytest.raises(UserError):
+        image_size(tmp_path / name, replace(options, spatial_dimension=3))
+    assert tracemalloc.get_traced_memory()[1] < 50e6
+    tracemalloc.stop()

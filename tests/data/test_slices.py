@@ -219,3 +219,23 @@ def test_a_series_becomes_its_slices(tmp_path: Path) -> None:
     assert found.split.images == tuple(f"study::axial={k}" for k in range(5))
     assert len(set(found.digests)) == 5
     np.testing.assert_allclose(found[1][0], values[:, :, 1].T / 1000, atol=1e-6)
+
+
+def test_of_several_channels_the_slices_have_the_one_that_is_meant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    several = np.stack([voxels(k) for k in range(3)], -1)
+    nibabel.save(nibabel.Nifti1Image(several, np.eye(4)), tmp_path / "a.nii")
+    boxes = []
+    opened = slices.open_volume
+
+    def watched(place: Place) -> Volume:
+        volume = opened(place)
+        return replace(volume, load=lambda box: [boxes.append(box), volume.load(box)][1])
+
+    monkeypatch.setattr(slices, "open_volume", watched)
+    path = Path(f"{tmp_path / 'a.nii'}::axial=2")
+    for channel in (2, 0):
+        found = read_image(path, replace(AXIAL, volume_channel=channel))
+        np.testing.assert_array_equal(found[0], voxels(channel)[::-1, ::-1, 2].T)
+    assert [box[3] for box in boxes] == [slice(2, 3), slice(0, 1)]

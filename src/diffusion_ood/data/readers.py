@@ -171,7 +171,7 @@ def _read(source: Place | Content, options: ImageOptions) -> Array:
     if file.name.lower().endswith(ARRAY_SUFFIX):
         return np.array(_channels_first(open_npy(file), options.spatial_dimension))
     if _is_volume(source, options):
-        volume = in_memory(place) if place and place.plane else open_volume(source)
+        volume = in_memory(place, options) if place and place.plane else open_volume(source)
         return oriented(volume, options, place)
     if file.name.lower().endswith(nifti.SUFFIXES):
         return nifti.read_slice(file)

@@ -68,12 +68,12 @@ def header(place: Place) -> Volume:
     return _opened(place.whole, _stamp(place))
 
 
-def in_memory(place: Place) -> Volume:
-    """The volume of a slice with its voxels in memory.
+def in_memory(place: Place, options: ImageOptions) -> Volume:
+    """The volume of a slice with the voxels of the channel that is meant in memory.
 
     The last one is kept, so that slices that are read one after the other cost one reading.
     """
-    volume = _kept(place.whole, _stamp(place))
+    volume = _kept(place.whole, _stamp(place), options.volume_channel or 0)
     if isinstance(volume, Exception):
         raise volume
     return volume
@@ -105,16 +105,17 @@ def _opened(place: Place, stamp: tuple[int, int]) -> Volume:
 
 
 @functools.lru_cache(1)
-def _kept(place: Place, stamp: tuple[int, int]) -> Volume | Exception:
+def _kept(place: Place, stamp: tuple[int, int], channel: int) -> Volume | Exception:
     """A volume in memory; why it cannot be read is kept too, as each slice would meet it again."""
     try:
         volume = open_volume(place)
-        values = volume.load(tuple(map(slice, volume.shape)))
+        box = *map(slice, volume.shape[:3]), slice(channel, channel + 1)
+        values = volume.load(box[: len(volume.shape)])
     except Exception as error:  # of any decoder; `sentences` makes one of it
         return error
-    return replace(volume, load=values.__getitem__)
+    return replace(volume, load=lambda part: values[part[:3]])
 
 
 @functools.lru_cache(1024)
 def _ends(place: Place, stamp: tuple[int, int], options: ImageOptions) -> tuple[float, float]:
-    return percentile_ends(whole(in_memory(place), options), options)
+    return percentile_ends(whole(in_memory(place, options), options), options)

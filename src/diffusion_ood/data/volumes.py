@@ -157,7 +157,8 @@ def grid_of(volume: Volume, options: ImageOptions, place: Place | None = None) -
     if place and plane:  # slices are never mixed
         step[PLANES.index(plane)] = 1
     # Rounded twice, so that the last digits of a header do not decide on a voxel.
-    grown = np.round(np.round((turned - 1) / step, 3)).astype(int) + 1
+    steps = np.minimum(np.round(np.round((turned - 1) / step, 3)), nifti.MAX_VOXELS)
+    grown = steps.astype(int) + 1
     check_sides(grown.tolist(), nifti.MAX_VOXELS)
     low, sides = np.zeros(3, int), grown.copy()
     if place and plane:

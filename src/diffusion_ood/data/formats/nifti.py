@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,10 @@ from diffusion_ood.data.opening import Content, Source
 
 SUFFIXES = (".nii", ".nii.gz")
 MAX_VOXELS = 1_000_000_000
+MILLIMETRES = {1: 1e3, 3: 1e-3}
+"""Of a metre and a micrometre, by their codes in `xyzt_units`; nibabel's affine is in that unit."""
+DEFLATE = 1032
+"""Times at most that what is packed by gzip grows."""
 
 
 def open_nifti(source: Source) -> Volume:
@@ -23,7 +28,8 @@ def open_nifti(source: Source) -> Volume:
     if len(shape) not in (3, 4):
         raise Refusal(f"found an array of shape {shape}, expected 3 sides, or 4 with channels last")
     check_sides(shape[:3], MAX_VOXELS)
-    return Volume(shape, opened.affine, lambda box: np.asanyarray(opened.dataobj[box]))
+    affine = np.diag([*[MILLIMETRES.get(int(opened.header["xyzt_units"]) & 7, 1.0)] * 3, 1])
+    return Volume(shape, affine @ opened.affine, lambda box: np.asanyarray(opened.dataobj[box]))
 
 
 def slice_sides(source: Source) -> tuple[int, ...]:
@@ -68,6 +74,10 @@ def _open(source: Source) -> Any:  # noqa: ANN401 - nibabel has no types
     offset, expected = opened.dataobj.offset, opened.header.single_vox_offset
     if offset < expected:  # as in the header of a pair of files under another name
         raise Refusal(f"found voxels at byte {offset}, expected {expected} or later")
+    size = source.stat().st_size if isinstance(source, Path) else len(source.data)
+    least = offset + math.prod(map(int, opened.shape)) * opened.dataobj.dtype.itemsize
+    if least > DEFLATE * size:  # packed or not, before memory is taken for what is not there
+        raise Refusal(f"found {size:,} bytes, expected voxels of {least:,} in them")
     return opened
 
 
