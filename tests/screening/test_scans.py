@@ -136,3 +136,19 @@ def test_scans_need_names(
     assert "--keep_names" in capsys.readouterr().out
     with pytest.raises(UserError, match="group_by"):
         call(nameless, folder, f"--output={tmp_path / 'out'}", r"--group_by=(p\d\d)")
+
+
+def test_slices_in_files_of_their_own_are_no_validation_scans(
+    trained: Path, folder: Path, tmp_path: Path
+) -> None:
+    diffusion = Diffusion.load(trained / "checkpoint_best.pth")
+    diffusion.image_options = replace(diffusion.image_options, slices="axial")
+    files = [tmp_path / f"{k}.npy" for k in range(20)]
+    for file, values in zip(files, ramps(20, 5), strict=True):
+        np.save(file, values)
+    detector = Detector.fit(diffusion, files, options=JOINED, device="cpu")
+    assert len(detector.content.names) == 20
+    detector.save(tmp_path / "single.detector")
+    call(tmp_path / "single.detector", folder, f"--output={tmp_path / 'out'}", "--report_images=0")
+    assert len(rows(tmp_path / "out" / "decisions.csv")) == 4 * SLICES
+    assert not (tmp_path / "out" / "groups.csv").exists()

@@ -14,6 +14,7 @@ from diffusion_ood.calibration.fdr import benjamini_hochberg, fdr_doubts
 from diffusion_ood.calibration.groups import group_doubts, group_names, group_p_values
 from diffusion_ood.calibration.monitor import LEVEL, Monitor
 from diffusion_ood.data.patients import patients
+from diffusion_ood.data.places import Place
 from diffusion_ood.detector import Detector
 from diffusion_ood.report.page import now
 from diffusion_ood.runtime.files import atomic_write
@@ -100,8 +101,9 @@ def consider(
     else:
         doubts += conformal.doubts(len(detector.val_scores), detector.target_fpr, np.empty(0))
     doubts += spacing_doubts(detector, items)
-    if detector.reader.options.slices and not detector.content.names:
-        doubts.append("no decision on scans: the detector was fitted without `keep_names`")
+    if detector.reader.options.slices and not _knows_scans(detector):
+        fault = "to files of single slices" if detector.content.names else "without `keep_names`"
+        doubts.append(f"no decision on scans: the detector was fitted {fault}")
     groups = []
     levels = _levels(detector, made, items, group_by) if len(p) else {}
     for level, named in levels.items():
@@ -171,7 +173,7 @@ def _levels(
     """Of each level the groups of the validation images and of those that were read."""
     read = [i for d, i in zip(decisions, items, strict=True) if d.score is not None]
     names, found = detector.content.names, {}
-    if detector.reader.options.slices and names:
+    if _knows_scans(detector):
         # By the whole name, as two folders may hold scans of one name.
         found["scan"] = group_names(names, None), group_names([i.name for i in read], None)
     if group_by is not None:
@@ -182,6 +184,11 @@ def _levels(
         if len(own) == len(read):
             found["patient"] = [str(number) for number in detector.content.patients], own
     return found
+
+
+def _knows_scans(detector: Detector) -> bool:
+    """Whether validation images are slices of scans; else each would pass for a scan of one."""
+    return any(Place.of(name).plane for name in detector.content.names)
 
 
 def _groups(
