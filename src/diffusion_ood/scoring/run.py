@@ -204,7 +204,7 @@ class ScoringRun:
         for numbers, pixels in zip(batches, loaded, strict=True):
             batch = one.batch(numbers, pixels, self.evaluator.device)
             for method, found in work.measure(batch, numbers, self.evaluator):
-                keys = [batch.keys[image] for image in found.images]
+                keys = [one.keys[numbers[image]] for image in found.images]
                 yield method, table(method, diffusion, keys, found.measured, one.role), len(keys)
 
     def _remember(

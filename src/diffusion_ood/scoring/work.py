@@ -11,7 +11,7 @@ from torch import Tensor
 from diffusion_ood.data.loaders import ImageSet
 from diffusion_ood.detection.table_writer import TableWriter
 from diffusion_ood.methods.base import ImageBatch, Method, Rows
-from diffusion_ood.methods.measure import finished
+from diffusion_ood.methods.measure import content_key, finished
 from diffusion_ood.methods.pointwise import PointwiseMethod, measure_together
 from diffusion_ood.trajectories.evaluator import Evaluator
 
@@ -46,7 +46,11 @@ class OpenSet:
 
     def batch(self, indices: list[int], pixels: Tensor, device: torch.device) -> ImageBatch:
         """These images as a method takes them; `pixels` are theirs, `(B, C, *S)`."""
-        keys = [self.keys[index] for index in indices]
+        options = self.images.options
+        if (options.spatial_dimension == 3 or options.slices) and options.orientation == "RAS":
+            keys = [*map(content_key, pixels)]  # a volume has the same noise however it is stored
+        else:
+            keys = [self.keys[index] for index in indices]
         classes = None if self.classes is None else self.classes[indices]
         return ImageBatch(pixels.to(device), keys, classes)
 

@@ -17,7 +17,7 @@ def image_noise(shape: tuple[int, ...], seed: int, key: str, t: int, repeat: int
     Args:
         shape: `(C, *S)` of the image.
         seed: of the run.
-        key: the image's path as written in its split.
+        key: the image's path as written in its split; of a volume a digest of its content.
         t: the start point; −1 for noise that all start points share.
         repeat: number of the draw at this start point.
 
