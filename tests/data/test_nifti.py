@@ -9,7 +9,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from diffusion_ood.data.readers import image_size, read_image
+from diffusion_ood.data.readers import image_size, read_image, read_image_bytes
 from diffusion_ood.errors import UserError
 from diffusion_ood.options import ImageOptions
 
@@ -102,3 +102,25 @@ def test_voxels_that_a_small_file_cannot_hold_take_no_memory(
         image_size(tmp_path / name, replace(options, spatial_dimension=3))
     assert tracemalloc.get_traced_memory()[1] < 50e6
     tracemalloc.stop()
+
+
+@pytest.mark.parametrize("image_roi", [None, (2, 2, 2)])
+@pytest.mark.parametrize("place", [-100, -6, None])
+def test_a_packed_file_whose_bits_changed_is_refused(
+    tmp_path: Path, place: int | None, image_roi: tuple[int, ...] | None
+) -> None:
+    path = tmp_path / "a.nii.gz"
+    values = np.random.default_rng(0).integers(0, 255, (20, 20, 20), dtype=np.uint8)
+    nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), path)
+    options = replace(VOLUME, image_roi=image_roi)
+    read_image(path, options)
+    data = bytearray(path.read_bytes())
+    if place is None:
+        del data[-4:]
+    else:
+        data[place] ^= 4
+    path.write_bytes(data)
+    with pytest.raises(UserError):
+        read_image(path, options)
+    with pytest.raises(UserError):
+        read_image_bytes(bytes(data), path.name, options)
