@@ -239,3 +239,13 @@ def test_of_several_channels_the_slices_have_the_one_that_is_meant(
         found = read_image(path, replace(AXIAL, volume_channel=channel))
         np.testing.assert_array_equal(found[0], voxels(channel)[::-1, ::-1, 2].T)
     assert [box[3] for box in boxes] == [slice(2, 3), slice(0, 1)]
+
+
+def test_a_series_that_is_written_anew_is_read_anew(tmp_path: Path) -> None:
+    options = replace(AXIAL, intensity_range=(0.0, 1000.0))
+    path = Path(f"{tmp_path / 'scan'}::axial=1")
+    read = []
+    for values in (phantom(), phantom() + 1):
+        save_series(tmp_path / "scan", series(values.astype(np.uint16)))
+        read.append(read_image(path, options).astype(int))
+    np.testing.assert_array_equal(read[1], read[0] + 1)

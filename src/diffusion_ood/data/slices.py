@@ -95,8 +95,12 @@ def digest_of_slice(digest: str, place: Place) -> str:
 def _stamp(place: Place) -> tuple[int, int]:
     """By which a file that changed is known."""
     path = place.path
-    status = os.stat(path) if os.path.isdir(path) else file_status(path)
-    return status.st_mtime_ns, status.st_size
+    if not os.path.isdir(path):
+        status = file_status(path)
+        return status.st_mtime_ns, status.st_size
+    with os.scandir(path) as files:  # one that is written anew leaves the folder as it was
+        every = [os.stat(path), *(file.stat(follow_symlinks=False) for file in files)]
+    return max(s.st_mtime_ns for s in every), sum(s.st_size for s in every)
 
 
 @functools.lru_cache(1024)
