@@ -91,7 +91,7 @@ demo-volumes: venv  ## the same on volumes: latents beside voxels
 	$(VENV)/bin/diffusion-ood fit --output_dir=$(VOLUMES)/runs --model_name=latents --budget=$(VOLUMES_BUDGET) \
 		--validation_ids=$(VOLUMES_SPLITS)/MNI152_val.csv \
 		--training_ids=$(VOLUMES_SPLITS)/MNI152_train.csv --detector=$(VOLUMES)/heads.detector
-	$(VENV)/bin/diffusion-ood screen $(VOLUMES)/heads.detector $(OUT_SPLITS) \
+	$(VENV)/bin/diffusion-ood screen $(VOLUMES)/heads.detector $(VOLUMES_SPLITS)/MNI152_test.csv $(OUT_SPLITS) \
 		--output=$(VOLUMES)/screening --maps=$(VOLUMES)/maps
 
 test: venv  ## run the tests that take less than ten seconds each
