@@ -40,6 +40,11 @@ def data(tmp_path: Path) -> Path:
     return folder
 
 
+def test_slices_of_what_has_none_are_refused(train: Callable[..., Path], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"slices.*A_train\.csv"):
+        train(tmp_path / "runs" / "F", "--slices=axial")
+
+
 def test_from_scans_to_decisions(
     train: Callable[..., Path], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -137,9 +137,12 @@ def test_another_autoencoder_or_none_is_refused(
     run_dir, other = tmp_path / "L", tmp_path / "other.pth"
     shutil.copytree(latent_run, run_dir)
     save_checkpoint(other, {**vq_vae(SHAPE).content(), "more": 1})
+    kept = set(run_dir.glob("latents_*"))
     for flags in ([f"--vqvae_checkpoint={other}"], []):
         with pytest.raises(UserError, match="autoencoder"):
             train(run_dir, *flags, "--b_scale=2", "--n_epochs=3")
+    assert len(kept) == 2
+    assert kept <= set(run_dir.glob("latents_*"))
     pixels = tmp_path / "A"
     pixels.mkdir()
     shutil.copy(trained / "checkpoint.pth", pixels)

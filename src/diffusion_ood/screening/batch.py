@@ -106,6 +106,8 @@ def consider(
         doubts.append(f"no decision on scans: the detector was fitted {fault}")
     groups = []
     levels = _levels(detector, made, items, group_by) if len(p) else {}
+    if len(p) and detector.content.patients and group_by is None and "patient" not in levels:
+        doubts.append("no decision on patients: not every image that was read names one")
     for level, named in levels.items():
         found, more = _groups(detector, made, *named)
         groups.append(found.assign(level=level))

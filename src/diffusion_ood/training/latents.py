@@ -42,7 +42,7 @@ def encoded(
     """The codec by the first of the sets, and all of them with latents `(c, *s)` for images.
 
     Every process calls this; the first one encodes what is not in the folder, and removes what is
-    of other images or autoencoders.
+    of other images or autoencoders unless a model was trained there.
 
     Raises:
         UserError: images that the autoencoder is not for, or that it takes for one and the same.
@@ -61,8 +61,9 @@ def encoded(
         for images, path in zip(sets, paths, strict=True):
             if _opened(path, images, autoencoder) is None:
                 _write(path, images, plain, num_workers, device)
-        for path in set(folder.glob("latents_*.npy")) - set(paths):
-            path.unlink()
+        if not any(folder.glob("checkpoint*.pth")):  # whose latents these may be
+            for path in set(folder.glob("latents_*.npy")) - set(paths):
+                path.unlink()
     distributed.barrier()
     found = []
     for images, path in zip(sets, paths, strict=True):

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from diffusion_ood.data.intensity import differences, doubts
 from diffusion_ood.data.loaders import ImageSet, epoch_order, image_batches, open_images
+from diffusion_ood.data.places import Place
 from diffusion_ood.data.skipped import report_skipped
 from diffusion_ood.data.splits import Split
 from diffusion_ood.errors import UserError
@@ -51,6 +52,11 @@ def open_data(splits: Sequence[Split], settings: TrainingSettings[Any, Any]) -> 
         distributed.barrier()
     for images, name in zip(sets, SETS, strict=False):
         report_skipped(images, name, settings.run.run_dir)
+        if settings.image.slices and not any(Place.of(i).plane for i in images.split.images):
+            raise UserError(
+                f"`slices`: found no volume in {images.split.path}, expected NIfTI files or DICOM "
+                "series, which `get_datasets.py` lists with `spatial_dimension` 3"
+            )
         if images.shape != sets[0].shape:
             raise UserError(
                 f"{images.split.path}: found images of {images.shape}, expected {sets[0].shape} "
