@@ -52,10 +52,10 @@ demo: venv  ## train on digits, score three sets, fit a detector, screen a folde
 # autoencoder's latents, and the autoencoder alone, side by side; then a detector, and a screening.
 VOLUMES := demo-volumes
 VOLUMES_IMAGES := 50
-VOLUMES_EPOCHS := 2
+VOLUMES_EPOCHS := 1
 VOLUMES_BUDGET := 3
-VQVAE_EPOCHS := 20
-LATENT_EPOCHS := 60
+VQVAE_EPOCHS := 14
+LATENT_EPOCHS := 30
 VOLUMES_SPLITS := $(VOLUMES)/data/data_splits
 VOLUME_FAULTS := ghosting,missing_slab,wrong_window,flip_lr,rotation,spike
 comma := ,
