@@ -52,16 +52,17 @@ demo: venv  ## train on digits, score three sets, fit a detector, screen a folde
 # autoencoder's latents, and the autoencoder alone, side by side; then a detector, and a screening.
 VOLUMES := demo-volumes
 VOLUMES_IMAGES := 50
-VOLUMES_EPOCHS := 1
+VOLUMES_EPOCHS := 2
 VOLUMES_BUDGET := 3
-VQVAE_EPOCHS := 14
-LATENT_EPOCHS := 30
+VQVAE_EPOCHS := 10
+LATENT_EPOCHS := 20
 VOLUMES_SPLITS := $(VOLUMES)/data/data_splits
 VOLUME_FAULTS := ghosting,missing_slab,wrong_window,flip_lr,rotation,spike
 comma := ,
 FAULTY_SPLITS := $(subst $(comma), ,$(VOLUME_FAULTS))
 FAULTY_SPLITS := $(FAULTY_SPLITS:%=$(VOLUMES_SPLITS)/MNI152_test_%3.csv)
 OUT_SPLITS := $(FAULTY_SPLITS) $(VOLUMES_SPLITS)/Phantoms_test.csv
+SCREENED := $(VOLUMES_SPLITS)/MNI152_test.csv $(VOLUMES_SPLITS)/MNI152_test_missing_slab3.csv
 OF_VOLUMES := --output_dir=$(VOLUMES)/runs --training_ids=$(VOLUMES_SPLITS)/MNI152_train.csv \
 	--validation_ids=$(VOLUMES_SPLITS)/MNI152_val.csv --is_grayscale=1 --spatial_dimension=3
 SCHEDULE := --lr=1e-3 --lr_schedule=cosine \
@@ -91,7 +92,7 @@ demo-volumes: venv  ## the same on volumes: latents beside voxels
 	$(VENV)/bin/diffusion-ood fit --output_dir=$(VOLUMES)/runs --model_name=latents --budget=$(VOLUMES_BUDGET) \
 		--validation_ids=$(VOLUMES_SPLITS)/MNI152_val.csv \
 		--training_ids=$(VOLUMES_SPLITS)/MNI152_train.csv --detector=$(VOLUMES)/heads.detector
-	$(VENV)/bin/diffusion-ood screen $(VOLUMES)/heads.detector $(VOLUMES_SPLITS)/MNI152_test.csv $(OUT_SPLITS) \
+	$(VENV)/bin/diffusion-ood screen $(VOLUMES)/heads.detector $(SCREENED) \
 		--output=$(VOLUMES)/screening --maps=$(VOLUMES)/maps
 
 test: venv  ## run the tests that take less than ten seconds each
