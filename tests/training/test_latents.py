@@ -93,7 +93,6 @@ def test_a_torn_file_of_latents_is_written_again(
     whole = {path: path.read_bytes() for path in run_dir.glob("latents_*")}
     for path, content in whole.items():
         path.write_bytes(content[:-7])
-    (run_dir / "latents_of_another.npy").write_bytes(b"")
     train(run_dir, f"--vqvae_checkpoint={vqvae}", "--n_epochs=3", "--b_scale=2")
     assert {path: path.read_bytes() for path in run_dir.glob("latents_*")} == whole
 
@@ -102,7 +101,11 @@ def test_a_resumed_run_is_the_one_never_interrupted(
     latent_run: Path, vqvae: Path, train: Command, tmp_path: Path
 ) -> None:
     flags = [f"--vqvae_checkpoint={vqvae}", "--b_scale=2"]
+    other = tmp_path / "L" / "latents_of_another.npy"
+    other.parent.mkdir()
+    other.touch()
     run_dir = train(tmp_path / "L", *flags, "--n_epochs=1")
+    assert not other.exists()
     shutil.rmtree(run_dir / "train")
     for path in run_dir.glob("latents_*"):
         path.unlink()
