@@ -7,8 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+
+from diffusion_ood.data.readers import read_image
+from diffusion_ood.errors import UserError
+from diffusion_ood.options import ImageOptions
 
 PATIENT = {
     "PatientName": "Zebrafish^Quagga",
@@ -148,3 +153,13 @@ def _item(source: Dataset, tag: str) -> Dataset:
     item = Dataset()
     setattr(item, tag, getattr(source, tag))
     return item
+
+
+def refused(path: Path, options: ImageOptions) -> str:
+    """The one sentence with which reading this fails."""
+    with pytest.raises(UserError) as caught:
+        read_image(path, options)
+    (sentence,) = caught.value.args
+    assert sentence.startswith(f"{path}: ")
+    assert "\n" not in sentence
+    return sentence

@@ -14,10 +14,9 @@ from pathlib import Path
 PLANES = ("sagittal", "coronal", "axial")
 """Slices across the patient's left-right, back-front and foot-head axis, in this order."""
 
-_SERIES, _SLICE = (
-    re.compile("series=(\\w+)"),
-    re.compile(rf"({'|'.join(PLANES)})=(0|[1-9][0-9]{{0,8}})"),  # one text for a slice, as of `str`
-)
+_SERIES = re.compile(r"series=(\w+)")
+# A slice has one text, that of `str`.
+_SLICE = re.compile(rf"({'|'.join(PLANES)})=(0|[1-9][0-9]{{0,8}})")
 
 
 @dataclass(frozen=True)

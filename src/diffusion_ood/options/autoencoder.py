@@ -82,7 +82,7 @@ class AutoencoderTrainOptions(FitOptions):
     batch_size: int = option("images a step, over all processes together", 4, least=1)
     lr: float = option("learning rate of Adam", 3e-4, above=0, most=MAX_FLOAT)
     perceptual_weight: float = option(
-        "weight of LPIPS beside the mean absolute difference, 0.001 in the original code; of "
+        "weight of LPIPS beside the pixels' differences, 0.001 in the original code; of "
         "volumes it is that of a few slices of each direction",
         0.0,
         least=0,

@@ -70,7 +70,6 @@ class DiffusionTask(TrainingTask[TrainOptions, DiffusionOptions]):
         )
         self.network = prepare(self.model.network, device)
         add_dropout(self.network, self.fit.res_dropout)
-        self._augmented: tuple[int, Callable[[Tensor, Sequence[int]], Tensor]] | None = None
 
     def _encode(
         self, autoencoder: Autoencoder, device: torch.device
@@ -104,10 +103,8 @@ class DiffusionTask(TrainingTask[TrainOptions, DiffusionOptions]):
         """The images, with small random movements if `augmentation` is on."""
         if not self.fit.augmentation:
             return images
-        if self._augmented is None or self._augmented[0] != epoch:
-            moves = augmentation(self.model.image_shape, seed=self.fit.seed, epoch=epoch)
-            self._augmented = epoch, moves
-        return self._augmented[1](images, indices)
+        moves = augmentation(self.model.image_shape, seed=self.fit.seed, epoch=epoch)
+        return moves(images, indices)
 
     def validate(self, network: nn.Module, epoch: int, tracker: Tracker | None) -> float:
         """The validation loss; samples are logged too."""
