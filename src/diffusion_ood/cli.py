@@ -236,7 +236,7 @@ def _add(group: argparse._ArgumentGroup, field: dataclasses.Field[Any], hint: ob
         if field.metadata["positional"]:
             metavar = field.name.upper()
         action = group.add_argument(flag, type=reader, metavar=metavar, **common)
-        if element is Path:
+        if element is Path or field.metadata["positional"]:
             action.complete = shtab.FILE  # type: ignore[attr-defined]  # where shtab looks for it
 
 

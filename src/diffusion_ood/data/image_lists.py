@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from diffusion_ood.data.remote import shown
 from diffusion_ood.errors import UserError
 
 SUFFIX = ".txt"
@@ -28,7 +29,7 @@ def parse_list(path: Path, text: str) -> tuple[tuple[str, ...], tuple[str, ...]]
         image, _, label = line.strip().rpartition(" ")
         if not image:
             raise UserError(
-                f"{path}, row {number}: found {line[:60]!r}, expected a path and a label"
+                f"{path}, row {number}: found {shown(line)[:60]!r}, expected a path and a label"
             )
         images.append(image.rstrip())
         labels.append(label)

@@ -18,16 +18,18 @@ from pathlib import Path
 from diffusion_ood.data.formats.dicom import is_dicom
 from diffusion_ood.data.formats.dicom_series import series_files
 from diffusion_ood.data.formats.dicom_tags import quiet, read_tags
-from diffusion_ood.data.opening import sentences
+from diffusion_ood.data.opening import Content, Source, sentences
 from diffusion_ood.data.places import Place
+from diffusion_ood.data.remote import Remote
 from diffusion_ood.errors import UserError
 
 KEY = "DIFFUSION_OOD_PATIENT_KEY"
 SIZE = 32  # bytes of a key
+HEAD = 1 << 20  # of a file at a URL, by far more than precedes the tags
 TAGS = ("PatientID", "IssuerOfPatientID", "StudyInstanceUID")
 
 
-def patient_of(path: Path) -> str | None:
+def patient_of(path: Path | Remote) -> str | None:
     """12 hexadecimal digits for the patient of a DICOM file or series; None of other files.
 
     The same number of the same issuer gives the same digits, with the same key. Where a file has no
@@ -36,9 +38,8 @@ def patient_of(path: Path) -> str | None:
     Raises:
         UserError: a file or folder that cannot be read, or a key that cannot be kept.
     """
-    place = Place.of(path)
-    with sentences(path):
-        file = series_files(place)[0] if os.path.isdir(place.path) else place.path
+    with sentences(str(path)):
+        file = _file(path)
         if not is_dicom(file):
             return None
         with file.open("rb") as opened, quiet():
@@ -51,14 +52,25 @@ def patient_of(path: Path) -> str | None:
     return hashlib.blake2b(content, digest_size=6, key=_key()).hexdigest()
 
 
-def patients(paths: Iterable[Path]) -> Iterator[str | None]:
+def patients(paths: Iterable[Path | Remote]) -> Iterator[str | None]:
     """`patient_of` each path; the slices of a volume cost one reading."""
-    known: dict[Place, str | None] = {}
+    known: dict[Place | Remote, str | None] = {}
     for path in paths:
-        whole = Place.of(path).whole
+        whole = path if isinstance(path, Remote) else Place.of(path).whole
         if whole not in known:
             known[whole] = patient_of(path)
         yield known[whole]
+
+
+def _file(path: Path | Remote) -> Source:
+    """The file that is asked, one of a series; of one at a URL the start that holds the tags."""
+    if isinstance(path, Remote):
+        try:
+            return path.read(HEAD)
+        except UserError:  # it was there when it was screened; now it names nobody
+            return Content(path.name, b"")
+    place = Place.of(path)
+    return series_files(place)[0] if os.path.isdir(place.path) else place.path
 
 
 def _key() -> bytes:

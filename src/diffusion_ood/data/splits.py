@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal, NoReturn
 
 from diffusion_ood.data.image_lists import SUFFIX, list_root, parse_list
+from diffusion_ood.data.remote import is_url, plain, shown
 from diffusion_ood.errors import UserError
 from diffusion_ood.paths import expanded
 from diffusion_ood.runtime.files import atomic_write
@@ -57,8 +58,12 @@ class Split:
         return len(self.images)
 
     def image_path(self, i: int) -> Path:
-        """Where image number `i` lies."""
-        return (self.root or self.path.parent) / self.images[i]
+        """Where image number `i` lies; UserError of one at a URL, which screening alone reads."""
+        image = plain(self.images[i])
+        if is_url(image):
+            found = f"found the URL {shown(image)}, expected a path"
+            raise self.error(i, f"{found}; screening alone reads URLs, so copy the images")
+        return (self.root or self.path.parent) / image
 
     def number(self, i: int) -> int:
         """The row, or the cell, that names image number `i`; the header is row 1."""
@@ -88,20 +93,25 @@ class Split:
         )
 
 
-def read_split(path: Path, flips: bool = True) -> Split:
+def read_split(path: Path, flips: bool = True, content: bytes | None = None) -> Split:
     """Read a split: header `image[,label]`, then one image a row; or one row of paths, no header.
 
     A file whose name ends with `.txt` is an image list: a path and a label a line.
 
     With `flips`, a path without a file whose name contains `_vflip` or `_hflip` means the
-    split of that name without this part, flipped.
+    split of that name without this part, flipped. With the `content` of a file that lies
+    elsewhere, nothing is looked for on this disk.
 
     Raises:
         UserError: the file is missing, has another content, or names an image twice.
     """
-    path = expanded(path)
-    source, flip = _without_flip(path) if flips and not os.path.exists(path) else (path, None)
-    text = _text(source)
+    source, flip, here = path, None, content is None
+    if content is None:
+        source = expanded(path)
+        if flips and not os.path.exists(source):
+            source, flip = _without_flip(source)
+        content = _bytes(source)
+    text = _text(source, content)
     if source.suffix == SUFFIX:
         images, labels = parse_list(source, text)
         _refuse_duplicates(source, images, "image", 1)
@@ -112,7 +122,7 @@ def read_split(path: Path, flips: bool = True) -> Split:
             images,
             labels,
             flip,
-            list_root(source, images[0]),
+            list_root(source, images[0]) if here else None,
             numbers=tuple(number for number, line in lines if line.strip()),
         )
     rows = _rows(source, text)
@@ -150,15 +160,18 @@ def _name(stem: str, flip: Edit | None) -> str:
     return f"{name}_{flip}" if flip else name
 
 
-def _text(path: Path) -> str:
+def _bytes(path: Path) -> bytes:
     if os.path.isdir(path):
         raise UserError(f"{path}: found a folder, expected a CSV file")
     try:
-        content = path.read_bytes()
+        return path.read_bytes()
     except FileNotFoundError:
         raise UserError(f"{path}: no such file, expected a split CSV") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _text(path: Path, content: bytes) -> str:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -222,7 +235,7 @@ def _headerless(path: Path, rows: list[list[str]]) -> tuple[str, ...]:
 
 
 def _refuse_header(path: Path, cells: list[str]) -> NoReturn:
-    found = ",".join(cells)
+    found = shown(",".join(cells))
     found = found if len(found) <= 60 else found[:60] + "…"
     hint = ""
     for separator, name in ((";", "semicolons"), ("\t", "tabs")):
@@ -241,6 +254,6 @@ def _refuse_duplicates(path: Path, images: Iterable[str], unit: str, start: int)
         first = seen.setdefault(plain, number)
         if first != number:
             raise UserError(
-                f"{path}, {unit} {number}: found {image} again after {unit} {first}, "
+                f"{path}, {unit} {number}: found {shown(image)} again after {unit} {first}, "
                 "expected every image once"
             )

@@ -70,8 +70,10 @@ class ScreenOptions(OptionGroup):
     """Screening: which images, and what becomes of the decisions."""
 
     detector: Path = option("file of diffusion-ood fit", exists=True, positional=True)
-    images: tuple[Path, ...] = option(
-        "images, folders of images, split CSVs or image lists", positional=True
+    images: tuple[str, ...] = option(
+        "images, folders of images, split CSVs or image lists, each a path or a URL such as "
+        "s3://bucket/folder",
+        positional=True,
     )
     output: Path | None = option(
         "folder of decisions.csv and report.html (default: screening; with `json` none)", None

@@ -10,6 +10,7 @@ from diffusion_ood.calibration.groups import group_names
 from diffusion_ood.calibration.monitor import Monitor
 from diffusion_ood.data.intensity import millimetres, of_json, other_spacing
 from diffusion_ood.data.readers import spacing_of
+from diffusion_ood.data.remote import Remote
 from diffusion_ood.detector import Detector
 from diffusion_ood.errors import UserError
 from diffusion_ood.runtime.words import counted
@@ -47,9 +48,14 @@ def spacing_doubts(detector: Detector, items: Sequence[Item]) -> Iterator[str]:
     trained = of_json(detector.content.diffusion.training.get("intensity"))
     if trained is None or trained.spacing is None:
         return
-    others = []
+    options, others = detector.reader.options, []
+    far = sum(isinstance(item.path, Remote) for item in items)
+    if far and options.spatial_dimension == 3 and options.spacing is None:
+        yield f"{counted(far, 'volume')} at URLs, whose voxel sizes were not compared with training"
     for item in items:
-        found = spacing_of(item.path, detector.reader.options)
+        if isinstance(item.path, Remote):  # it would be fetched again
+            continue
+        found = spacing_of(item.path, options)
         if found is not None and other_spacing(found, trained.spacing):
             others.append((item.name, found))
     if others:
@@ -72,7 +78,8 @@ def check_maps(detector: Detector, items: Sequence[Item], maps: Path) -> None:
     folder = os.path.realpath(maps)
     seen: dict[Path, Item] = {}
     for item in items:
-        places = (item.path, item.path.parent / "_")  # a link, too, would be replaced
+        here = None if isinstance(item.path, Remote) else item.path
+        places = (here, here.parent / "_") if here else ()  # a link, too, would be replaced
         if any(os.path.realpath(place).startswith(folder + os.sep) for place in places):
             raise UserError(
                 f"`maps`: found {maps}, in which {item.name} lies, expected another folder"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -17,6 +18,7 @@ from torch import Tensor
 from diffusion_ood.data.inputs import Reader
 from diffusion_ood.data.pictures import planes
 from diffusion_ood.data.transforms import flip
+from diffusion_ood.errors import UserError
 from diffusion_ood.runtime.files import atomic_write
 from diffusion_ood.screening.inputs import Item
 from diffusion_ood.screening.volume_maps import volume_map
@@ -87,12 +89,21 @@ def save_map(
     item: Item,
     reader: Reader,
 ) -> None:
-    """Write an array, or NIfTI in the volume's grid, and beside it a picture, each atomically."""
-    with atomic_write(path, "wb") as file:
-        if path.name.endswith(VOLUMES):
-            upright = flip(torch.from_numpy(of_image)[None], item.edit, reader.options)[0].numpy()
-            file.write(volume_map(upright, limit, item.path, reader.options))
-        else:
+    """Write an array, or NIfTI in the volume's grid, and beside it a picture, each atomically.
+
+    A volume that can no longer be read, for its grid, gets no map, aloud; the next run makes it.
+    """
+    if path.name.endswith(VOLUMES):
+        upright = flip(torch.from_numpy(of_image)[None], item.edit, reader.options)[0].numpy()
+        try:
+            data = volume_map(upright, limit, item.path, reader.options)
+        except UserError as error:
+            print(f"no map: {error}", file=sys.stderr)
+            return
+        with atomic_write(path, "wb") as file:
+            file.write(data)
+    else:
+        with atomic_write(path, "wb") as file:
             np.save(file, of_image)
     with atomic_write(path.with_suffix(".png"), "wb") as file:
         Image.fromarray(overlay(image, of_image, limit)).save(file, format="png")

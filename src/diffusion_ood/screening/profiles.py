@@ -34,7 +34,7 @@ def profiles(batch: Batch, items: Sequence[Item], most: int) -> list[Profile]:
     """Those of at most so many scans, the most unusual first; none of images that are no slices."""
     scans: dict[tuple[str, str], list[tuple[int, Decision]]] = {}
     for decision, item in zip(batch.decisions, items, strict=True):
-        place = Place.of(item.path)
+        place = Place.of(str(item.path))
         if place.plane is not None and decision.score is not None:
             name = str(Place.of(item.name).whole)
             scans.setdefault((name, place.plane), []).append((place.index, decision))

@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffusion_ood.data.places import Place
+from diffusion_ood.data.remote import Remote
 from diffusion_ood.data.volumes import grid_of, open_volume
 from diffusion_ood.detection.pixel_metrics import resized
 from diffusion_ood.options import ImageOptions
 
 
 def volume_map(
-    of_image: NDArray[np.float32], limit: float, path: Path, options: ImageOptions
+    of_image: NDArray[np.float32], limit: float, path: Path | Remote, options: ImageOptions
 ) -> bytes:
     """A NIfTI file of a map, float32 in [0, 1], with the shape and the affine of its volume.
 
@@ -30,9 +31,8 @@ def volume_map(
         path: of the volume.
         options: how the volume became the model's image.
     """
-    place = Place.of(path)
-    volume = open_volume(place)
-    grid = grid_of(volume, options, place)
+    volume = open_volume(path.read() if isinstance(path, Remote) else Place.of(path))
+    grid = grid_of(volume, options)
     unit = of_image / (of_image + limit / 2)
     found = grid.restored(resized(unit, grid.sides).astype(np.float32))
     return gzip.compress(nibabel.Nifti1Image(found, volume.affine).to_bytes(), mtime=0)

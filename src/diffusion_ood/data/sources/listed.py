@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from diffusion_ood.data.image_lists import SUFFIX
+from diffusion_ood.data.remote import shown
 from diffusion_ood.data.sources.prepare import relative_path, split_path
 from diffusion_ood.data.splits import read_split, write_split
 from diffusion_ood.errors import UserError
@@ -30,7 +31,7 @@ def prepare_list(path: Path, root: Path, data_root: Path) -> Path:
     images = [root / image for image in split.images]
     for i, image in enumerate(images):
         if not image.exists():
-            raise split.error(i, f"found no {split.images[i]} in {root}")
+            raise split.error(i, f"found no {shown(split.images[i])} in {root}")
     part = PREFIXES.get(path.stem.split("_")[0], "test")
     made = split_path(data_root, split.name, part)
     write_split(made, [relative_path(image, made.parent) for image in images], split.labels)
