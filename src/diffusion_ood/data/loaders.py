@@ -19,7 +19,6 @@ from diffusion_ood.data.decoding import DecodedImages, decode, size_mismatch
 from diffusion_ood.data.intensity import Intensity, measure_intensity
 from diffusion_ood.data.packed import Packed, cache_folder, open_packed
 from diffusion_ood.data.readers import image_size
-from diffusion_ood.data.remote import shown
 from diffusion_ood.data.slices import sliced
 from diffusion_ood.data.splits import Split
 from diffusion_ood.data.transforms import flip, patch, prepared_size, to_unit
@@ -295,7 +294,7 @@ def _readable(
             f"{split.unit} {split.number(0)}: {errors[0]}"
         )
     skipped = tuple(
-        SkippedImage(shown(split.images[index]), split.number(index), str(error))
+        SkippedImage(split.images[index], split.number(index), str(error))
         for index, error in errors.items()
     )
     return split.only([index for index in range(len(split)) if index not in errors]), skipped

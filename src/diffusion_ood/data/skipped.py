@@ -6,6 +6,7 @@ import csv
 from pathlib import Path
 
 from diffusion_ood.data.loaders import ImageSet
+from diffusion_ood.data.remote import shown
 from diffusion_ood.runtime import distributed
 from diffusion_ood.runtime.files import as_text, atomic_write
 
@@ -40,7 +41,8 @@ def _write(path: Path, name: str, images: ImageSet) -> None:
     if path.exists():
         with open(path, encoding="utf-8", newline="") as file:
             rows = [row for row in csv.reader(file) if row[-1:] not in ([COLUMNS[-1]], [name])]
-    rows += [[image.path, str(image.row), as_text(image.reason), name] for image in images.skipped]
+    for image in images.skipped:
+        rows.append([shown(image.path), str(image.row), as_text(image.reason), name])
     if not rows:
         path.unlink(missing_ok=True)
         return
