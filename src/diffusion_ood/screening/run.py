@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -16,6 +15,7 @@ from diffusion_ood.methods.measure import content_key
 from diffusion_ood.screening.decisions import Decision, DecisionFile
 from diffusion_ood.screening.inputs import Item
 from diffusion_ood.screening.maps import map_path, save_map
+from diffusion_ood.screening.reading import Read, ahead
 
 BATCH = 16
 """Images that are decided at a time: few, so that decisions come soon."""
@@ -41,7 +41,7 @@ def screen(
     decided: list[Decision] = []
     batches = [items[k : k + BATCH] for k in range(0, len(items), BATCH)]
     finished = file.finished if file else {}
-    for batch, images in zip(batches, _ahead(detector, batches), strict=True):
+    for batch, images in zip(batches, ahead(batches, detector.reader), strict=True):
         decisions = _decide(detector, batch, images, finished, maps)
         if file:
             file.append(d for d in decisions if d != finished.get(d.file))
@@ -50,31 +50,10 @@ def screen(
     return decided
 
 
-def _ahead(
-    detector: Detector, batches: Sequence[Sequence[Item]]
-) -> Iterator[list[tuple[Tensor | UserError, float]]]:
-    """The images of each batch, read while the one before is measured."""
-
-    def read(item: Item) -> tuple[Tensor | UserError, float]:
-        begin = time.perf_counter()
-        try:
-            image: Tensor | UserError = item.read(detector.reader)
-        except UserError as error:
-            image = error
-        return image, time.perf_counter() - begin
-
-    with ThreadPoolExecutor(1) as threads:  # one, as decoders log and warn by process
-        waiting: list[list[Future[tuple[Tensor | UserError, float]]]] = []
-        for batch in (*batches, ()):
-            waiting.append([threads.submit(read, item) for item in batch])
-            if len(waiting) > 1:
-                yield [future.result() for future in waiting.pop(0)]
-
-
 def _decide(
     detector: Detector,
     items: Sequence[Item],
-    images: Sequence[tuple[Tensor | UserError, float]],
+    images: Sequence[Read],
     finished: Mapping[str, Decision],
     maps: Path | None,
 ) -> list[Decision]:
