@@ -6,12 +6,12 @@ import io
 import os
 import stat
 import unicodedata
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple, TypeAlias
 
+from diffusion_ood.data.complaints import ignoring
 from diffusion_ood.data.formats.base import Refusal
 from diffusion_ood.data.places import Place
 from diffusion_ood.errors import UserError
@@ -83,9 +83,8 @@ def refusing(path: Path, *, folders: bool = False) -> Iterator[None]:
 def sentences(path: Path | str) -> Iterator[None]:
     """The same where a file is in memory, or was found to be one; sentences begin with its name."""
     try:
-        with warnings.catch_warnings():
-            # Pillow warns of what it then repairs or raises; its limit of pixels differs from ours
-            warnings.filterwarnings("ignore", module=r"PIL\b")
+        # Pillow warns of what it then repairs or raises; its limit of pixels differs from ours
+        with ignoring(r"PIL\b"):
             yield
     except Refusal as error:
         raise UserError(f"{path}: {error}") from None

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +23,9 @@ from diffusion_ood.data.values import percentile_ends
 from diffusion_ood.data.volumes import open_volume, oriented_sides, whole
 from diffusion_ood.errors import UserError
 from diffusion_ood.options import ImageOptions
+
+_READING = threading.Lock()
+"""Threads that want slices of one volume let one of them read it."""
 
 
 def sliced(split: Split, options: ImageOptions) -> Split:
@@ -73,7 +77,8 @@ def in_memory(place: Place, options: ImageOptions) -> Volume:
 
     The last one is kept, so that slices that are read one after the other cost one reading.
     """
-    volume = _kept(place.whole, _stamp(place), options.volume_channel or 0)
+    with _READING:
+        volume = _kept(place.whole, _stamp(place), options.volume_channel or 0)
     if isinstance(volume, Exception):
         raise volume
     return volume

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain
 from typing import TypeAlias
 
 from torch import Tensor
 
 from diffusion_ood.data.inputs import Reader
 from diffusion_ood.errors import UserError
+from diffusion_ood.options.models import CPUS
 from diffusion_ood.screening.inputs import Item
+
+THREADS, AHEAD = 4, 2
+"""At most so many threads read, and at most so many batches wait; more take memory."""
 
 Read: TypeAlias = tuple[Tensor | UserError, float]
 """An image, or why it cannot be read, and the seconds that this took."""
@@ -27,11 +33,14 @@ def read(item: Item, reader: Reader) -> Read:
     return image, time.perf_counter() - begin
 
 
-def ahead(batches: Sequence[Sequence[Item]], reader: Reader) -> Iterator[list[Read]]:
-    """The images of each batch, read while the one before is measured."""
-    with ThreadPoolExecutor(1) as threads:  # one, as decoders log and warn by process
-        waiting: list[list[Future[Read]]] = []
-        for batch in (*batches, ()):
+def ahead(batches: Iterable[Sequence[Item]], reader: Reader) -> Iterator[list[Read]]:
+    """The images of each batch, in order, read by some threads while those before are measured."""
+    threads = ThreadPoolExecutor(min(THREADS, CPUS))
+    waiting: deque[list[Future[Read]]] = deque()
+    try:
+        for batch in chain(batches, [()] * AHEAD):
             waiting.append([threads.submit(read, item, reader) for item in batch])
-            if len(waiting) > 1:
-                yield [future.result() for future in waiting.pop(0)]
+            if len(waiting) > AHEAD:
+                yield [future.result() for future in waiting.popleft()]
+    finally:  # who is interrupted waits for the images that are being read alone
+        threads.shutdown(cancel_futures=True)

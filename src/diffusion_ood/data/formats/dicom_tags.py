@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import io
-import logging
 import math
-import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO
 
+from diffusion_ood.data.complaints import Aside, ignoring
 from diffusion_ood.data.formats.base import Refusal
 
 if TYPE_CHECKING:
     from pydicom import Dataset
+
+_PYDICOM = Aside("pydicom")
 
 HEAD = 1 << 16  # bytes within which a file names its transfer syntax
 
@@ -73,11 +74,8 @@ def read_tags(file: BinaryIO, tags: Sequence[str], *, pixels: bool = False) -> D
 @contextmanager
 def quiet() -> Iterator[None]:
     """Turn pydicom's complaints into a `Refusal`, and let none out: they quote patients' tags."""
-    logger = logging.getLogger("pydicom")
-    before, logger.propagate = logger.propagate, False
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _PYDICOM, ignoring(""):
             yield
     except (Refusal, MemoryError):
         raise
@@ -87,5 +85,3 @@ def quiet() -> Iterator[None]:
         raise Refusal("not a whole DICOM file") from None
     except Exception as error:
         raise Refusal(f"not a whole DICOM file ({type(error).__name__})") from None
-    finally:
-        logger.propagate = before

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
+from diffusion_ood.data.complaints import Errors
 from diffusion_ood.data.formats.base import (
     MAX_PIXELS,
     ORIENTATION,
@@ -25,6 +26,9 @@ from diffusion_ood.data.formats.base import (
     known_orientation,
     without_alpha,
 )
+
+_ERRORS = Errors()  # tifffile's own; it leaves out tags and goes on
+logging.getLogger("tifffile").addFilter(_ERRORS)
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
@@ -102,30 +106,13 @@ def open_tiff(file: BinaryIO) -> Picture:
     return Picture(sides, partial(_decode, file, page, layout), orientation, white_is_zero)
 
 
-class _Errors(logging.Handler):
-    """Keeps what tifffile logs of tags that it then leaves out."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.ERROR)
-        self.sentences: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.sentences.append(record.getMessage())
-
-
 @contextmanager
 def _errors_refused() -> Iterator[None]:
-    logger = logging.getLogger("tifffile")
-    errors, propagate = _Errors(), logger.propagate
-    logger.addHandler(errors)
-    logger.propagate = False
-    try:
+    """Refuse a file of which tifffile logs that it leaves out tags."""
+    with _ERRORS.caught() as errors:
         yield
-    finally:
-        logger.removeHandler(errors)
-        logger.propagate = propagate
-    if errors.sentences:
-        raise Refusal(f"not a whole image (the TIFF is damaged: {errors.sentences[0]})")
+    if errors:
+        raise Refusal(f"not a whole image (the TIFF is damaged: {errors[0]})")
 
 
 def _refuse_frames(tiff: Any) -> None:  # noqa: ANN401 - mypy does not follow tifffile
