@@ -10,6 +10,7 @@ import torch
 from diffusion_ood.errors import UserError
 from diffusion_ood.runtime import compiling
 from diffusion_ood.runtime.compiling import CompileDecision
+from diffusion_ood.runtime.words import duration
 
 CPU = torch.device("cpu")
 
@@ -56,7 +57,7 @@ def test_compiling_has_to_save_more_than_it_costs(
     assert (policy.is_open, policy.compile_now, policy.reason) == (True, False, "")
     assert policy.observe(seconds_left) is expected
     assert (policy.is_open, policy.compile_now) == (False, expected)
-    assert f"{seconds_left} s" in policy.reason
+    assert f" {duration(seconds_left)} " in policy.reason
 
 
 @pytest.mark.usefixtures("compiler")
@@ -69,15 +70,23 @@ def test_auto_decides_once_by_the_time_of_a_step_and_the_steps_left(
     found = sentences(decision, 20, remaining)
     assert [k for k, sentence in enumerate(found, start=1) if sentence] == [8]
     assert decision.compile_now is expected
-    assert f"{2 * remaining} s" in str(found[7])
+    assert f" {duration(2 * remaining)} " in str(found[7])
 
 
 @pytest.mark.usefixtures("compiler")
 @pytest.mark.parametrize(("mode", "compile_now"), [("on", True), ("off", False)])
-def test_on_and_off_need_no_clock(mode: str, compile_now: bool) -> None:
+def test_on_and_off_are_not_decided_again_but_their_steps_are_timed(
+    mode: str, compile_now: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tick(monkeypatch, 2.0)
     decision = CompileDecision(mode, CPU, "bf16")
     assert decision.compile_now is compile_now
-    assert sentences(decision, 20, 10**9) == [None] * 20
+    timed = []
+    for _ in range(20):
+        assert decision.after_step(10**9) is None
+        timed.append(decision.timed_now)
+    assert [k for k, now in enumerate(timed, start=1) if now] == [8]
+    assert decision.seconds_a_step == 2.0
 
 
 @pytest.mark.usefixtures("no_compiler")

@@ -10,6 +10,7 @@ Reads a run's checkpoint and splits. `diffusion-ood screen` asks the detector ab
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from diffusion_ood import cli
@@ -61,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         reference = _open(training, asked.first_n_reference, diffusion, line)
         _refuse_shared(val, reference)
     evaluator = new_evaluator(diffusion, asked.device, asked.precision)
-    _announce(asked, methods, evaluator, len(val), len(reference) if reference else 0)
+    _announce(options, methods, evaluator, len(val), len(reference) if reference else 0)
     detector = Detector.fit(
         diffusion,
         val,
@@ -125,26 +126,28 @@ def _refuse_shared(val: ImageSet, training: ImageSet) -> None:
 
 
 def _announce(
-    asked: DetectorOptions,
+    options: ReconstructOptions,
     methods: Sequence[Method],
     evaluator: Evaluator,
     val: int,
     reference: int,
 ) -> None:
     """Say what it will cost, by a measured call of the network."""
+    from diffusion_ood.detector import methods_of
+    from diffusion_ood.methods.cost import announcement, cheaper_methods
     from diffusion_ood.methods.pointwise import shared_calls
-    from diffusion_ood.runtime.device import describe
     from diffusion_ood.runtime.words import counted
 
-    calls = shared_calls(methods, evaluator.diffusion)
-    learning = sum(method.calls(evaluator.diffusion) for method in methods if method.learns)
-    seconds = (calls * val + learning * reference) * evaluator.seconds_a_row()
+    diffusion = evaluator.diffusion
     names = ", ".join(method.name for method in methods)
-    print(f"{names}: {counted(calls, 'network call')} an image")
-    if JOINED in asked.methods and not reference:
+    print(f"{names}: {counted(shared_calls(methods, diffusion), 'network call')} an image")
+    if JOINED in options.methods and not reference:
         print(cli.as_flags("joined goes without features: there are no `training_ids`"))
-    learned = f"learning from {reference:,} images and " if reference else ""
-    print(
-        f"{learned}fitting to {val:,} take about {seconds:.0f} s of network calls on "
-        f"{describe(evaluator.device)}"
-    )
+
+    def calls(methods: Sequence[Method]) -> int:
+        learning = sum(method.calls(diffusion) for method in methods if method.learns)
+        return shared_calls(methods, diffusion) * val + learning * reference
+
+    cheaper = cheaper_methods(options, partial(methods_of, learning=reference > 0), diffusion)
+    if said := announcement(evaluator, methods, calls(methods), cheaper, calls(cheaper)):
+        print(cli.as_flags(said))

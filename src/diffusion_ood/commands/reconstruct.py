@@ -67,7 +67,7 @@ def _score(
     """Score the sets by the methods asked for, and keep the pictures of them."""
     from diffusion_ood.data.labels import class_numbers
     from diffusion_ood.methods.chosen import chosen_methods, for_model
-    from diffusion_ood.methods.pointwise import PointwiseMethod, shared_calls
+    from diffusion_ood.methods.pointwise import PointwiseMethod
     from diffusion_ood.runtime import distributed
     from diffusion_ood.runtime.lock import locked
     from diffusion_ood.scoring.run import ScoringRun
@@ -87,20 +87,23 @@ def _score(
     pointwise = [method for method in methods if isinstance(method, PointwiseMethod)]
     groups: list[list[Method]] = [[m] for m in methods if m not in pointwise]
     groups += [[*pointwise]] if pointwise else []
-    calls = [shared_calls(group, diffusion) for group in groups]
-    left = sum(calls) * sum(len(one.split) for one in sets)
     labels = any(method.needs_classes for method in methods)
     for one in sets if labels else ():
         class_numbers(one.split, diffusion.classes)  # says now what is wrong there
     with locked(run_options.ood_dir, "**/.results_*.tmp"):
-        for method in methods:
-            if method.learns and reference is not None:
-                run.learn(method, reference)
         opened = [run.open(one, needs_classes=labels) for one in sets]  # says now what is wrong
-        for images in opened:
-            for group, calls_an_image in zip(groups, calls, strict=True):
-                left -= calls_an_image * len(images.images)
-                run.score(group, images, left)
+        images = None if reference is None else run.images(reference, "reference")
+        lessons = [(m, images) for m in methods if m.learns and images is not None]
+        to_learn = sum(run.calls_to_learn(*lesson) for lesson in lessons)
+        work = [(group, one) for one in opened for group in groups]
+        calls = [run.calls_to_score(*part) for part in work]
+        all_images = sum(len(one.images) for one in opened)
+        _announce_cost(run, options, methods, to_learn, sum(calls), all_images)
+        distributed.barrier()  # all have read what there is before any adds to it
+        for lesson in lessons:
+            run.learn(*lesson)
+        for number, part in enumerate(work, start=1):
+            run.score(*part, sum(calls[number:]))
         _show(run, methods[0], opened, line)
     distributed.print_once(
         f"tables are in {run_options.ood_dir}; next: {invocation('detect')} "
@@ -150,6 +153,28 @@ def _announce(run: ScoringRun, methods: Sequence[Method]) -> None:
         f"{describe(run.evaluator.device)}, at most {rows} in a call; "
         f"--batch_size is {images} a process, {run.batch_size * processes} in all"
     )
+
+
+def _announce_cost(
+    run: ScoringRun,
+    options: ReconstructOptions,
+    methods: Sequence[Method],
+    to_learn: int,
+    to_score: int,
+    images: int,
+) -> None:
+    """Say how long so many network calls take, and what all images would cost by fewer."""
+    from diffusion_ood.methods.chosen import chosen_methods
+    from diffusion_ood.methods.cost import announcement, cheaper_methods
+    from diffusion_ood.methods.pointwise import shared_calls
+    from diffusion_ood.runtime import distributed
+
+    diffusion = run.evaluator.diffusion
+    cheaper = cheaper_methods(options, chosen_methods, diffusion)
+    instead = to_learn + shared_calls(cheaper, diffusion) * images
+    said = announcement(run.evaluator, methods, to_learn + to_score, cheaper, instead)
+    if said:
+        distributed.print_once(cli.as_flags(said))
 
 
 def _show(run: ScoringRun, method: Method, sets: Sequence[OpenSet], line: cli.CommandLine) -> None:

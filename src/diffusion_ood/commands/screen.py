@@ -80,6 +80,11 @@ def _screen(options: ScreenOptions, items: Sequence[Item], device: torch.device)
                 begin(folder, detector.digest)
             distributed.barrier()
             file = held.enter_context(DecisionFile(folder, distributed.rank()))
+        left = [item for item in items if file is None or item.name not in file.finished]
+        cost = detector.cost(len(left))  # in every process, as they share the machine
+        said = sys.stderr if options.json else sys.stdout
+        if cost and distributed.is_main():
+            print(cli.as_flags(cost), file=said, flush=True)
         decisions = _decide(options, detector, distributed.shard(items), file)
         distributed.barrier()
         if not distributed.is_main():
@@ -99,7 +104,6 @@ def _screen(options: ScreenOptions, items: Sequence[Item], device: torch.device)
             )
     if options.json and options.fdr is not None:
         print("\n".join(decision.as_json() for decision in batch.decisions), flush=True)
-    said = sys.stderr if options.json else sys.stdout
     for sentence in (*sentences(batch), *(f"warning: {d}" for d in batch.doubts), *written):
         print(sentence, file=said)
     return batch.num_ood > 0

@@ -64,6 +64,12 @@ def first_difference(found: Mapping[str, Any], expected: Mapping[str, Any]) -> s
     return ""
 
 
+def finished_images(path: Path, rows_per_image: int) -> frozenset[str]:
+    """The images that are complete in a table, or in any process's part of it."""
+    tables = (_read_source(source, rows_per_image) for source in (path, *_parts(path)))
+    return frozenset().union(*(table["filename"] for table in tables))
+
+
 class TableWriter:
     """One process's growing part of the table `path`.
 
@@ -100,10 +106,7 @@ class TableWriter:
         part = _part_path(path, str(rank))
         self._columns = _repair(part, rows_per_image)
         self._rows_per_image = rows_per_image
-        sources = [path, *_parts(path)]
-        self.finished: frozenset[str] = frozenset().union(
-            *(_read_source(source, rows_per_image)["filename"] for source in sources)
-        )
+        self.finished = finished_images(path, rows_per_image)
         """Images that were complete on opening, in the table or in any process's part."""
         part.parent.mkdir(parents=True, exist_ok=True)
         self._file = open(part, "ab", buffering=0)  # noqa: SIM115 - closed by `close`

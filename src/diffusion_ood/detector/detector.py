@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from torch import Tensor
 from diffusion_ood.calibration import conformal
 from diffusion_ood.data.inputs import Images, Reader, slices_of
 from diffusion_ood.detector.file import Content, read_detector, write_detector
-from diffusion_ood.detector.fitting import fitted
+from diffusion_ood.detector.fitting import fitted, methods_of
 from diffusion_ood.detector.measuring import (
     keyed,
     measured,
@@ -29,6 +30,7 @@ from diffusion_ood.detector.measuring import (
 )
 from diffusion_ood.detector.scores import Scores, together
 from diffusion_ood.errors import UserError
+from diffusion_ood.methods.cost import BUDGET, announcement, cheaper_methods
 from diffusion_ood.methods.pointwise import shared_calls
 from diffusion_ood.model import Diffusion
 from diffusion_ood.options import ReconstructOptions
@@ -135,6 +137,18 @@ class Detector:
     def calls_per_image(self) -> int:
         """Network calls an image."""
         return shared_calls(self.content.methods, self.content.diffusion)
+
+    def cost(self, num_images: int) -> str:
+        """How long so many images will take here, in a sentence; empty where that is short."""
+        content, diffusion = self.content, self.content.diffusion
+        learning = any(method.learns for method in content.methods)
+        choose = partial(methods_of, learning=learning)
+        cheaper = cheaper_methods(content.options, choose, diffusion)
+        calls = self.calls_per_image * num_images
+        fewer = shared_calls(cheaper, diffusion) * num_images
+        how = f"a detector of `budget`={BUDGET} would take"
+        with self._lock:
+            return announcement(self._evaluator, content.methods, calls, cheaper, fewer, how)
 
     def score(self, images: Images) -> Scores:
         """Score images: files, or arrays of what files would hold.

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from diffusion_ood.errors import UserError
 from diffusion_ood.runtime.device import autocast, compiler_is_there, inductor_settings, synchronize
+from diffusion_ood.runtime.words import duration
 
 Network = Callable[..., Tensor]
 
@@ -34,6 +35,7 @@ class CompileDecision:
     Attributes:
         compile_now: the decision; False as long as it is open.
         is_open: whether it is still to be made.
+        seconds_a_step: of a training, once `after_step` has timed some; 0 before.
         reason: why `auto` decided as it did, `on: …` or `off: …`; empty before.
 
     Raises:
@@ -49,6 +51,7 @@ class CompileDecision:
         self.compile_now = mode == "on"
         self.is_open = mode == "auto" and possible
         self.reason = ""
+        self.seconds_a_step = 0.0
         self._steps, self._begin = 0, 0.0
 
     def observe(self, seconds_left: float) -> bool:
@@ -58,24 +61,30 @@ class CompileDecision:
         cost = COST_S[kind]
         self.is_open, self.compile_now = False, saving > cost
         self.reason = (
-            f"{'on' if self.compile_now else 'off'}: it would save about {saving:.0f} s of "
-            f"{seconds_left:.0f} s and costs about {cost:.0f} s"
+            f"{'on' if self.compile_now else 'off'}: it would save about {duration(saving)} of "
+            f"{duration(seconds_left)} and costs about {duration(cost)}"
         )
         return self.compile_now
 
+    @property
+    def timed_now(self) -> bool:
+        """Whether `seconds_a_step` follows from the last step."""
+        return self._steps == LAST_TIMED_STEP
+
     def after_step(self, remaining_steps: int) -> str | None:
-        """Count a training's eager step, with so many still to be made; the reason when decided."""
-        if not self.is_open:
-            return None
+        """Count a training's step, with so many still to be made; the reason when decided."""
         self._steps += 1
         if self._steps == FIRST_TIMED_STEP:
             synchronize(self.device)
             self._begin = time.perf_counter()
-        if self._steps < LAST_TIMED_STEP:
+        if self._steps != LAST_TIMED_STEP:
             return None
         synchronize(self.device)
         seconds = time.perf_counter() - self._begin
-        self.observe(remaining_steps * seconds / (LAST_TIMED_STEP - FIRST_TIMED_STEP))
+        self.seconds_a_step = seconds / (LAST_TIMED_STEP - FIRST_TIMED_STEP)
+        if not self.is_open:
+            return None
+        self.observe(remaining_steps * self.seconds_a_step)
         return self.reason
 
 

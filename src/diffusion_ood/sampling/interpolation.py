@@ -17,6 +17,7 @@ from tqdm import tqdm
 from diffusion_ood.data.pictures import save_sheet, write_png
 from diffusion_ood.diffusion.schedule import CLEAN
 from diffusion_ood.errors import UserError
+from diffusion_ood.methods.cost import announcement
 from diffusion_ood.registries import SAMPLERS
 from diffusion_ood.runtime import distributed
 from diffusion_ood.runtime.words import counted
@@ -62,7 +63,10 @@ class Interpolation:
         sheet: list[Tensor] = []
         num_pairs, is_main = len(images) // 2, distributed.is_main()
         shard = distributed.shard(range(num_pairs))
-        self.evaluator.expect(len(shard) * 3 * PARTS * len(self.up))
+        calls_a_pair = 3 * PARTS * len(self.up)
+        self.evaluator.expect(len(shard) * calls_a_pair)
+        if said := announcement(self.evaluator, (), num_pairs * calls_a_pair):
+            distributed.print_once(said)
         for pair in tqdm(shard, unit="pair", disable=None if is_main else True):
             first, second = images[2 * pair], images[2 * pair + 1]
             write_png(folder / f"img100-{pair}.png", first)

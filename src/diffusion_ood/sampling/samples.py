@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from diffusion_ood.data.pictures import read_png, save_sheet, write_png
 from diffusion_ood.errors import UserError
+from diffusion_ood.methods.cost import announcement
 from diffusion_ood.networks.resnet import Classifier, load_classifier
 from diffusion_ood.options import SampleOptions
 from diffusion_ood.quality.sample_quality import SampleQuality
@@ -90,6 +91,7 @@ class SampleFiles:
         self.classifier = self._classifier()
         last = self.evaluator.diffusion.schedule.num_timesteps - 1
         self.times = LevelGrid(last + 1, self.options.num_inference_steps, (last,)).times(last)
+        self.calls_a_sample = (len(self.times) - 1) * (2 if self.options.guidance else 1)
         if self.options.format == "png" and len(self.shape) != 3:
             raise UserError("`format` png: the samples are volumes, expected `format` npy")
 
@@ -97,13 +99,14 @@ class SampleFiles:
         """Draw this process's share of the samples and write it; the first makes the sheet."""
         options, is_main, right = self.options, distributed.is_main(), 0
         shard = distributed.shard(range(options.num_samples))
+        if said := announcement(self.evaluator, (), self.calls_a_sample * options.num_samples):
+            distributed.print_once(said)
         if is_main and options.format == "npy":
             shape = (options.num_samples, *self.shape)
             np.lib.format.open_memmap(self._part, "w+", np.float32, shape).flush()
         distributed.barrier()  # the array is there
         with tqdm(total=len(shard), unit="sample", disable=None if is_main else True) as bar:
-            rows_a_step = 2 if options.guidance else 1
-            self.evaluator.expect(len(shard) * (len(self.times) - 1) * rows_a_step)
+            self.evaluator.expect(len(shard) * self.calls_a_sample)
             for rows, images in draw(
                 self.evaluator,
                 shard,

@@ -21,7 +21,12 @@ from diffusion_ood.data.splits import Split
 from diffusion_ood.detection.contents import forget_changed
 from diffusion_ood.detection.folders import MAIN, method_dir, table_path
 from diffusion_ood.detection.history import add_work
-from diffusion_ood.detection.table_writer import TableWriter, merge_parts, note_table
+from diffusion_ood.detection.table_writer import (
+    TableWriter,
+    finished_images,
+    merge_parts,
+    note_table,
+)
 from diffusion_ood.methods.base import Method
 from diffusion_ood.methods.measure import table
 from diffusion_ood.methods.pointwise import shared_calls
@@ -75,26 +80,43 @@ class ScoringRun:
                 trained on; or labels that are missing or none of the model's classes.
         """
         diffusion = self.evaluator.diffusion
-        images = self._images(one.split, one.name)
+        images = self.images(one.split, one.name)
         classes = class_numbers(images.split, diffusion.classes) if needs_classes else None
         purpose = "calibrate on" if one.role == "val" else "test"
         trained_on = count_trained_on(diffusion, images, purpose)
         return OpenSet(one.name, one.role, images, classes, trained_on)
 
-    def _images(self, split: Split, name: str) -> ImageSet:
+    def images(self, split: Split, name: str) -> ImageSet:
+        """Open the images of a split; UserError as `open`."""
         return open_for(self.evaluator.diffusion, split, name, self.loading, self.run.run_dir)
 
-    def learn(self, method: Method, split: Split) -> None:
+    def calls_to_learn(self, method: Method, images: ImageSet) -> int:
+        """Network calls until a method has learned from reference images."""
+        known = self._learned(method, images).exists()
+        return 0 if known else method.calls(self.evaluator.diffusion) * len(images)
+
+    def calls_to_score(self, methods: Sequence[Method], one: OpenSet) -> int:
+        """Network calls that a set still takes of all processes, without those of earlier runs."""
+        diffusion, missing = self.evaluator.diffusion, set[str]()
+        for method in methods:
+            path, rows = table_path(self.folder(method), one.name), len(method.draws(diffusion))
+            missing |= {*one.keys} - finished_images(path, rows)
+        return len(missing) * shared_calls(methods, diffusion)
+
+    def _learned(self, method: Method, images: ImageSet) -> Path:
+        """Where lies what the method learns from these images, after it is told which they are."""
+        diffusion = self.evaluator.diffusion
+        depends = (images.contents, diffusion.digest, self.evaluator.precision)
+        content = repr((depends, method.settings(diffusion))).encode()
+        method.learned = hashlib.sha256(content).hexdigest()
+        return self.folder(method) / f"reference_{method.learned[:12]}.npz"
+
+    def learn(self, method: Method, images: ImageSet) -> None:
         """Let a method learn from reference images, once; every process has to call this.
 
         What it learned lies beside its tables, which depend on it.
         """
-        diffusion = self.evaluator.diffusion
-        images = self._images(split, "reference")
-        depends = (images.contents, diffusion.digest, self.evaluator.precision)
-        content = repr((depends, method.settings(diffusion))).encode()
-        method.learned = hashlib.sha256(content).hexdigest()
-        path = self.folder(method) / f"reference_{method.learned[:12]}.npz"
+        path = self._learned(method, images)
         if distributed.is_main() and not path.exists():
             numbers = [part.tolist() for part in torch.arange(len(images)).split(self.batch_size)]
             loaded = image_batches(images, numbers, self.loading.num_workers)
@@ -105,7 +127,8 @@ class ScoringRun:
             method.learn(batches, self.evaluator)
             with atomic_write(path, "wb") as file:
                 np.savez(file, allow_pickle=False, **method.state_dict())
-            print(f"{method.name}: learned from {counted(len(images), 'image')} of {split.path}")
+            number = counted(len(images), "image")
+            print(f"{method.name}: learned from {number} of {images.split.path}")
         distributed.barrier()
         with np.load(path, allow_pickle=False) as state:
             method.load_state_dict(dict(state))

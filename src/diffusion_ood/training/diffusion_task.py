@@ -23,8 +23,14 @@ from diffusion_ood.report.logs import Tracker
 from diffusion_ood.runtime.device import prepare
 from diffusion_ood.sampling.samples import draw
 from diffusion_ood.training.latents import encoded
-from diffusion_ood.training.objective import DiffusionObjective
-from diffusion_ood.training.task import TrainingSettings, TrainingTask, log_values, sheet
+from diffusion_ood.training.objective import LEVELS_PER_IMAGE, DiffusionObjective
+from diffusion_ood.training.task import (
+    FORWARD,
+    TrainingSettings,
+    TrainingTask,
+    log_values,
+    sheet,
+)
 from diffusion_ood.training.trainer import Plan, Trainer
 from diffusion_ood.trajectories.evaluator import Evaluator
 from diffusion_ood.trajectories.grid import TimeGrid
@@ -105,6 +111,12 @@ class DiffusionTask(TrainingTask[TrainOptions, DiffusionOptions]):
             return images
         moves = augmentation(self.model.image_shape, seed=self.fit.seed, epoch=epoch)
         return moves(images, indices)
+
+    @property
+    def validation_images(self) -> float:
+        """Losses at several times, and samples, see `TrainingTask`."""
+        samples = NUM_SAMPLES * SAMPLE_STEPS * FORWARD
+        return LEVELS_PER_IMAGE * super().validation_images + samples
 
     def validate(self, network: nn.Module, epoch: int, tracker: Tracker | None) -> float:
         """The validation loss; samples are logged too."""

@@ -23,11 +23,12 @@ from diffusion_ood.report.logs import Tracker, open_tracker
 from diffusion_ood.report.provenance import training_options
 from diffusion_ood.runtime import distributed
 from diffusion_ood.runtime.compiling import CompileDecision
+from diffusion_ood.runtime.cost import expected
 from diffusion_ood.runtime.device import autocast, describe
 from diffusion_ood.runtime.files import write_json
 from diffusion_ood.runtime.lock import locked
 from diffusion_ood.runtime.signals import GracefulStop
-from diffusion_ood.runtime.words import counted
+from diffusion_ood.runtime.words import counted, duration
 from diffusion_ood.training.checkpoints import Checkpoints, Progress
 from diffusion_ood.training.task import TrainingSettings, TrainingTask, log_values
 from diffusion_ood.training.trainer import Batch
@@ -181,7 +182,10 @@ class TrainingRun:
         for loss in self.trainer.epoch(self._batches(order)):
             losses.append(loss)
             bar.update()
-            sentence = decision.after_step(self.trainer.plan.total_steps - self.trainer.step)
+            left = self.trainer.plan.total_steps - self.trainer.step
+            sentence = decision.after_step(left)
+            if decision.timed_now and (cost := self._cost(left, decision.seconds_a_step)):
+                distributed.print_once(cost)
             if sentence:
                 distributed.print_once(f"compile {sentence}")
                 if decision.compile_now:
@@ -197,6 +201,15 @@ class TrainingRun:
                 self._announce_stop()
                 stop.reraise()
         return sum(map(len, order)) / (time.perf_counter() - begin)
+
+    def _cost(self, steps: int, seconds_a_step: float) -> str:
+        """How long so many steps will take, with the validations among them."""
+        epochs = range(self.progress.epoch + 1, self.fit.n_epochs + 1)
+        validations = sum(e % self.fit.eval_freq == 0 or e == self.fit.n_epochs for e in epochs)
+        validating = validations * self.task.validation_images / self.fit.batch_size
+        work = f"{counted(steps, 'step')} of {duration(seconds_a_step)}"
+        work += f" and {counted(validations, 'validation')}"
+        return expected((steps + validating) * seconds_a_step, self.trainer.device, work)
 
     def _announce_stop(self) -> None:
         distributed.print_once(

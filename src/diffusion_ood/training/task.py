@@ -32,6 +32,8 @@ from diffusion_ood.options.stored import to_dict
 from diffusion_ood.report.logs import Tracker
 from diffusion_ood.training.trainer import Trainer
 
+FORWARD = 1 / 3  # of a training step's time; its gradients take about twice that
+
 Fit = TypeVar("Fit", bound=FitOptions, covariant=True)
 Model = TypeVar(
     "Model", bound=DiffusionOptions | ClassifierOptions | AutoencoderOptions, covariant=True
@@ -113,6 +115,12 @@ class TrainingTask(ABC, Generic[Fit, Model]):
 
         The network has the weights to evaluate; `epoch` is the number of finished epochs.
         """
+
+    @property
+    def validation_images(self) -> float:
+        """So many images' training takes the time of a validation, which has no gradients."""
+        batches = (b for images in self.evaluated.values() for b in self.batches(images))
+        return sum(map(len, batches)) * FORWARD
 
     def batches(self, images: ImageSet) -> list[list[int]]:
         """The indices of a validation's images in batches; the first one alone in a quick test."""

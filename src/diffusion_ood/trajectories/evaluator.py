@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
@@ -18,14 +17,7 @@ from diffusion_ood.model import Diffusion
 from diffusion_ood.networks.observed import Observed
 from diffusion_ood.options import EvaluationOptions
 from diffusion_ood.runtime.compiling import MaybeCompiled
-from diffusion_ood.runtime.device import (
-    DTYPES,
-    autocast,
-    best_rows,
-    pick_device,
-    prepare,
-    synchronize,
-)
+from diffusion_ood.runtime.device import DTYPES, autocast, best_rows, pick_device, prepare
 from diffusion_ood.trajectories.engine import Step, Trajectory, run_trajectories
 
 
@@ -239,20 +231,6 @@ class Evaluator:
         none = torch.empty_like(x_t, device=self.device)
         statistics = {name: torch.cat(values) for name, values in found.items() if values}
         return torch.cat(eps) if eps else none, statistics
-
-    def seconds_a_row(self) -> float:
-        """How long the network takes for one row among `max_batch`, by a call after a first."""
-        rows = torch.zeros(self.max_batch, *self.diffusion.x_shape)
-        t = torch.zeros(self.max_batch, dtype=torch.int64)
-        calls, seconds = self.calls, 0.0
-        for _ in range(2):
-            synchronize(self.device)
-            begin = time.perf_counter()
-            self.eps(rows, t)
-            synchronize(self.device)
-            seconds = time.perf_counter() - begin
-        self.calls = calls
-        return seconds / self.max_batch
 
     def _observer(self, blocks: tuple[str, ...], exact: bool) -> tuple[Observed, MaybeCompiled]:
         """A network that tells of these blocks, and the same perhaps compiled; made once."""
