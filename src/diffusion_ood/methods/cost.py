@@ -14,8 +14,10 @@ from diffusion_ood.errors import UserError
 from diffusion_ood.methods.base import ImageBatch, Method
 from diffusion_ood.methods.measure import measure_all
 from diffusion_ood.methods.pointwise import shared_calls
+from diffusion_ood.methods.scores.perceptual import PerceptualDifference
 from diffusion_ood.model import Diffusion
 from diffusion_ood.options import ReconstructOptions
+from diffusion_ood.registries import SCORES
 from diffusion_ood.runtime import distributed
 from diffusion_ood.runtime.cost import expected
 from diffusion_ood.runtime.device import synchronize
@@ -60,11 +62,16 @@ def cheaper_methods(
     choose: Callable[[ReconstructOptions], list[Method]],
     diffusion: Diffusion,
 ) -> list[Method]:
-    """What `choose` makes of the options at a budget of `BUDGET`; none where that is not less."""
+    """What `choose` makes of the options at a budget of `BUDGET`; none where that is not less.
+
+    Without LPIPS, whose weights would be looked for again, and which is little beside the calls.
+    """
     if options.budget is not None and options.budget <= BUDGET:
         return []
+    scores = tuple(name for name in options.scores if SCORES[name] is not PerceptualDifference)
+    fewer = replace(options, budget=BUDGET, budget_steps=1, sampler=None, scores=scores or ("mse",))
     try:
-        found = choose(replace(options, budget=BUDGET, budget_steps=1, sampler=None))
+        found = choose(fewer)
         return found if shared_calls(found, diffusion) else []
     except UserError:  # such as more repeats than that
         return []
