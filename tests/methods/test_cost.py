@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -34,7 +35,7 @@ class Slow(nn.Module):
         return torch.zeros_like(x)
 
 
-def slow(seconds: float, **options: object) -> tuple[Slow, Evaluator]:
+def slow(seconds: float, **options: Any) -> tuple[Slow, Evaluator]:
     diffusion = gaussian_diffusion()
     diffusion.network = network = Slow(seconds)
     return network, Evaluator(diffusion, "cpu", **{"compile": "off", **options})
