@@ -10,7 +10,8 @@ from torch import Tensor
 
 from diffusion_ood.methods.base import ImageBatch
 from diffusion_ood.methods.denoising import Denoising
-from diffusion_ood.methods.features import Features, Gaussian
+from diffusion_ood.methods.features import Features
+from diffusion_ood.methods.gaussians import Gaussian
 from diffusion_ood.methods.measure import measure
 from diffusion_ood.methods.pointwise import measure_together, shared_calls
 from diffusion_ood.methods.score_geometry import ScoreGeometry

@@ -81,6 +81,9 @@ class Method(Protocol):
     learns: bool = False
     """Whether it has to learn from reference images before it measures others."""
 
+    form: str = ""
+    """In which it keeps what it learned, where another was in use before."""
+
     learned: str = ""
     """What tells what it learned from what it would have of other images."""
 

@@ -12,26 +12,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from sklearn.covariance import ledoit_wolf
 from torch import Tensor
 
 from diffusion_ood.diffusion.levels import nearest_level
 from diffusion_ood.errors import UserError
 from diffusion_ood.methods.base import ImageBatch
+from diffusion_ood.methods.gaussians import RANK, Gaussian, Matrix, Standard, of_state
 from diffusion_ood.methods.pointwise import Answer, Answers, Point, PointwiseMethod, ask
 from diffusion_ood.model import Diffusion
 from diffusion_ood.options import ReconstructOptions
 from diffusion_ood.options.reconstruction import MIN_REFERENCE
 from diffusion_ood.runtime.words import counted
 from diffusion_ood.trajectories.evaluator import Evaluator
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 BLOCKS = (
     "down_blocks.1.resnets.0",
@@ -50,43 +46,6 @@ LOG_SNR = 5.0
 
 POOLED = "@pooled"
 
-Matrix = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Gaussian:
-    """What reference images' features of one block at one level look like.
-
-    The covariance of the standardised features is shrunken towards the identity (Ledoit and Wolf,
-    "A well-conditioned estimator for large-dimensional covariance matrices", 2004).
-
-    Attributes:
-        mean, std: of each feature, (D,).
-        whitening: takes standardised features to uncorrelated ones of variance 1, (D, D).
-    """
-
-    mean: Matrix
-    std: Matrix
-    whitening: Matrix
-
-    @classmethod
-    def fit(cls, features: Matrix) -> Self:
-        """Fit to (N, D) features."""
-        mean, std = features.mean(0), features.std(0) + 1e-6
-        covariance, _ = ledoit_wolf((features - mean) / std, assume_centered=True)
-        variances, basis = np.linalg.eigh(covariance)
-        return cls(mean, std, (basis / np.sqrt(variances)).astype(mean.dtype))
-
-    def distance(self, features: Matrix) -> NDArray[np.float64]:
-        """Logarithm of the Mahalanobis distance (N,)."""
-        # In float64, or an image's distance would depend on how many others there are.
-        white = (features.astype(np.float64) - self.mean) / self.std @ self.whitening
-        return np.log(np.square(white).sum(1).clip(min=1e-12)) / 2
-
-    def mean_square(self, features: Matrix) -> NDArray[np.float64]:
-        """The mean square of standardised features (N,), each by itself."""
-        return np.square((features.astype(np.float64) - self.mean) / self.std).mean(1)
-
 
 @dataclass(kw_only=True, eq=False)
 class Features(PointwiseMethod):
@@ -96,16 +55,17 @@ class Features(PointwiseMethod):
         log_snrs: of the levels, as those of images in [-1, 1].
         blocks: names of the network's blocks.
         seed: of the noise.
-        reference: the fitted Gaussians by (level, block), see `learn`.
+        reference: what was fitted by (level, block), see `learn`.
     """
 
     name = "features"
     learns = True
+    form = f"rank {RANK}"
 
     log_snrs: Sequence[float] = (LOG_SNR,)
     block_names: Sequence[str] = BLOCKS
     seed: int = 2
-    reference: Mapping[tuple[int, str], Gaussian] = field(default_factory=dict)
+    reference: Mapping[tuple[int, str], Standard] = field(default_factory=dict)
 
     @classmethod
     def from_options(cls, options: ReconstructOptions) -> Features:
@@ -159,25 +119,26 @@ class Features(PointwiseMethod):
         if number < MIN_REFERENCE:
             images = counted(number, "image")
             raise UserError(f"`reference_ids`: found {images}, expected at least {MIN_REFERENCE}")
-        self.reference = {key: Gaussian.fit(np.concatenate(v)) for key, v in found.items()}
+        self.reference = {
+            (t, name): (Standard if POOLED in name else Gaussian).fit(np.concatenate(values))
+            for (t, name), values in found.items()
+        }
 
-    def state_dict(self) -> dict[str, Matrix]:
+    def state_dict(self) -> dict[str, Any]:
         """What was learned, as arrays by name."""
         return {
-            f"{t}/{name}/{part}": getattr(gaussian, part)
-            for (t, name), gaussian in self.reference.items()
-            for part in Gaussian.__dataclass_fields__
+            f"{t}/{name}/{part}": value
+            for (t, name), one in self.reference.items()
+            for part, value in one.state_dict().items()
         }
 
-    def load_state_dict(self, state: Mapping[str, Matrix]) -> None:
-        """Take over what `state_dict` gave."""
-        keys = dict.fromkeys(key.rsplit("/", 1)[0] for key in state)
-        self.reference = {
-            (int(key.split("/")[0]), key.split("/")[1]): Gaussian(
-                **{part: state[f"{key}/{part}"] for part in Gaussian.__dataclass_fields__}
-            )
-            for key in keys
-        }
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` gave, or that of versions which kept whole covariances."""
+        parts: dict[tuple[int, str], dict[str, Any]] = {}
+        for key, value in state.items():
+            t, name, part = key.split("/")
+            parts.setdefault((int(t), name), {})[part] = value
+        self.reference = {key: of_state(found) for key, found in parts.items()}
 
     @torch.inference_mode()
     def compute(self, batch: ImageBatch, evaluator: Evaluator, answers: Answers) -> Tensor:

@@ -107,9 +107,13 @@ class ScoringRun:
         """Where lies what the method learns from these images, after it is told which they are."""
         diffusion = self.evaluator.diffusion
         depends = (images.contents, diffusion.digest, self.evaluator.precision)
-        content = repr((depends, method.settings(diffusion))).encode()
-        method.learned = hashlib.sha256(content).hexdigest()
-        return self.folder(method) / f"reference_{method.learned[:12]}.npz"
+        content = repr((depends, method.settings(diffusion)))
+        for form in ("", method.form):  # what was learned in an older form stays in use
+            method.learned = hashlib.sha256((content + form).encode()).hexdigest()
+            path = self.folder(method) / f"reference_{method.learned[:12]}.npz"
+            if path.exists():
+                break
+        return path
 
     def learn(self, method: Method, images: ImageSet) -> None:
         """Let a method learn from reference images, once; every process has to call this.
