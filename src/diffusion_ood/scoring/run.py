@@ -7,6 +7,7 @@ import hashlib
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from diffusion_ood.options import LoadingOptions, RunOptions
 from diffusion_ood.options.reconstruction import JOINED_METHODS
 from diffusion_ood.report.pictures import pictures_path
 from diffusion_ood.runtime import distributed
+from diffusion_ood.runtime.background import Background
 from diffusion_ood.runtime.device import describe
 from diffusion_ood.runtime.files import atomic_write
 from diffusion_ood.runtime.words import counted
@@ -210,9 +212,12 @@ class ScoringRun:
         calls = shared_calls([*work.writers], self.evaluator.diffusion)
         hidden = None if distributed.is_main() else True  # None: where nobody watches, too
         try:
-            with tqdm(total=len(indices), desc=work.one.name, unit="image", disable=hidden) as bar:
+            with (
+                tqdm(total=len(indices), desc=work.one.name, unit="image", disable=hidden) as bar,
+                Background() as writing,
+            ):
                 for method, rows, images in self._tables(work, indices):
-                    work.writers[method].append(rows)
+                    writing.do(partial(work.writers[method].append, rows))
                     done[method] += images
                     bar.update(max(done.values()) - bar.n)
                     if sentence := self.evaluator.decision():
