@@ -148,7 +148,7 @@ def run(main: Callable[[], None]) -> None:
         sys.exit(1)
     except Exception as error:
         if reason := failures.of_machine(error):
-            failures.leave([_printable(reason)], MACHINE_ERROR_EXIT_CODE)
+            failures.leave([_printable(as_flags(reason))], MACHINE_ERROR_EXIT_CODE)
         if not failures.in_a_group():
             raise
         failures.leave_by_error(error)

@@ -10,8 +10,10 @@ from torch import nn
 from torch._inductor import config as inductor
 
 from diffusion_ood.errors import UserError
+from diffusion_ood.runtime import device as device_module
 from diffusion_ood.runtime.device import (
     LEAST_ROWS,
+    MOST_CUDA_ROWS,
     MOST_ROWS,
     autocast,
     best_rows,
@@ -123,7 +125,26 @@ def test_a_cpu_takes_as_many_rows_as_its_caches_hold(
 ) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     assert best_rows(values, CPU, precision) == rows
-    assert best_rows(values, torch.device("cuda"), precision) == MOST_ROWS
+    assert best_rows(values, torch.device("mps"), precision) == MOST_ROWS
+
+
+@pytest.mark.parametrize(
+    ("values", "gigabytes", "rows"),
+    [
+        (32 * 28 * 28, 80, MOST_CUDA_ROWS),  # tiny
+        (256 * 64**2, 80, 256),  # big
+        (256 * 64**2, 8, 32),
+        (16 * 128**3, 80, 8),  # volumes
+        (128 * 256**3, 8, LEAST_ROWS),
+    ],
+)
+def test_a_gpu_takes_as_many_rows_as_leave_most_of_its_memory_free(
+    values: int, gigabytes: int, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device_module, "total_memory", lambda _: gigabytes * 2**30)
+    found = best_rows(values, torch.device("cuda"), "bf16")
+    assert found == rows
+    assert found == LEAST_ROWS or 32 * values * found <= gigabytes * 2**30 / 8
 
 
 def test_the_compilers_settings_are_those_of_the_device_and_hold_inside_alone() -> None:

@@ -1,7 +1,10 @@
 """When a network is compiled, and that its labels are padded with its images."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
+from recorder import Recorder
 
 from diffusion_ood.errors import UserError
 from diffusion_ood.runtime import compiling
@@ -84,6 +87,72 @@ def test_where_nothing_compiles_on_is_refused_and_auto_is_off(compiled, monkeypa
         maybe(X, T)
     assert maybe.decision() is None
     assert compiled == []
+
+
+class Clock:
+    """A clock on which a call takes a second, and a repeated recording what the test says."""
+
+    def __init__(self, recorder, seconds):
+        self.now, self.recorder, self.seconds = 0.0, recorder, seconds
+
+    def __call__(self):
+        return self.now + self.seconds * len(self.recorder.repeated)
+
+    def network(self, x, t, class_labels=None):
+        if not self.recorder.repeating:
+            self.now += 1
+        return network(x, t, class_labels)
+
+
+@pytest.mark.parametrize(
+    ("rows", "again", "sizes", "repeated", "said"),
+    [
+        (10**2, 0.1, [], 0, "compile off"),  # 20 calls more are not worth a recording
+        (10**3, 0.1, [], 7 + 2, "0.1 s a call"),
+        (10**3, 1.5, [], 2, "1.5 s a call"),  # slower than the network as it is
+        (10**5, 0.1, [], 7 + 2, "compile off"),  # 2,000 s
+        (10**6, 0.1, [5] * 8, 4 + 2, "compile on"),  # 20,000 s
+    ],
+)
+def test_a_network_is_recorded_and_compiled_where_it_repays(
+    compiled, monkeypatch, rows, again, sizes, repeated, said
+):
+    recorder = Recorder()
+    clock = Clock(recorder, again)
+    monkeypatch.setattr(compiling.time, "perf_counter", clock)
+    monkeypatch.setattr(compiling, "synchronize", lambda device: None)
+    monkeypatch.setattr(compiling, "autocast", lambda device, precision: nullcontext())
+    maybe = MaybeCompiled(clock.network, 5, "auto", torch.device("cuda"), "fp32", recorder)
+    maybe.expect(rows)
+    for _ in range(3 + 7):
+        assert torch.equal(maybe(X, T), network(X, T))
+    assert said in maybe.decision()
+    assert maybe.decision() is None
+    assert len(recorder.repeated) == repeated
+    assert compiled == sizes
+
+
+@pytest.mark.parametrize(
+    ("mode", "recorded", "sizes"), [("off", [], 0), ("graph", [5], 0), ("on", [5], 7)]
+)
+def test_what_is_asked_for_is_recorded_without_a_clock(compiled, mode, recorded, sizes):
+    recorder = Recorder()
+    maybe = MaybeCompiled(network, 5, mode, CPU, "fp32", recorder)
+    for num in (5, 5, 5, 5, 3, 5):
+        assert torch.equal(maybe(X[:num], T[:num]), network(X[:num], T[:num]))
+    assert recorder.recorded == recorded
+    assert len(compiled) == sizes
+    assert maybe.decision() is None
+
+
+@pytest.mark.parametrize("mode", ["graph", "auto"])
+def test_a_recording_that_fails_is_told_of_once(compiled, mode):
+    maybe = MaybeCompiled(network, 5, mode, CPU, "fp32", Recorder("no memory"))
+    maybe.expect(10**7)  # some seconds
+    for _ in range(4):
+        assert torch.equal(maybe(X, T), network(X, T))
+    assert "no memory" in maybe.decision()
+    assert maybe.decision() is None
 
 
 @pytest.mark.slow

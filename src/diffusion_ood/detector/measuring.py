@@ -25,7 +25,7 @@ def new_evaluator(diffusion: Diffusion, device: str | torch.device, precision: s
     In fp32 nothing is compiled, which would move scores and gain little.
     """
     found = pick_device(device) if isinstance(device, str) else device
-    compile = "off" if precision == "fp32" else "auto"
+    compile = "graph" if precision == "fp32" else "auto"
     return Evaluator(
         diffusion, found, precision=precision, compile=compile, min_rows=steady_rows(found)
     )

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from diffusion_ood.diffusion.schedule import NoiseSchedule
+from diffusion_ood.runtime.transfers import to_device, to_like
 
 Network = Callable[..., Tensor]
 """Maps `(B, C, *S)` and times (B,), and `class_labels` (B,) where it has classes."""
@@ -49,7 +50,7 @@ class NetworkDenoiser:
         output = self._predict(x_t, t, labels).to(x_t.dtype)
         if self.prediction_type == "epsilon":
             return output
-        signal, noise = (rate.to(x_t) for rate in self.schedule.alpha_sigma(t, x_t.ndim))
+        signal, noise = (to_like(rate, x_t) for rate in self.schedule.alpha_sigma(t, x_t.ndim))
         if self.prediction_type == "sample":
             return (x_t - signal * output) / noise
         return noise * x_t + signal * output
@@ -71,10 +72,11 @@ class NetworkDenoiser:
         """The network's own output."""
         if self.null_label is None:
             assert labels is None, "a network without classes takes no labels"
-            return self.network(x_t, t.to(x_t.device))
+            return self.network(x_t, to_device(t, x_t.device))
         if labels is None:
             labels = torch.full((len(x_t),), self.null_label)
-        return self.network(x_t, t.to(x_t.device), class_labels=labels.to(x_t.device))
+        t, labels = (to_device(part, x_t.device) for part in (t, labels))
+        return self.network(x_t, t, class_labels=labels)
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,6 @@ class ClippedDenoiser:
 
     def __call__(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None, /) -> Tensor:
         """ε̂ of shape `(B, C, *S)`."""
-        signal, noise = (rate.to(x_t) for rate in self.schedule.alpha_sigma(t, x_t.ndim))
+        signal, noise = (to_like(rate, x_t) for rate in self.schedule.alpha_sigma(t, x_t.ndim))
         x_0 = (x_t - noise * self.denoiser(x_t, t, labels)) / signal
         return (x_t - signal * x_0.clamp(self.low, self.high)) / noise

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from diffusion_ood.networks.backend import DDPMScheduler
+from diffusion_ood.runtime.transfers import to_like
 
 NUM_TRAIN_TIMESTEPS = 1000
 CLEAN = -1  # the time of an image without noise
@@ -50,7 +51,7 @@ class NoiseSchedule:
             t: times, shape (B,), on the CPU.
         """
         signal, noise = self.alpha_sigma(t, x_0.ndim)
-        return signal.to(x_0) * x_0 + noise.to(x_0) * eps
+        return to_like(signal, x_0) * x_0 + to_like(noise, x_0) * eps
 
 
 def build_schedule(

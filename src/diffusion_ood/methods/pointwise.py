@@ -11,7 +11,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,6 +23,8 @@ from diffusion_ood.methods.forms import Forms
 from diffusion_ood.model import Diffusion
 from diffusion_ood.options import ReconstructOptions
 from diffusion_ood.options.reconstruction import NUM_LEVELS
+from diffusion_ood.runtime.ahead import made_ahead, threads_for
+from diffusion_ood.runtime.transfers import to_like
 from diffusion_ood.trajectories.evaluator import Evaluator
 from diffusion_ood.trajectories.noise import image_noise
 
@@ -220,7 +222,14 @@ def ask(
         kinds.setdefault(point.exact, []).append(point)
     answers: dict[Point, Answer] = {}
     for exact, points in kinds.items():
-        x_t = torch.cat([_place(point, x_0, batch, evaluator, seed) for point in points])
+        # Of a GPU's points the noise is made while it still has other work.
+        drawn = made_ahead(
+            points,
+            partial(_drawn, batch.keys, x_0.shape[1:], seed),
+            len(points),
+            threads_for(x_0.device),
+        )
+        x_t = torch.cat([_place(*of_one, x_0, evaluator) for of_one in drawn])
         t = torch.tensor([point.t for point in points]).repeat_interleave(len(batch))
         eps, statistics = evaluator.observe(x_t, t, names, exact=exact)
         per_point = [part.split(len(batch)) for part in (x_t, eps, *statistics.values())]
@@ -232,35 +241,50 @@ def ask(
     return answers
 
 
-def _place(point: Point, x_0: Tensor, batch: ImageBatch, evaluator: Evaluator, seed: int) -> Tensor:
+def _drawn(
+    keys: Sequence[str], shape: Sequence[int], seed: int, point: Point
+) -> tuple[Tensor, Tensor]:
+    """The noise and the probe of each image at a point, empty where it has none, on the CPU."""
+    none = torch.empty(0)
+    return (
+        _noise(keys, shape, seed, point) if point.noise else none,
+        _probe(keys, shape, seed, point) if point.probe else none,
+    )
+
+
+def _place(point: Point, drawn: tuple[Tensor, Tensor], x_0: Tensor, evaluator: Evaluator) -> Tensor:
     """Where the network is asked, `(n, c, *s)`."""
-    t = torch.full((len(batch),), point.t)
-    schedule = evaluator.diffusion.schedule
-    eps = noise_of(batch, x_0, seed, point) if point.noise else torch.zeros_like(x_0)
-    x_t = schedule.add_noise(x_0, eps, t)
+    noise, probe = (to_like(part, x_0) for part in drawn)
+    t = torch.full((len(x_0),), point.t)
+    eps = noise if point.noise else torch.zeros_like(x_0)
+    x_t = evaluator.diffusion.schedule.add_noise(x_0, eps, t)
     if point.probe:
-        x_t = x_t + point.probe * STEP * probe_of(batch, x_0, seed, point)
+        x_t = x_t + point.probe * STEP * probe
     return evaluator.diffusion.codec.flip(x_t, point.flip) if point.flip else x_t
+
+
+def _noise(keys: Sequence[str], shape: Sequence[int], seed: int, point: Point) -> Tensor:
+    return torch.stack([image_noise(tuple(shape), seed, k, point.t, point.repeat) for k in keys])
+
+
+def _probe(keys: Sequence[str], shape: Sequence[int], seed: int, point: Point) -> Tensor:
+    return _noise([f"{key}\0probe" for key in keys], shape, seed, point).sign()
 
 
 def noise_of(batch: ImageBatch, x_0: Tensor, seed: int, point: Point) -> Tensor:
     """The noise ε of each image at a point, `(n, c, *s)`."""
-    shape = x_0.shape[1:]
-    draws = [image_noise(shape, seed, key, point.t, point.repeat) for key in batch.keys]
-    return torch.stack(draws).to(x_0)
+    return to_like(_noise(batch.keys, x_0.shape[1:], seed, point), x_0)
 
 
 def probe_of(batch: ImageBatch, x_0: Tensor, seed: int, point: Point) -> Tensor:
     """The Rademacher vector v of each image at a point, ±1 `(n, c, *s)`."""
-    shape = x_0.shape[1:]
-    draws = [image_noise(shape, seed, f"{key}\0probe", point.t, point.repeat) for key in batch.keys]
-    return torch.stack(draws).sign().to(x_0)
+    return to_like(_probe(batch.keys, x_0.shape[1:], seed, point), x_0)
 
 
 def at_level(diffusion: Diffusion, t: int, like: Tensor) -> tuple[Tensor, Tensor]:
     """√ᾱ_t and √(1−ᾱ_t), which multiply tensors like this one."""
     signal, noise = diffusion.schedule.alpha_sigma(torch.tensor([t]), like.ndim)
-    return signal.to(like), noise.to(like)
+    return to_like(signal, like), to_like(noise, like)
 
 
 def predicted(diffusion: Diffusion, t: int, x_t: Tensor, eps: Tensor) -> Tensor:

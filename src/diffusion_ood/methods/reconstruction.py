@@ -30,6 +30,7 @@ from diffusion_ood.options import ReconstructOptions
 from diffusion_ood.registries import SAMPLERS, SCORES
 from diffusion_ood.runtime.device import prepare
 from diffusion_ood.runtime.files import sha256
+from diffusion_ood.runtime.transfers import later
 from diffusion_ood.trajectories.engine import Trajectory
 from diffusion_ood.trajectories.evaluator import Evaluator
 from diffusion_ood.trajectories.grid import BudgetGrid, Grid, LevelGrid, TimeGrid, network_calls
@@ -200,29 +201,29 @@ class Reconstruction(Method):
                 yield Rows([start + image for image in rows.images], rows.measured)
 
     def _measure(self, batch: ImageBatch, evaluator: Evaluator) -> Iterator[Rows]:
-        grid = self.grid(evaluator.diffusion)
+        grid, known = self.grid(evaluator.diffusion), batch.forms(evaluator.diffusion)
         num_draws = len(grid.starts) * self.repeats
-        known = batch.forms(evaluator.diffusion)
         scorers = [Scorer(s, known.take(s.form), num_draws) for s in self._scores]
         left = torch.full((len(batch),), num_draws)
         shown = [scorer.reference for scorer in scorers if isinstance(scorer.score, OutputShift)]
         classes = self._classes(batch, shown[0][0] if shown else None)
-        for image, draw, found in self._reconstruct(batch, evaluator, grid, self.repeats, classes):
-            for scorer in scorers:
-                scorer.update(image, draw, found.take(scorer.score.form))
-            left -= torch.bincount(image, minlength=len(left))
-            done = image.unique()
-            done = done[left[done] == 0]
-            if len(done):
-                yield Rows(done.tolist(), torch.cat([s.compute(done) for s in scorers], dim=2))
+
+        def done() -> Iterator[Tensor]:
+            for image, draw, x in self._reconstruct(batch, evaluator, grid, self.repeats, classes):
+                for scorer in scorers:
+                    scorer.update(image, draw, x.take(scorer.score.form))
+                left.sub_(torch.bincount(image, minlength=len(left)))
+                yield image.unique()[left[image.unique()] == 0]
+
+        for images in filter(len, later(done(), evaluator.device)):
+            yield Rows(images.tolist(), torch.cat([s.compute(images) for s in scorers], dim=2))
 
     @torch.inference_mode()
     def panels(
         self, batch: ImageBatch, evaluator: Evaluator, grid: Grid, repeats: int = 1
     ) -> Tensor:
         """Images beside their reconstructions, t rising: `(B, 1 + draws, C, *S)` in [0, 1]."""
-        shape = evaluator.diffusion.image_shape
-        panels = torch.empty(len(batch), 1 + len(grid.starts) * repeats, *shape)
+        panels = torch.empty(len(batch), 1 + len(grid.starts) * repeats, *batch.images.shape[1:])
         panels[:, 0] = batch.images.cpu()
         classes = self._classes(batch, None)
         for image, draw, found in self._reconstruct(batch, evaluator, grid, repeats, classes):

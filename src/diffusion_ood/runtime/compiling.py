@@ -1,4 +1,4 @@
-"""A network that is compiled at once, never, or once the rest of the work repays it."""
+"""A network that is compiled or recorded at once, never, or once the rest of the work repays it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from diffusion_ood.errors import UserError
 from diffusion_ood.runtime.device import autocast, compiler_is_there, inductor_settings, synchronize
+from diffusion_ood.runtime.graphs import WARM_UP, Recorded, Recorder
 from diffusion_ood.runtime.words import duration
 
 Network = Callable[..., Tensor]
@@ -21,6 +22,8 @@ Network = Callable[..., Tensor]
 COST_S = {"cpu": 60.0, "cuda": 240.0}
 GAIN_FP32, GAIN_MIXED = 0.1, {"cpu": 0.5, "cuda": 0.3}  # of the time that is left
 TIMED_CALL = 3  # the first ones warm up
+# Guesses, too. A recording costs its calls and what torch does to be alone on the device.
+RECORDING_S, RECORDING_CALLS, RECORDING_GAIN = 0.5, WARM_UP + 3, 0.2
 FIRST_TIMED_STEP, LAST_TIMED_STEP = 2, 8
 
 
@@ -117,18 +120,40 @@ class CompiledForFullBatches:
 
 
 class MaybeCompiled:
-    """A network at a precision, perhaps compiled; on `auto` one of the first calls is timed."""
+    """A network at a precision, perhaps compiled or recorded; on `auto` a first call is timed.
+
+    Args:
+        network: as that of `CompiledForFullBatches`.
+        batch: the size of a full batch.
+        mode: `off`, as it is; `graph`, recorded; `on`, compiled, and recorded; `auto`, what the
+            rest of the work repays.
+        device: where it computes.
+        precision: of its autocast.
+        recorder: what records on the device; without one nothing is recorded.
+    """
 
     def __init__(
-        self, network: Network, batch: int, mode: str, device: torch.device, precision: str
+        self,
+        network: Network,
+        batch: int,
+        mode: str,
+        device: torch.device,
+        precision: str,
+        recorder: Recorder | None = None,
     ) -> None:
-        self._policy = CompileDecision(mode, device, precision)
+        self._policy = CompileDecision("off" if mode == "graph" else mode, device, precision)
+        self._is_open = mode == "auto" and (self._policy.is_open or recorder is not None)
         self._network = network
         self._batch = batch
+        self._recorder = recorder
+        self._recorded: Recorded | None = None
+        self._reasons: list[str] = []
         self._rows_left = 0
         self._calls = 0
         if self._policy.compile_now:
             self._network = CompiledForFullBatches(network, batch)
+        if mode in ("on", "graph"):
+            self._record()
 
     def expect(self, rows: int) -> None:
         """Say how many rows are to come, which `auto` decides by."""
@@ -139,18 +164,59 @@ class MaybeCompiled:
         begin = time.perf_counter()
         with autocast(self._policy.device, self._policy.precision):
             output = self._network(x, t, **labels)
-        if not self._policy.is_open:
-            return output
-        synchronize(self._policy.device)
-        self._rows_left -= len(x)
-        self._calls += 1
-        if self._calls == TIMED_CALL:
-            seconds_a_row = (time.perf_counter() - begin) / len(x)
-            if self._policy.observe(seconds_a_row * max(0, self._rows_left)):
-                self._network = CompiledForFullBatches(self._network, self._batch)
+            if not self._is_open:
+                return output
+            synchronize(self._policy.device)
+            self._rows_left -= len(x)
+            self._calls += 1
+            if self._calls == TIMED_CALL:
+                self._decide(time.perf_counter() - begin, x, t, **labels)
         return output
 
     def decision(self) -> str | None:
         """What was decided and why, once."""
-        reason, self._policy.reason = self._policy.reason, ""
-        return f"compile {reason}" if reason else None
+        if self._recorded is not None and self._recorded.failure:
+            self._reasons.append(f"no CUDA graph: {self._recorded.failure}")
+            self._recorded = None
+        found, self._reasons = self._reasons, []
+        return "; ".join(found) or None
+
+    def _decide(self, seconds: float, x: Tensor, t: Tensor, **labels: Tensor) -> None:
+        """Record and compile where the calls that are left repay it, each of so many seconds."""
+        self._is_open = False
+        plain, calls_left = self._network, max(0, self._rows_left) / len(x)
+        cost = RECORDING_S + RECORDING_CALLS * seconds
+        if RECORDING_GAIN * seconds * calls_left > cost and (recorded := self._record()):
+            recorded.record(x, t, **labels)
+            again = self._seconds(x, t, **labels)
+            if not recorded.failure:
+                found = f"{again:.2g} s a call as a CUDA graph, {seconds:.2g} s before"
+                self._reasons.append(found)
+            if again > seconds:
+                self._network = plain
+            seconds = min(again, seconds)
+        if not self._policy.is_open:
+            return
+        if self._policy.observe(seconds * calls_left):
+            # A call of few rows would go round what is compiled for a full batch.
+            full = self._batch if self._batch < 4 * len(x) else len(x)
+            self._network = CompiledForFullBatches(plain, full)
+            self._record()
+        self._reasons.append(f"compile {self._policy.reason}")
+
+    def _seconds(self, x: Tensor, t: Tensor, **labels: Tensor) -> float:
+        """How long a call takes after a first one."""
+        seconds = 0.0
+        for _ in range(2):
+            synchronize(self._policy.device)
+            begin = time.perf_counter()
+            self._network(x, t, **labels)
+            synchronize(self._policy.device)
+            seconds = time.perf_counter() - begin
+        return seconds
+
+    def _record(self) -> Recorded | None:
+        """Let the network be recorded from now on, where something can."""
+        if self._recorder is not None:
+            self._network = self._recorded = Recorded(self._network, self._recorder)
+        return self._recorded

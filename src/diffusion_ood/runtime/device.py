@@ -14,10 +14,14 @@ from diffusion_ood.errors import UserError
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
-LEAST_ROWS, MOST_ROWS = 2, 256
+LEAST_ROWS, MOST_ROWS, MOST_CUDA_ROWS = 2, 256, 2048
 CACHED_BYTES = 2 * 2**20
 """What one activation may take on each thread of a CPU. Of widths on cores with 1 and with 2 MiB of
 second-level cache, calls were fastest for their rows near this or below; see docs/performance.md.
+"""
+CUDA_SHARE, CUDA_BYTES = 1 / 8, 32
+"""Of a GPU's memory a call may take this share, at so many bytes for each number of one activation.
+Both are guesses: eight activations in fp32 at a time.
 """
 
 
@@ -66,7 +70,8 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
     """Mixed precision of `fp32` (none), `bf16` or `fp16` on this device."""
     if precision == "fp32":
         return contextlib.nullcontext()
-    return torch.autocast(device.type, dtype=DTYPES[precision])
+    # A call uses each weight once, and a CUDA graph would read what the cache has let go.
+    return torch.autocast(device.type, dtype=DTYPES[precision], cache_enabled=False)
 
 
 def prepare(network: nn.Module, device: torch.device) -> nn.Module:
@@ -81,12 +86,20 @@ def best_rows(values: int, device: torch.device, precision: str) -> int:
     """Rows that a network call is fastest with, for each row.
 
     On a CPU these are few enough for activations, of so many `values` in a row at the full size, to
-    stay in its caches.
+    stay in its caches; on CUDA a power of two that leaves most of the memory free.
     """
+    if device.type == "cuda":
+        rows = int(CUDA_SHARE * total_memory(device)) // (CUDA_BYTES * values)
+        return max(LEAST_ROWS, min(MOST_CUDA_ROWS, 2 ** (max(1, rows).bit_length() - 1)))
     if device.type != "cpu":
         return MOST_ROWS
     cached = torch.get_num_threads() * CACHED_BYTES // (values * DTYPES[precision].itemsize)
     return max(LEAST_ROWS, min(MOST_ROWS, cached))
+
+
+def total_memory(device: torch.device) -> int:
+    """Bytes of a CUDA device's memory."""
+    return int(torch.cuda.get_device_properties(device).total_memory)
 
 
 def steady_rows(device: torch.device) -> int:

@@ -65,8 +65,8 @@ def of_machine(error: Exception) -> str | None:
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and torchs):
         reason = str(error).split("\n")[0] or "no more to be had"
         return (
-            f"out of memory: {reason}; smaller batches or images, or fewer processes, need less; "
-            "what was finished is kept"
+            f"out of memory: {reason}; a smaller `max_batch` or `batch_size`, smaller images, or "
+            "fewer processes need less; what was finished is kept"
         )
     return None
 

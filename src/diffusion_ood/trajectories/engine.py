@@ -12,6 +12,8 @@ from torch import Tensor
 from diffusion_ood.diffusion.denoiser import Denoiser
 from diffusion_ood.diffusion.samplers.base import NO_STEP, BatchDenoiser, Sampler, State
 from diffusion_ood.diffusion.schedule import NoiseSchedule
+from diffusion_ood.runtime.ahead import made_ahead, threads_for
+from diffusion_ood.runtime.transfers import rows_of, to_device
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,8 @@ class Trajectory:
         row: the caller's number for it.
         times: the first is where `start` stands, the last is where the trajectory ends; they fall,
             or rise where an image is encoded.
-        start: makes x `(C, *S)` at the first time, when its turn comes.
+        start: makes x `(C, *S)` at the first time, when its turn comes; for a GPU some time before,
+            in a thread beside others.
         label: the class that the denoiser is told, if any.
     """
 
@@ -54,7 +57,7 @@ class Step:
 
     def ends(self) -> tuple[list[int], Tensor]:
         """The numbers of the trajectories that end here, and their ends `(m, C, *S)`."""
-        return list(itertools.compress(self.rows, self.ended)), self.x_s[self.ended]
+        return list(itertools.compress(self.rows, self.ended)), rows_of(self.x_s, self.ended)
 
 
 def run_trajectories(
@@ -75,14 +78,15 @@ def run_trajectories(
         schedule: the noise schedule.
         sampler: makes the steps.
         trajectories: longest first keeps the batch full to the end; either all or none have labels.
-            Each is asked for when its turn comes.
+            Each is asked for when its turn comes, for a GPU up to `max_batch` ahead.
         device: where the denoiser computes.
         max_batch: rows in one network call.
 
     Yields:
         Every step of the batch; each trajectory is in as many as it has steps.
     """
-    waiting = iter(trajectories)
+    threads = threads_for(device)
+    waiting = made_ahead(trajectories, lambda one: one.start(), max_batch, threads, chunk=16)
     active = _Rows(sampler.memory, device)
     while True:
         active.join(list(itertools.islice(waiting, max_batch - len(active))))
@@ -103,15 +107,16 @@ class _Rows:
     def __len__(self) -> int:
         return len(self._trajectories)
 
-    def join(self, trajectories: list[Trajectory]) -> None:
-        """Put trajectories that have made no step behind the others."""
-        if not trajectories:
+    def join(self, started: list[tuple[Trajectory, Tensor]]) -> None:
+        """Put trajectories that have made no step, where they start, behind the others."""
+        if not started:
             return
-        x = torch.stack([trajectory.start() for trajectory in trajectories]).to(self._x.device)
+        trajectories, starts = zip(*started, strict=True)
+        x = to_device(torch.stack(starts), self._x.device)
         past = x.new_zeros(len(self._past), *x.shape)
         self._x = torch.cat([self._x, x]) if len(self) else x
         self._past = torch.cat([self._past, past], dim=1) if len(self) else past
-        self._trajectories = self._trajectories + trajectories
+        self._trajectories = [*self._trajectories, *trajectories]
         self._ages = self._ages + [0] * len(trajectories)
 
     def step(self, denoiser: Denoiser, schedule: NoiseSchedule, sampler: Sampler) -> Step:
@@ -134,7 +139,8 @@ class _Rows:
         if ended.any():
             self._trajectories = list(itertools.compress(self._trajectories, ~ended))
             self._ages = list(itertools.compress(self._ages, ~ended))
-            self._x, self._past = self._x[~ended], self._past[:, ~ended]
+            kept = to_device((~ended).nonzero()[:, 0], self._x.device)
+            self._x, self._past = self._x[kept], self._past[:, kept]
         return made
 
     def _times(self, *ahead: int) -> Tensor:

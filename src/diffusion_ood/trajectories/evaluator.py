@@ -18,6 +18,8 @@ from diffusion_ood.networks.observed import Observed
 from diffusion_ood.options import EvaluationOptions
 from diffusion_ood.runtime.compiling import MaybeCompiled
 from diffusion_ood.runtime.device import DTYPES, autocast, best_rows, pick_device, prepare
+from diffusion_ood.runtime.graphs import recorder_for
+from diffusion_ood.runtime.transfers import to_device
 from diffusion_ood.trajectories.engine import Step, Trajectory, run_trajectories
 
 
@@ -28,8 +30,10 @@ class Evaluator:
         diffusion: the model; its network is moved to the device.
         device: a torch device, or `auto`, `cpu`, `cuda`, …
         precision: of the network's arithmetic, `fp32`, `bf16` or `fp16`.
-        compile: `on`, `off`, or `auto`, which compiles when the work that is expected repays it.
-        max_batch: rows in one network call; by default 256, or as many as a CPU's caches hold.
+        compile: `off`; `on`; `auto`, which compiles when the work that is expected repays it; or
+            `graph`, which compiles nothing. But for `off`, calls on CUDA are CUDA graphs, on `auto`
+            where that is faster.
+        max_batch: rows in one network call; by default see `runtime.device.best_rows`.
         min_rows: rows that a call is filled up to, since libraries round few rows otherwise than
             many, see `runtime.device.steady_rows`.
 
@@ -64,8 +68,9 @@ class Evaluator:
         self._compile = compile
         self._rows_expected = 0
         self._observers: dict[tuple[tuple[str, ...], bool], tuple[Observed, MaybeCompiled]] = {}
-        self._network = MaybeCompiled(
-            prepare(diffusion.network, self.device), self.max_batch, compile, self.device, precision
+        self._recorder = recorder_for(self.device)
+        self._network = self._maybe_compiled(
+            prepare(diffusion.network, self.device), compile, precision
         )
 
     @classmethod
@@ -236,11 +241,15 @@ class Evaluator:
         """A network that tells of these blocks, and the same perhaps compiled; made once."""
         if (blocks, exact) not in self._observers:
             observer = Observed(self.diffusion.network, blocks).eval()
-            mode, precision = ("off", "fp32") if exact else (self._compile, self.precision)
-            network = MaybeCompiled(observer, self.max_batch, mode, self.device, precision)
+            mode = "graph" if exact and self._compile != "off" else self._compile
+            network = self._maybe_compiled(observer, mode, "fp32" if exact else self.precision)
             network.expect(self._rows_expected)
             self._observers[blocks, exact] = observer, network
         return self._observers[blocks, exact]
+
+    def _maybe_compiled(self, network: nn.Module, mode: str, precision: str) -> MaybeCompiled:
+        rows, recorder = self.max_batch, self._recorder
+        return MaybeCompiled(network, rows, mode, self.device, precision, recorder)
 
     def _call(self, network: Network, x: Tensor, t: Tensor, **labels: Tensor) -> Tensor:
         self.calls += len(x)
@@ -260,7 +269,7 @@ class Evaluator:
             raise ValueError(f"found times outside {CLEAN} to {last}")
         for k in range(0, len(x_t), self.max_batch):
             part = slice(k, k + self.max_batch)
-            yield k, x_t[part].to(self.device), t[part]
+            yield k, to_device(x_t[part], self.device), t[part]
 
 
 def _keep(outputs: list[Tensor], module: nn.Module, inputs: object, output: Tensor) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from diffusion_ood.diffusion.denoiser import Denoiser
 from diffusion_ood.diffusion.schedule import NoiseSchedule
+from diffusion_ood.runtime.transfers import to_like
 
 NO_STEP = -2
 """The time of a step that a trajectory has not made."""
@@ -107,4 +108,4 @@ def ddim_step(schedule: NoiseSchedule, x_t: Tensor, eps: Tensor, t: Tensor, s: T
     signal_t, noise_t = schedule.alpha_sigma(t, x_t.ndim)
     signal_s, noise_s = schedule.alpha_sigma(s, x_t.ndim)
     scale = signal_s / signal_t
-    return scale.to(x_t) * x_t + (noise_s - scale * noise_t).to(x_t) * eps
+    return to_like(scale, x_t) * x_t + to_like(noise_s - scale * noise_t, x_t) * eps

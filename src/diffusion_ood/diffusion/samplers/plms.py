@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from diffusion_ood.diffusion.samplers.base import BatchDenoiser, Sampler, State
+from diffusion_ood.runtime.transfers import to_like
 
 # Adams–Bashforth weights of the newest, second-newest, … slope; row k is used at age k.
 ADAMS_BASHFORTH = torch.tensor(
@@ -27,7 +28,7 @@ def extrapolated(weights: Tensor, eps: Tensor, past: Tensor) -> Tensor:
         eps: the newest slope, shape `(B, C, *S)`.
         past: those before it, newest first, shape `(memory, B, C, *S)`.
     """
-    columns = weights.to(eps).T.reshape(len(past) + 1, -1, *[1] * (eps.ndim - 1))
+    columns = to_like(weights, eps).T.reshape(len(past) + 1, -1, *[1] * (eps.ndim - 1))
     return columns[0] * eps + (columns[1:] * past).sum(0)
 
 

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from diffusion_ood.diffusion.samplers.base import BatchDenoiser, Sampler, State, ddim_step
 from diffusion_ood.diffusion.samplers.plms import ADAMS_BASHFORTH, extrapolated
+from diffusion_ood.runtime.transfers import rows_of, to_device
 
 
 class PNDM(Sampler):
@@ -39,14 +40,15 @@ class PNDM(Sampler):
         slope = extrapolated(weights, eps, now.past)
         young = now.age < self.memory
         if young.any():
-            slope[young] = self._runge_kutta(denoiser, now, eps[young], young)
+            rows = to_device(young.nonzero()[:, 0], eps.device)
+            slope[rows] = self._runge_kutta(denoiser, now, eps[rows], young)
         return now.ddim_step(slope), eps
 
     def _runge_kutta(
         self, denoiser: BatchDenoiser, now: State, eps: Tensor, rows: Tensor
     ) -> Tensor:
         """The slope of a step from stages within it, for these rows of the batch."""
-        x_t, t, s = now.x_t[rows], now.t[rows], now.s[rows]
+        x_t, t, s = rows_of(now.x_t, rows), now.t[rows], now.s[rows]
 
         def stage(slope: Tensor, time: Tensor) -> Tensor:
             return denoiser(ddim_step(now.schedule, x_t, slope, t, time), time, rows)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from diffusion_ood.methods.forms import Form, Forms
+from diffusion_ood.runtime.transfers import Arriving, rows_of
 
 MAX_VALUES = 2**22  # of what is compared at a time, so that memory does not grow with volumes
 
@@ -94,23 +95,36 @@ class Scorer:
         self.score = score
         self.reference = score.reference(images)
         self._values = torch.empty(len(images), draws, 0)
+        self._coming: list[tuple[Tensor, Tensor, Arriving]] = []
 
     def update(self, image: Tensor, draw: Tensor, reconstructions: Tensor) -> None:
-        """Take in reconstructions `(n, C, *S)` in [0, 1] of these images (n,) and draws (n,)."""
-        values = self.score(self._rows(image), reconstructions).float().cpu()
-        found = values[:, None].flatten(1)  # also of one value each
-        if self._values.shape[2] != found.shape[1]:
-            self._values = found.new_full((*self._values.shape[:2], found.shape[1]), torch.nan)
-        self._values[image, draw] = found
+        """Take in reconstructions `(n, C, *S)` in [0, 1] of these images (n,) and draws (n,).
+
+        What was taken in before is waited for, while the device works on these.
+        """
+        values = self.score(self._rows(image), reconstructions).float()
+        self._coming.append((image, draw, Arriving(values)))
+        self._settle(self._coming[:-1])
 
     def compute(self, images: Tensor) -> Tensor:
         """Every column of these images (n,), whose draws were all taken in: `(n, draws, columns)`.
 
         float32, on the CPU.
         """
+        if any(torch.isin(image, images).any() for image, _, _ in self._coming):
+            self._settle(self._coming)
         if type(self.score).finish is PairScore.finish:  # which needs no rows of the reference
             return self._values[images]
         return self.score.finish(self._rows(images), self._values[images])
 
+    def _settle(self, coming: list[tuple[Tensor, Tensor, Arriving]]) -> None:
+        """Put values in their places as soon as they are there."""
+        self._coming = self._coming[len(coming) :]
+        for image, draw, values in coming:
+            found = values.get()[:, None].flatten(1)  # also of one value each
+            if self._values.shape[2] != found.shape[1]:
+                self._values = found.new_full((*self._values.shape[:2], found.shape[1]), torch.nan)
+            self._values[image, draw] = found
+
     def _rows(self, images: Tensor) -> tuple[Tensor, ...]:
-        return tuple(part[images.to(part.device)] for part in self.reference)
+        return tuple(rows_of(part, images) for part in self.reference)

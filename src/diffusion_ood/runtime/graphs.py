@@ -1,0 +1,134 @@
+"""CUDA graphs: a network's launches recorded once, and repeated by one launch.
+
+A small network's kernels are shorter than the time that Python takes to start them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+WARM_UP = 3  # calls before a recording, in which libraries choose kernels and take what they need
+RECURS = 3  # calls of a size before it is recorded
+MOST_GRAPHS = 8
+
+Network = Callable[..., Tensor]
+Recorder = Callable[[Callable[[], Tensor]], tuple[Callable[[], None], Tensor]]
+"""Runs some work; gives what repeats it on what is then in the same inputs, and its output, which
+each repetition writes anew and that of other work may overwrite."""
+
+
+class CudaRecorder:
+    """Records work as CUDA graphs that share their memory: only one of them may run at a time."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._pool: Any = None  # torch's handle of the memory, after a first recording
+
+    def __call__(self, work: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
+        """See `Recorder`."""
+        with torch.cuda.device(self._device):
+            own, current = torch.cuda.Stream(), torch.cuda.current_stream()
+            own.wait_stream(current)
+            with torch.cuda.stream(own):
+                for _ in range(WARM_UP):
+                    work()
+            current.wait_stream(own)
+            cached = torch.is_autocast_enabled("cuda") and torch.is_autocast_cache_enabled()
+            assert not cached, "a recording would read cast weights that autocast has let go"
+            graph = torch.cuda.CUDAGraph()
+            # Threads that make noise may ask the driver for memory meanwhile.
+            mode = "thread_local"
+            with torch.cuda.graph(graph, self._pool, own, capture_error_mode=mode):
+                output = work()
+            self._pool = graph.pool()
+        return graph.replay, output
+
+
+def recorder_for(device: torch.device) -> Recorder | None:
+    """What records on the device, where something can."""
+    return CudaRecorder(device) if device.type == "cuda" else None
+
+
+@dataclass
+class _Recording:
+    """A network recorded for inputs of one shape."""
+
+    inputs: dict[str, Tensor]
+    repeat: Callable[[], None]
+    output: Tensor
+
+    def __len__(self) -> int:
+        return len(self.output)
+
+    def holds(self, given: dict[str, Tensor]) -> bool:
+        """Whether these inputs fit in, and fill more than a quarter of the rows."""
+        return self.inputs.keys() == given.keys() and all(
+            len(own) < 4 * len(given[name]) <= 4 * len(own)
+            and (own.shape[1:], own.dtype) == (given[name].shape[1:], given[name].dtype)
+            for name, own in self.inputs.items()
+        )
+
+    def __call__(self, given: dict[str, Tensor]) -> Tensor:
+        """The output for them; rows that are not filled keep what was there before."""
+        rows = len(given["x"])
+        for name, own in self.inputs.items():
+            own[:rows].copy_(given[name])
+        self.repeat()
+        return self.output[:rows].clone()
+
+
+class Recorded:
+    """A network whose calls of sizes that recur are recordings; others go through it as it is.
+
+    Smaller batches are padded to a recorded size of which they fill more than a quarter. Weights
+    must stay as and where they are, and no gradient can be taken. Where recording fails, for lack
+    of memory or as a network does what cannot be recorded, the network goes on as it is.
+
+    Args:
+        network: maps `(B, C, *S)`, times (B,) and perhaps `class_labels` (B,) to a row for each, on
+            one device, row by row.
+        recorder: records it.
+
+    Attributes:
+        failure: why it could not be recorded, if it could not.
+    """
+
+    def __init__(self, network: Network, recorder: Recorder) -> None:
+        self._network = network
+        self._recorder = recorder
+        self._seen: Counter[tuple[object, ...]] = Counter()
+        self._recordings: list[_Recording] = []
+        self.failure = ""
+
+    @torch.inference_mode()
+    def __call__(self, x: Tensor, t: Tensor, **labels: Tensor) -> Tensor:
+        """The network's output for `(B, C, *S)` and times (B,)."""
+        given = {"x": x, "t": t, **labels}
+        for recording in self._recordings:
+            if recording.holds(given):
+                return recording(given)
+        size = (x.shape, *given)
+        self._seen[size] += 1
+        if self._seen[size] == RECURS:
+            self.record(x, t, **labels)
+        return self._network(x, t, **labels)
+
+    @torch.inference_mode()
+    def record(self, x: Tensor, t: Tensor, **labels: Tensor) -> None:
+        """Record the network for inputs of this size."""
+        if self.failure or len(self._recordings) == MOST_GRAPHS:
+            return
+        x, t, labels = x.clone(), t.clone(), {name: part.clone() for name, part in labels.items()}
+        try:
+            repeat, output = self._recorder(lambda: self._network(x, t, **labels))
+        except RuntimeError as error:
+            self.failure = str(error).split("\n")[0]
+            return
+        self._recordings.append(_Recording({"x": x, "t": t, **labels}, repeat, output))
+        self._recordings.sort(key=len)
