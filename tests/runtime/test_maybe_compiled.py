@@ -96,9 +96,11 @@ class Clock:
         self.now, self.recorder, self.seconds = 0.0, recorder, seconds
 
     def __call__(self):
+        """The time in seconds."""
         return self.now + self.seconds * len(self.recorder.repeated)
 
     def network(self, x, t, class_labels=None):
+        """The network, which takes a second."""
         if not self.recorder.repeating:
             self.now += 1
         return network(x, t, class_labels)

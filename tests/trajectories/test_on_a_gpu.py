@@ -1,4 +1,4 @@
-"""What a GPU changes of scoring, on a CPU that takes its place: recordings, threads and lateness."""
+"""What a GPU changes of scoring, on a CPU in its place: recordings, threads and lateness."""
 
 from __future__ import annotations
 

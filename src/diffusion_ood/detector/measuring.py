@@ -16,13 +16,15 @@ from diffusion_ood.methods.calibrated_maps import CalibratedMaps
 from diffusion_ood.methods.measure import content_key, measure_all
 from diffusion_ood.model import Diffusion
 from diffusion_ood.runtime.device import pick_device, steady_rows
+from diffusion_ood.runtime.transfers import to_device
 from diffusion_ood.trajectories.evaluator import Evaluator
 
 
 def new_evaluator(diffusion: Diffusion, device: str | torch.device, precision: str) -> Evaluator:
     """One whose answers do not depend on the company of an image.
 
-    In fp32 nothing is compiled, which would move scores and gain little.
+    In fp32 nothing is compiled, which would move scores and gain little; CUDA graphs do not move
+    them.
     """
     found = pick_device(device) if isinstance(device, str) else device
     compile = "graph" if precision == "fp32" else "auto"
@@ -45,7 +47,7 @@ def keyed_batches(images: Images, evaluator: Evaluator, title: str) -> Iterator[
 def keyed(pixels: Tensor, evaluator: Evaluator) -> ImageBatch:
     """Images `(N, C, *S)` as methods take them, on the device, their noise drawn by content."""
     keys = [content_key(image) for image in pixels]
-    return ImageBatch(pixels.to(evaluator.device), keys)
+    return ImageBatch(to_device(pixels, evaluator.device), keys)
 
 
 def measured(

@@ -226,7 +226,8 @@ class ComputeOptions(OptionGroup):
         "of the network's arithmetic; where bf16 would show in scores it stays fp32", "fp32"
     )
     compile: Literal["auto", "on", "off"] = option(
-        "torch.compile the network; auto estimates whether the work repays it", "auto"
+        "torch.compile the network, on CUDA as a CUDA graph; auto estimates what the work repays",
+        "auto",
     )
 
 
@@ -236,7 +237,7 @@ class EvaluationOptions(ComputeOptions):
 
     max_batch: int | None = option(
         "rows in one network call, such as samples or trajectories; bounds the memory (default: "
-        "256; on a CPU as many as its caches hold)",
+        "on a CPU as many as its caches hold, on CUDA as a part of its memory holds)",
         None,
         least=1,
         most=MAX_BATCH,

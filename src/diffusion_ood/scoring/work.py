@@ -13,6 +13,7 @@ from diffusion_ood.detection.table_writer import TableWriter
 from diffusion_ood.methods.base import ImageBatch, Method, Rows
 from diffusion_ood.methods.measure import content_key, finished
 from diffusion_ood.methods.pointwise import PointwiseMethod, measure_together
+from diffusion_ood.runtime.transfers import to_device
 from diffusion_ood.trajectories.evaluator import Evaluator
 
 
@@ -52,7 +53,7 @@ class OpenSet:
         else:
             keys = [self.keys[index] for index in indices]
         classes = None if self.classes is None else self.classes[indices]
-        return ImageBatch(pixels.to(device), keys, classes)
+        return ImageBatch(to_device(pixels, device), keys, classes)
 
 
 @dataclass(frozen=True)

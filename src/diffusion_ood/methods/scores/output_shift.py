@@ -77,7 +77,8 @@ class OutputShift(PairScore):
         """Logits `(B, K)` and features `(B, F)` of images `(B, C, *S)` in [0, 1], on the CPU."""
         if isinstance(self.classifier, nn.Module):
             prepare(self.classifier, images.device)
-        return self._outputs(images)
+        logits, features = self._outputs(images)
+        return logits.cpu(), features.cpu()
 
     def __call__(self, reference: tuple[Tensor, ...], reconstructions: Tensor) -> Tensor:
         """The outputs that move, as unit vectors side by side, `(B, values)`."""
@@ -99,7 +100,7 @@ class OutputShift(PairScore):
 
     def _outputs(self, images: Tensor) -> tuple[Tensor, Tensor]:
         logits, features = self.classifier(images)
-        return logits.float().cpu(), features.float().cpu()
+        return logits.float(), features.float()
 
     def _moving(self, outputs: tuple[Tensor, ...]) -> list[Tensor]:
         named = zip(MOVEMENTS, outputs, strict=True)
