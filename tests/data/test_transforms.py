@@ -3,15 +3,22 @@
 import numpy as np
 import pytest
 import torch
+from monai.transforms.spatial.array import Affine
 
 from diffusion_ood.data.transforms import (
+    PLANES,
+    ROTATION,
+    TRANSLATION,
+    ZOOM,
     augmentation,
     flip,
     mirrored,
+    moved,
     patch,
     preparation,
     prepared_size,
     resize,
+    small_moves,
     to_unit,
 )
 from diffusion_ood.errors import UserError
@@ -97,6 +104,29 @@ def test_augmentation_moves_some_images_a_little(shape: tuple[int, ...]) -> None
     assert (moved - images).abs().mean() < (images.flip(-1) - images).abs().mean() / 2
     assert moved.min() >= 0
     assert moved.max() <= 1
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 15, 20), (1, 12, 10, 9)])
+def test_moves_are_those_of_monai(shape: tuple[int, ...]) -> None:
+    """Whose rotations, shifts and zooms are applied to one image after the other."""
+    sides, planes = shape[1:], len(PLANES[len(shape) - 1])
+    drawn = 2 * np.random.default_rng(0).random((5, planes + 2 * len(sides))) - 1
+    images = torch.rand(5, *shape, generator=torch.Generator().manual_seed(0))
+    found = moved(images, torch.from_numpy(small_moves(drawn, sides)).float())
+    for image, own, row in zip(images, found, drawn, strict=True):
+        angles, shifts, zooms = np.split(row, [planes, planes + len(sides)])
+        affine = Affine(
+            rotate_params=(ROTATION * angles).tolist(),
+            translate_params=(TRANSLATION * shifts * sides).tolist(),
+            scale_params=(1 + ZOOM * zooms).tolist(),
+            padding_mode="border",
+            image_only=True,
+        )
+        torch.testing.assert_close(own, torch.as_tensor(affine(image)), rtol=0, atol=1e-5)
+
+
+def test_a_batch_may_have_no_images() -> None:
+    assert augmentation((1, 9, 9), seed=1)(torch.empty(0, 1, 9, 9), []).shape == (0, 1, 9, 9)
 
 
 def test_augmentation_repeats_the_border_instead_of_filling_with_black() -> None:

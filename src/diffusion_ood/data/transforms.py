@@ -11,6 +11,9 @@ from functools import lru_cache, partial
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
 
 from diffusion_ood.data.formats.base import Array, Refusal
 from diffusion_ood.data.splits import Edit
@@ -19,17 +22,19 @@ from diffusion_ood.data.volumes import cropped_sides
 from diffusion_ood.errors import UserError
 from diffusion_ood.options import ImageOptions
 from diffusion_ood.runtime.imports import without_deprecation_notices
+from diffusion_ood.runtime.transfer import sent
 
 with without_deprecation_notices():
     from monai.transforms.compose import Compose
     from monai.transforms.croppad.array import CenterSpatialCrop
-    from monai.transforms.spatial.array import RandAffine, Resize
+    from monai.transforms.spatial.array import Resize
     from monai.transforms.utility.array import EnsureType
 
 ROTATION = 0.1  # radians, about 6 degrees
 TRANSLATION = 0.04  # of a side
 ZOOM = 0.05
 AUGMENTED_SHARE = 0.5
+PLANES = {2: [(0, 1)], 3: [(1, 2), (2, 0), (0, 1)]}  # of the rotations, by the number of sides
 
 
 def to_unit(array: Array, options: ImageOptions) -> Array:
@@ -67,7 +72,7 @@ def prepared_size(native: Sequence[int], options: ImageOptions) -> tuple[int, ..
     return roi if options.image_size is None else (options.image_size,) * len(native)
 
 
-def resize(image: Array | torch.Tensor, size: int) -> torch.Tensor:
+def resize(image: Array | Tensor, size: int) -> Tensor:
     """(C, *S) → (C, size, …), float32 in [0, 1]: sides shrink by area and grow linearly."""
     sides = image.shape[1:]
     linear = {2: "bilinear", 3: "trilinear"}[len(sides)]
@@ -77,7 +82,7 @@ def resize(image: Array | torch.Tensor, size: int) -> torch.Tensor:
     return torch.as_tensor(image).clamp(0, 1)  # averages overshoot by a rounding
 
 
-def flip(images: torch.Tensor, direction: Edit | None, options: ImageOptions) -> torch.Tensor:
+def flip(images: Tensor, direction: Edit | None, options: ImageOptions) -> Tensor:
     """(B, C, *S) turned upside down (`vflip`) or mirrored left to right (`hflip`).
 
     Of images these are axes -2 and -1; of volumes in RAS the last and the first of *S. Volumes that
@@ -91,7 +96,7 @@ def flip(images: torch.Tensor, direction: Edit | None, options: ImageOptions) ->
     return images.flip(axes[direction])
 
 
-def patch(image: torch.Tensor, other: torch.Tensor, place: Sequence[float]) -> torch.Tensor:
+def patch(image: Tensor, other: Tensor, place: Sequence[float]) -> Tensor:
     """(C, *S) with a box of half of each side from the same place of another image (C, *S).
 
     A foreign patch makes of an image one that does not belong, and that looks like the others in
@@ -110,21 +115,21 @@ def patch(image: torch.Tensor, other: torch.Tensor, place: Sequence[float]) -> t
     return edited
 
 
-def mirrored(images: torch.Tensor, which: torch.Tensor, options: ImageOptions) -> torch.Tensor:
+def mirrored(images: Tensor, which: Tensor, options: ImageOptions) -> Tensor:
     """(B, C, *S) with those images mirrored left to right, as by `flip`, that the (B,) says."""
-    where = which.to(images.device).reshape(-1, *[1] * (images.ndim - 1))
+    where = sent(which, images.device).reshape(-1, *[1] * (images.ndim - 1))
     return torch.where(where, flip(images, "hflip", options), images)
 
 
 @lru_cache(maxsize=1)  # it is asked for every batch of an epoch
 def augmentation(
     shape: tuple[int, ...], *, seed: int, epoch: int = 0
-) -> Callable[[torch.Tensor, Sequence[int]], torch.Tensor]:
+) -> Callable[[Tensor, Sequence[int]], Tensor]:
     """A function of a training batch (B, C, *S) that moves some of its images a little.
 
     Its second argument numbers the images in their split. Half of them, drawn from (seed, epoch,
     number), are rotated, shifted and zoomed, at most by the constants above, with their borders
-    repeated outwards; none is flipped.
+    repeated outwards; none is flipped. The images stay on their device.
 
     Args:
         shape: (C, *S) of an image.
@@ -132,23 +137,64 @@ def augmentation(
         epoch: number of the pass over the training images.
     """
     sides = tuple(shape[1:])
-    affine = RandAffine(
-        prob=AUGMENTED_SHARE,
-        rotate_range=[ROTATION] * (1 if len(sides) == 2 else 3),
-        translate_range=[TRANSLATION * side for side in sides],
-        scale_range=[ZOOM] * len(sides),
-        spatial_size=sides,
-        padding_mode="border",
-        cache_grid=True,
-    )
+    rng = np.random.default_rng([seed % 2**64, epoch])
+    rows = np.empty((0, 1 + len(PLANES[len(sides)]) + 2 * len(sides)))
 
-    def move(image: torch.Tensor, number: int) -> torch.Tensor:
-        (state,) = np.random.SeedSequence([seed % 2**64, epoch, number]).generate_state(1)
-        affine.set_random_state(seed=int(state))
-        return torch.as_tensor(affine(image)).clamp(0, 1)
-
-    def augment(images: torch.Tensor, numbers: Sequence[int]) -> torch.Tensor:
-        moved = [move(image, number) for image, number in zip(images, numbers, strict=True)]
-        return EnsureType(track_meta=False)(torch.stack(moved)) if moved else images
+    def augment(images: Tensor, numbers: Sequence[int]) -> Tensor:
+        nonlocal rows
+        lacking = max(numbers, default=-1) + 1 - len(rows)
+        if lacking > 0:  # a row of the draws is that of its number, however many there are
+            rows = np.concatenate([rows, rng.random((lacking, rows.shape[1]))])
+        share, drawn = np.split(rows[np.asarray(numbers, dtype=int)], [1], axis=1)
+        chosen = np.flatnonzero(share < AUGMENTED_SHARE)
+        if not len(chosen):
+            return images
+        which = sent(torch.from_numpy(chosen), images.device)
+        moves = torch.from_numpy(small_moves(2 * drawn[chosen] - 1, sides)).float()
+        return images.index_copy(0, which, moved(images.index_select(0, which), moves))
 
     return augment
+
+
+def small_moves(drawn: NDArray[np.float64], sides: Sequence[int]) -> NDArray[np.float64]:
+    """Affine maps `(B, n, n + 1)` of the n sides' pixels, counted from an image's centre.
+
+    Args:
+        drawn: for each plane an angle, for each side a shift and a zoom, (B, …) in [−1, 1), as
+            shares of the largest.
+        sides: the n sides of the images.
+    """
+    n, planes = len(sides), PLANES[len(sides)]
+    angles, shifts, zooms = np.split(drawn, [len(planes), len(planes) + n], axis=1)
+    turn = np.tile(np.eye(n), (len(drawn), 1, 1))
+    for (a, b), angle in zip(planes, ROTATION * angles.T, strict=True):
+        one = np.tile(np.eye(n), (len(drawn), 1, 1))
+        one[:, a, a] = one[:, b, b] = np.cos(angle)
+        one[:, b, a] = np.sin(angle)
+        one[:, a, b] = -one[:, b, a]
+        turn = turn @ one
+    shift = turn @ (TRANSLATION * shifts * sides)[:, :, None]
+    return np.concatenate([turn * (1 + ZOOM * zooms)[:, None], shift], axis=2)
+
+
+def moved(images: Tensor, moves: Tensor) -> Tensor:
+    """Images (B, C, *S) in [0, 1] whose pixels come from where `(B, n, n + 1)` maps them to.
+
+    Every number is made by itself, so that an image's do not depend on its batch.
+    """
+    sides = images.shape[2:]
+    n = len(sides)
+    to = sent(moves, images.device).view(len(moves), n, n + 1, *[1] * n)
+    pixels = [  # of each side along its own axis
+        (torch.arange(side, device=images.device) - (side - 1) / 2).view(-1, *[1] * (n - 1 - axis))
+        for axis, side in enumerate(sides)
+    ]
+    places = []
+    for axis in reversed(range(n)):  # grid_sample has the last side first, from −1 to 1
+        place = to[:, axis, n]
+        for other in range(n):
+            place = place + to[:, axis, other] * pixels[other]
+        places.append(2 / sides[axis] * place)
+    grid = torch.stack(places, -1)
+    found = functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
+    return found.clamp(0, 1)

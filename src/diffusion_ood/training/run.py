@@ -5,14 +5,17 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from typing import Any, NoReturn
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from diffusion_ood.data.intensity import differences, doubts
-from diffusion_ood.data.loaders import ImageSet, epoch_order, image_batches, open_images
+from diffusion_ood.data.loaders import ImageSet, epoch_order, open_images
+from diffusion_ood.data.on_device import training_batches
 from diffusion_ood.data.places import Place
 from diffusion_ood.data.skipped import report_skipped
 from diffusion_ood.data.splits import Split
@@ -29,6 +32,7 @@ from diffusion_ood.runtime.files import write_json
 from diffusion_ood.runtime.lock import locked
 from diffusion_ood.runtime.signals import GracefulStop
 from diffusion_ood.runtime.words import counted, duration
+from diffusion_ood.training.captured import LEAST_STEPS, graph_on
 from diffusion_ood.training.checkpoints import Checkpoints, Progress
 from diffusion_ood.training.task import TrainingSettings, TrainingTask, log_values
 from diffusion_ood.training.trainer import Batch
@@ -130,8 +134,8 @@ class TrainingRun:
     def _train(self) -> None:
         compute = self.settings.compute
         decision = CompileDecision(compute.compile, self.trainer.device, compute.precision)
-        if decision.compile_now:
-            self.trainer.compile()
+        if not decision.is_open:
+            self._accelerate(decision)
         done = self.progress.epoch * self.steps_per_epoch + len(self.progress.losses)
         if distributed.is_main():
             run, track = self.settings.run, self.settings.track
@@ -149,6 +153,22 @@ class TrainingRun:
                 self._one_epoch(bar, decision)
         if self.tracker:
             self.tracker.close()
+
+    def _accelerate(self, decision: CompileDecision) -> None:
+        """Compile as decided, and make one graph of every step where the device has graphs."""
+        if decision.compile_now:
+            self.trainer.compile()
+        repaid = self.trainer.plan.total_steps - self.trainer.step > LEAST_STEPS
+        if self.settings.compute.compile != "off" and repaid:
+            graph = graph_on(self.trainer.device)
+            if graph is not None and self.trainer.capture(graph):
+                distributed.print_once("each step becomes one graph")
+
+    @cached_property
+    def _loaded(self) -> Callable[[Sequence[list[int]]], Iterator[Tensor]]:
+        """What yields the images of batches; on a GPU it holds them, from the first call on."""
+        device, workers = self.trainer.device, self.settings.loading.num_workers
+        return training_batches(self.task.training, device, workers)
 
     def _order(self, epoch: int) -> list[list[int]]:
         """The global batches of an epoch, without an incomplete last one."""
@@ -188,8 +208,7 @@ class TrainingRun:
                 distributed.print_once(cost)
             if sentence:
                 distributed.print_once(f"compile {sentence}")
-                if decision.compile_now:
-                    self.trainer.compile()
+                self._accelerate(decision)
             is_due = time.perf_counter() - saved >= pause_s
             saved = time.perf_counter() if is_due else saved
             stopping, saving = distributed.any_rank(stop.requested, is_due)
@@ -244,8 +263,7 @@ class TrainingRun:
     def _batches(self, order: list[list[int]]) -> Iterator[Batch]:
         """This process's images of each global batch."""
         shards, labels = [distributed.shard(batch) for batch in order], self.task.labels
-        loaded = image_batches(self.task.training, shards, self.settings.loading.num_workers)
-        for batch, shard, images in zip(order, shards, loaded, strict=True):
+        for batch, shard, images in zip(order, shards, self._loaded(shards), strict=True):
             augmented = self.task.augment(images, shard, self.progress.epoch)
             yield Batch(augmented, len(batch), None if labels is None else labels[shard])
 
