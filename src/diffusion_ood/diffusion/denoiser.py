@@ -60,8 +60,8 @@ class NetworkDenoiser:
 
         Args:
             x_0, eps: clean images and standard normal noise, shape `(B, C, *S)`.
-            t: times, shape (B,), on the CPU.
-            labels: classes, shape (B,), on the CPU; None is any class.
+            t: times, shape (B,), on the CPU or where the images are.
+            labels: classes, shape (B,), likewise; None is any class.
         """
         signal, noise = (rate.to(x_0) for rate in self.schedule.alpha_sigma(t, x_0.ndim))
         targets = {"epsilon": eps, "sample": x_0, "v_prediction": signal * eps - noise * x_0}
@@ -74,7 +74,7 @@ class NetworkDenoiser:
             assert labels is None, "a network without classes takes no labels"
             return self.network(x_t, to_device(t, x_t.device))
         if labels is None:
-            labels = torch.full((len(x_t),), self.null_label)
+            labels = torch.full((len(x_t),), self.null_label, device=x_t.device)
         t, labels = (to_device(part, x_t.device) for part in (t, labels))
         return self.network(x_t, t, class_labels=labels)
 

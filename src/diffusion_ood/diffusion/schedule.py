@@ -23,6 +23,7 @@ class NoiseSchedule:
         one = torch.ones(1, dtype=torch.float64)
         # Index −1 is the last entry: the table answers for CLEAN without a special case.
         self._alphas_cumprod = torch.cat([alphas_cumprod.double().cpu(), one])
+        self._on_cuda: dict[torch.device, Tensor] = {}
 
     @property
     def num_timesteps(self) -> int:
@@ -30,11 +31,18 @@ class NoiseSchedule:
         return len(self._alphas_cumprod) - 1
 
     def alphas_cumprod(self, t: Tensor) -> Tensor:
-        """ᾱ_t in float64 on the CPU, for times (B,) from −1 to T−1 on the CPU."""
-        return self._alphas_cumprod[t]
+        """ᾱ_t in float64, for times (B,) from −1 to T−1.
+
+        It is on the CPU, or on the CUDA device of the times, where the first call alone waits.
+        """
+        if not t.is_cuda:
+            return self._alphas_cumprod[t.cpu()]
+        if t.device not in self._on_cuda:
+            self._on_cuda[t.device] = self._alphas_cumprod.to(t.device)
+        return self._on_cuda[t.device][t]
 
     def alpha_sigma(self, t: Tensor, ndim: int) -> tuple[Tensor, Tensor]:
-        """`(√ᾱ_t, √(1 − ᾱ_t))` as `(B, 1, …)` of `ndim` dimensions, float64 on the CPU."""
+        """`(√ᾱ_t, √(1 − ᾱ_t))` as `(B, 1, …)` of `ndim` dimensions, as of `alphas_cumprod`."""
         alpha_bar = self.alphas_cumprod(t).reshape(-1, *[1] * (ndim - 1))
         return alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
 

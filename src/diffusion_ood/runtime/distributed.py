@@ -134,6 +134,11 @@ def world_size() -> int:
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
+def is_group() -> bool:
+    """Whether torchrun started this process, even as the only one."""
+    return distributed.is_initialized()
+
+
 def barrier() -> None:
     """Wait until every process is here."""
     if distributed.is_initialized():
@@ -191,7 +196,8 @@ def replicated(network: nn.Module) -> nn.Module:
         return network
     if next(network.parameters()).is_cuda:
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
-    return DistributedDataParallel(network)
+    # Every step uses the same parameters; their gradients lie in the buckets that are summed.
+    return DistributedDataParallel(network, static_graph=True, gradient_as_bucket_view=True)
 
 
 def gather(value: Any) -> list[Any]:  # noqa: ANN401 - any picklable value of our own processes

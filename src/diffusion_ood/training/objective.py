@@ -13,7 +13,8 @@ from diffusion_ood.data.loaders import ImageSet
 from diffusion_ood.data.transforms import mirrored
 from diffusion_ood.model import Diffusion
 from diffusion_ood.runtime import distributed
-from diffusion_ood.training.trainer import Batch, Network
+from diffusion_ood.runtime.transfer import sent
+from diffusion_ood.training.trainer import Batch, DrawnLoss, Network
 from diffusion_ood.trajectories.noise import image_noise
 
 LEVELS_PER_IMAGE = 4  # of a validation image: one in each quarter of the times
@@ -41,23 +42,32 @@ class DiffusionObjective:
     antithetic: bool = False
     flip: bool = False
 
-    def loss(self, network: Network, batch: Batch, seed: int) -> Tensor:
+    @property
+    def loss(self) -> DrawnLoss:
         """Losses (b,), by the noise, times, dropped labels and flips of a step's seed."""
+        return DrawnLoss(self._drawn, self._losses)
+
+    def _drawn(self, batch: Batch, seed: int) -> dict[str, Tensor]:
+        """What a step computes with; every number is of the seed and the image's place in it."""
         images, labels, n = batch.images, batch.labels, batch.n
-        on_device = torch.Generator(images.device).manual_seed(seed)
+        device = images.device
+        on_device = torch.Generator(device).manual_seed(seed)
         on_cpu = torch.Generator().manual_seed(seed)
         shape = (n, *self.model.x_shape)
-        eps = torch.randn(shape, generator=on_device, device=images.device)[batch.shard]
-        t = self._times(n, on_cpu)[batch.shard]
+        eps = torch.randn(shape, generator=on_device, device=device)[batch.shard]
+        found = {"eps": eps, "t": sent(self._times(n, on_cpu)[batch.shard], device)}
         if labels is not None:
             dropped = torch.rand(n, generator=on_cpu)[batch.shard] < self.label_dropout
             null = self.model.options.num_classes
-            labels = torch.where(dropped.to(labels.device), null, labels)
+            found["labels"] = sent(torch.where(dropped.to(labels.device), null, labels), device)
         if self.flip:
             flipped = torch.rand(n, generator=on_cpu)[batch.shard] < 0.5
             images = mirrored(images, flipped, self.model.image_options)
-        x_0 = self._encoded(images)
-        return self.model.denoiser(network).loss(x_0, eps, t, labels)
+        return {**found, "x_0": self._encoded(images)}
+
+    def _losses(self, network: Network, drawn: dict[str, Tensor]) -> Tensor:
+        labels = drawn.get("labels")
+        return self.model.denoiser(network).loss(drawn["x_0"], drawn["eps"], drawn["t"], labels)
 
     def _encoded(self, images: Tensor) -> Tensor:
         return (self.encode or self.model.codec.encode)(images)

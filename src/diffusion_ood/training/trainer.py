@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from diffusion_ood.runtime import distributed
 from diffusion_ood.runtime.device import autocast
+from diffusion_ood.runtime.transfer import sent
+from diffusion_ood.training.captured import CapturedStep, Graph
 
 Network = Callable[..., Any]
 
@@ -36,16 +38,29 @@ class Batch:
     shard: slice = field(default_factory=distributed.share)
 
     def to(self, device: torch.device) -> Batch:
-        """The same on the device."""
-        images = self.images.to(device, non_blocking=True)
-        labels = self.labels
-        if labels is not None:
-            labels = labels.to(device, non_blocking=True)
-        return dataclasses.replace(self, images=images, labels=labels)
+        """The same with its images on the device; labels stay where they are drawn upon."""
+        return dataclasses.replace(self, images=sent(self.images, device))
 
 
 Loss = Callable[[Network, Batch, int], Tensor]
 """Losses (b,) of a network on a batch, on the device; the number is the seed of the step."""
+
+
+@dataclass(frozen=True)
+class DrawnLoss:
+    """A `Loss` in two parts, of which the second one can be recorded as a graph.
+
+    Args:
+        draw: makes of a batch and a seed, on the host and the device, what a step computes with.
+        compute: losses (b,) of the network on that, on the device alone.
+    """
+
+    draw: Callable[[Batch, int], dict[str, Tensor]]
+    compute: Callable[[Network, dict[str, Tensor]], Tensor]
+
+    def __call__(self, network: Network, batch: Batch, seed: int) -> Tensor:
+        """See `Loss`."""
+        return self.compute(network, self.draw(batch, seed))
 
 
 @dataclass(frozen=True)
@@ -112,14 +127,20 @@ class Trainer:
         self.plan = plan
         self.step = 0
         self.device = next(network.parameters()).device
+        self._rate: float | Tensor = plan.lr
         fused = self.device.type in ("cpu", "cuda")
+        if fused and optimizer is None:  # of the device, so that a graph reads each step's own
+            dtype = torch.float64 if self.device.type == "cpu" else torch.float32
+            self._rate = torch.tensor(plan.lr, dtype=dtype, device=self.device)
         self._optimizer = optimizer or torch.optim.Adam(
-            network.parameters(), lr=plan.lr, fused=fused
+            network.parameters(), lr=self._rate, fused=fused, capturable=fused
         )
+        self._new_share = torch.zeros((), device=self.device)  # of the weights in the average
         fp16 = plan.precision == "fp16"
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=fp16)
         self.average = self._copy(network.state_dict()) if plan.ema_decay else {}
         self._forward: Callable[..., Tensor] = distributed.replicated(network)
+        self._captured: CapturedStep | None = None
 
     @property
     def lr(self) -> float:
@@ -129,6 +150,23 @@ class Trainer:
     def compile(self) -> None:
         """Compile the network from the next step on."""
         self._forward = torch.compile(self._forward)
+
+    def capture(self, graph: Graph) -> bool:
+        """Record the step as a graph, some steps from now; whether that is possible.
+
+        It is for a `DrawnLoss` with our own Adam, in fp32 or bf16: the scale of fp16's losses is
+        looked at on the host. Several processes reduce their gradients outside any graph.
+        """
+        loss = self.loss
+        if not isinstance(loss, DrawnLoss) or not isinstance(self._rate, Tensor):
+            return False
+        if self.plan.precision == "fp16" or distributed.is_group():
+            return False
+        compute = loss.compute
+        self._captured = CapturedStep(
+            lambda drawn: self._update(lambda: compute(self._forward, drawn)), graph
+        )
+        return True
 
     def epoch(self, batches: Iterable[Batch]) -> Iterator[Tensor]:
         """Take a step on each global batch and yield its mean loss, a scalar on the device."""
@@ -142,12 +180,33 @@ class Trainer:
         """Take one step of the optimiser and return its loss."""
         seed = self.plan.seed_at(self.step)
         torch.manual_seed(seed + distributed.rank())  # of dropout
-        for group in self._optimizer.param_groups:
-            group["lr"] = self.plan.lr_at(self.step)
+        self._set_rates()
+        if self._captured and isinstance(self.loss, DrawnLoss):
+            return self._captured(self.loss.draw(batch, seed))
+        return self._update(lambda: self.loss(self._forward, batch, seed), batch.n)
+
+    def _set_rates(self) -> None:
+        """Set the learning rate of the step and the share of its weights in the average."""
+        lr = self.plan.lr_at(self.step)
+        if isinstance(self._rate, Tensor):
+            self._rate.fill_(lr)
+        else:
+            for group in self._optimizer.param_groups:
+                group["lr"] = lr
+        if self.average:
+            decay = min(self.plan.ema_decay, (1 + self.step) / (10 + self.step))
+            self._new_share.fill_(1 - decay)
+
+    def _update(self, compute: Callable[[], Tensor], n: int | None = None) -> Tensor:
+        """Change the weights and their average by a step's losses; the mean of the losses.
+
+        Nothing here asks the device for a number, unless the losses are scaled; `n` is that of the
+        images of all processes, by default the number of the losses.
+        """
         with autocast(self.device, self.plan.precision):
-            losses = self.loss(self._forward, batch, seed)
+            losses = compute()
         # DDP averages over the processes; this gives the mean over the global batch.
-        loss = losses.sum() * distributed.world_size() / batch.n
+        loss = losses.sum() * distributed.world_size() / (n or len(losses))
         self._optimizer.zero_grad(set_to_none=True)
         with distributed.said_for_whom():  # the gradients are summed meanwhile
             self._scaler.scale(loss).backward()
@@ -157,9 +216,10 @@ class Trainer:
         self._scaler.step(self._optimizer)
         self._scaler.update()
         if self.average:
-            decay = min(self.plan.ema_decay, (1 + self.step) / (10 + self.step))
-            averages, weights = self.average.values(), self.network.state_dict().values()
-            torch._foreach_lerp_(list(averages), list(weights), 1 - decay)
+            averages, weights = list(self.average.values()), self.network.state_dict().values()
+            steps = torch._foreach_sub(list(weights), averages)
+            torch._foreach_mul_(steps, self._new_share)
+            torch._foreach_add_(averages, steps)
         return loss.detach()
 
     def evaluation_weights(self) -> dict[str, Tensor]:
@@ -171,7 +231,7 @@ class Trainer:
         return {
             "network": self.network.state_dict(),
             "average": self.average or None,
-            "optimizer": self._optimizer.state_dict(),
+            "optimizer": self._optimizer_state(),
             "scaler": self._scaler.state_dict(),
             "step": self.step,
         }
@@ -181,9 +241,18 @@ class Trainer:
         self.network.load_state_dict(state["network"])
         if self.average:
             self.average = self._copy(state["average"] or self.network.state_dict())
-        self._optimizer.load_state_dict(state["optimizer"])
+        groups = self._optimizer.state_dict()["param_groups"]  # of this run, not of that device
+        self._optimizer.load_state_dict({**state["optimizer"], "param_groups": groups})
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._rate  # itself, of which torch made a copy
         self._scaler.load_state_dict(state["scaler"])
         self.step = state["step"]
+
+    def _optimizer_state(self) -> dict[str, Any]:
+        """With a plain number as learning rate, as it was stored ever since."""
+        state = self._optimizer.state_dict()
+        groups = [{**group, "lr": self.lr} for group in state["param_groups"]]
+        return {**state, "param_groups": groups}
 
     def _copy(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         return {name: weight.to(self.device, copy=True) for name, weight in weights.items()}
