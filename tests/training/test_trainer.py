@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +186,30 @@ def test_two_processes_learn_what_one_learns(launch: Callable[..., Any], tmp_pat
             assert largest_difference(found["average"], averages) < 1e-5, name
 
 
+@pytest.mark.slow
+def test_two_processes_that_compile_learn_what_one_learns(
+    launch: Callable[..., Any], tmp_path: Path
+) -> None:
+    for done in launch(__file__, str(tmp_path), "compiled", processes=2):
+        assert done.returncode == 0, done.stderr
+    expected = train(trainer(), SIZES["even"]).state_dict()
+    for rank in (0, 1):
+        found = load_checkpoint(tmp_path / f"compiled {rank}.pth")
+        assert largest_difference(found["network"], expected["network"]) < 1e-5
+        assert largest_difference(found["average"], expected["average"]) < 1e-5
+
+
+def compile_in_a_group(folder: Path) -> None:
+    """The same in the middle of a training, by all of the compiler that knows of processes."""
+    with distributed.process_group("cpu"):
+        compiling, sizes = trainer(weights_seed=0), SIZES["even"]
+        train(compiling, sizes[:3])
+        torch.compile = partial(torch.compile, backend="aot_eager")
+        compiling.compile()
+        state = train(compiling, sizes[3:]).state_dict()
+        save_checkpoint(folder / f"compiled {distributed.rank()}.pth", state)
+
+
 def train_in_a_group(folder: Path) -> None:
     """The body of each of the two processes."""
     with distributed.process_group("cpu"):
@@ -194,4 +219,5 @@ def train_in_a_group(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    train_in_a_group(Path(sys.argv[1]))
+    body = compile_in_a_group if "compiled" in sys.argv else train_in_a_group
+    body(Path(sys.argv[1]))

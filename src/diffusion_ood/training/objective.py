@@ -55,7 +55,10 @@ class DiffusionObjective:
         on_cpu = torch.Generator().manual_seed(seed)
         shape = (n, *self.model.x_shape)
         eps = torch.randn(shape, generator=on_device, device=device)[batch.shard]
-        found = {"eps": eps, "t": sent(self._times(n, on_cpu)[batch.shard], device)}
+        t = self._times(n, on_cpu)[batch.shard]
+        if device.type == "cuda":  # elsewhere the schedule answers on the CPU
+            t = sent(t, device)
+        found = {"eps": eps, "t": t}
         if labels is not None:
             dropped = torch.rand(n, generator=on_cpu)[batch.shard] < self.label_dropout
             null = self.model.options.num_classes
