@@ -13,7 +13,7 @@ from torch import Tensor
 from diffusion_ood.data.loaders import ImageSet, image_batches
 from diffusion_ood.data.packed import Packed
 from diffusion_ood.data.transforms import to_unit
-from diffusion_ood.runtime.transfer import sent
+from diffusion_ood.runtime.transfers import to_device
 
 LARGEST_SHARE = 0.25  # of the memory that is free, which activations need, too
 SLICE_BYTES = 2**26  # of pinned memory at a time
@@ -32,7 +32,7 @@ class HeldImages:
         dtype = torch.uint8 if rows.dtype == np.uint8 else torch.float32
         self._rows = torch.empty(rows.shape, dtype=dtype, device=device)
         for stored, part in zip(self._rows.split(step), parts, strict=True):
-            stored.copy_(sent(part, device))
+            stored.copy_(to_device(part, device))
         self._unit: Tensor | None = None  # what each stored byte stands for
         if dtype == torch.uint8:
             every_byte = np.arange(256, dtype=np.uint8)
@@ -40,7 +40,7 @@ class HeldImages:
 
     def batch(self, indices: Sequence[int]) -> Tensor:
         """The images of these indices, float32 in [0, 1], (B, C, *S); B may be 0."""
-        chosen = sent(torch.tensor(indices, dtype=torch.long), self._rows.device)
+        chosen = to_device(torch.tensor(indices, dtype=torch.long), self._rows.device)
         rows = self._rows.index_select(0, chosen)
         return rows if self._unit is None else self._unit[rows.int()]
 
@@ -71,6 +71,6 @@ def _sent_ahead(batches: Iterable[Tensor], device: torch.device) -> Iterator[Ten
     for batch in batches:
         if len(copies) == AHEAD:
             copies.popleft().synchronize()
-        images = sent(batch, device)
+        images = to_device(batch, device)
         copies.append(torch.cuda.current_stream(device).record_event())
         yield images

@@ -22,7 +22,7 @@ from diffusion_ood.data.volumes import cropped_sides
 from diffusion_ood.errors import UserError
 from diffusion_ood.options import ImageOptions
 from diffusion_ood.runtime.imports import without_deprecation_notices
-from diffusion_ood.runtime.transfer import sent
+from diffusion_ood.runtime.transfers import to_device
 
 with without_deprecation_notices():
     from monai.transforms.compose import Compose
@@ -117,7 +117,7 @@ def patch(image: Tensor, other: Tensor, place: Sequence[float]) -> Tensor:
 
 def mirrored(images: Tensor, which: Tensor, options: ImageOptions) -> Tensor:
     """(B, C, *S) with those images mirrored left to right, as by `flip`, that the (B,) says."""
-    where = sent(which, images.device).reshape(-1, *[1] * (images.ndim - 1))
+    where = to_device(which, images.device).reshape(-1, *[1] * (images.ndim - 1))
     return torch.where(where, flip(images, "hflip", options), images)
 
 
@@ -149,7 +149,7 @@ def augmentation(
         chosen = np.flatnonzero(share < AUGMENTED_SHARE)
         if not len(chosen):
             return images
-        which = sent(torch.from_numpy(chosen), images.device)
+        which = to_device(torch.from_numpy(chosen), images.device)
         moves = torch.from_numpy(small_moves(2 * drawn[chosen] - 1, sides)).float()
         return images.index_copy(0, which, moved(images.index_select(0, which), moves))
 
@@ -184,7 +184,7 @@ def moved(images: Tensor, moves: Tensor) -> Tensor:
     """
     sides = images.shape[2:]
     n = len(sides)
-    to = sent(moves, images.device).view(len(moves), n, n + 1, *[1] * n)
+    to = to_device(moves, images.device).view(len(moves), n, n + 1, *[1] * n)
     pixels = [  # of each side along its own axis
         (torch.arange(side, device=images.device) - (side - 1) / 2).view(-1, *[1] * (n - 1 - axis))
         for axis, side in enumerate(sides)

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from diffusion_ood.autoencoder import Autoencoder
 from diffusion_ood.errors import UserError
-from diffusion_ood.runtime.transfer import sent
+from diffusion_ood.runtime.transfers import to_device
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -219,7 +219,7 @@ class LatentCodec:
 
     def _moments(self, like: Tensor) -> tuple[Tensor, Tensor]:
         ones = [1] * (like.ndim - 2)
-        mean, std = (sent(values, like.device).to(like) for values in (self.mean, self.std))
+        mean, std = (to_device(values, like.device).to(like) for values in (self.mean, self.std))
         return mean.view(-1, *ones), std.view(-1, *ones)
 
     def _pads(self, num_sides: int) -> list[tuple[int, int]]:

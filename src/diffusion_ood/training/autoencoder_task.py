@@ -20,7 +20,7 @@ from diffusion_ood.options import AutoencoderOptions, AutoencoderTrainOptions
 from diffusion_ood.report.logs import Tracker
 from diffusion_ood.runtime import distributed
 from diffusion_ood.runtime.device import prepare
-from diffusion_ood.runtime.transfer import sent
+from diffusion_ood.runtime.transfers import to_device
 from diffusion_ood.training.task import TrainingSettings, TrainingTask, log_values, sheet
 from diffusion_ood.training.trainer import Batch, Network, Plan, Trainer
 
@@ -81,7 +81,7 @@ class AutoencoderTask(TrainingTask[AutoencoderTrainOptions, AutoencoderOptions])
         """
         generator = torch.Generator().manual_seed(seed)
         drawn = self.autoencoder.draw(batch.n, batch.shard, generator)
-        found, losses = network(batch.images, sent(drawn, batch.images.device))
+        found, losses = network(batch.images, to_device(drawn, batch.images.device))
         found = found.to(batch.images.dtype)
         difference = (found - batch.images).flatten(1)
         losses = losses + difference.abs().mean(1) + difference.square().mean(1)
@@ -152,5 +152,5 @@ def perceptual_loss(
 
 def _slices(images: Tensor, axis: int, chosen: Tensor) -> Tensor:
     """Slices `(B·k, C, H, W)` of volumes `(B, C, *S)`."""
-    slices = images.index_select(axis, sent(chosen, images.device))
+    slices = images.index_select(axis, to_device(chosen, images.device))
     return slices.movedim(axis, 1).flatten(0, 1)

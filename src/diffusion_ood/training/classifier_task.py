@@ -20,7 +20,7 @@ from diffusion_ood.options.fields import refuse_outside
 from diffusion_ood.report.logs import Tracker
 from diffusion_ood.runtime import distributed
 from diffusion_ood.runtime.device import prepare
-from diffusion_ood.runtime.transfer import sent
+from diffusion_ood.runtime.transfers import to_device
 from diffusion_ood.training.task import TrainingSettings, TrainingTask, in_batches, log_values
 from diffusion_ood.training.trainer import Batch, Network, Plan, Trainer
 
@@ -144,7 +144,7 @@ def classification_loss(
         images = mirrored(images, flips, options)
     logits, _ = network(shifted(images, shifts, padding))
     assert batch.labels is not None, "a classifier needs labels"
-    labels = sent(batch.labels, images.device)
+    labels = to_device(batch.labels, images.device)
     return functional.cross_entropy(logits.to(images.dtype), labels, reduction="none")
 
 
@@ -158,7 +158,7 @@ def shifted(images: Tensor, shifts: Tensor, padding: int) -> Tensor:
     """
     windows = functional.pad(images, [padding] * 2 * (images.ndim - 2))
     for axis, side in enumerate(images.shape[2:], start=2):
-        places = sent(shifts[:, axis - 2, None] + torch.arange(side), images.device)
+        places = to_device(shifts[:, axis - 2, None] + torch.arange(side), images.device)
         index = places.view(len(images), *[1] * (axis - 1), side, *[1] * (images.ndim - axis - 1))
         shape = *windows.shape[:axis], side, *windows.shape[axis + 1 :]
         windows = windows.gather(axis, index.expand(shape))

@@ -13,7 +13,7 @@ from diffusion_ood.data.loaders import ImageSet
 from diffusion_ood.data.transforms import mirrored
 from diffusion_ood.model import Diffusion
 from diffusion_ood.runtime import distributed
-from diffusion_ood.runtime.transfer import sent
+from diffusion_ood.runtime.transfers import to_device
 from diffusion_ood.training.trainer import Batch, DrawnLoss, Network
 from diffusion_ood.trajectories.noise import image_noise
 
@@ -57,12 +57,14 @@ class DiffusionObjective:
         eps = torch.randn(shape, generator=on_device, device=device)[batch.shard]
         t = self._times(n, on_cpu)[batch.shard]
         if device.type == "cuda":  # elsewhere the schedule answers on the CPU
-            t = sent(t, device)
+            t = to_device(t, device)
         found = {"eps": eps, "t": t}
         if labels is not None:
             dropped = torch.rand(n, generator=on_cpu)[batch.shard] < self.label_dropout
             null = self.model.options.num_classes
-            found["labels"] = sent(torch.where(dropped.to(labels.device), null, labels), device)
+            found["labels"] = to_device(
+                torch.where(dropped.to(labels.device), null, labels), device
+            )
         if self.flip:
             flipped = torch.rand(n, generator=on_cpu)[batch.shard] < 0.5
             images = mirrored(images, flipped, self.model.image_options)

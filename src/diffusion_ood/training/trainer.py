@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from diffusion_ood.runtime import distributed
 from diffusion_ood.runtime.device import autocast
-from diffusion_ood.runtime.transfer import sent
+from diffusion_ood.runtime.transfers import to_device
 from diffusion_ood.training.captured import CapturedStep, Graph
 
 Network = Callable[..., Any]
@@ -39,7 +39,7 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The same with its images on the device; labels stay where they are drawn upon."""
-        return dataclasses.replace(self, images=sent(self.images, device))
+        return dataclasses.replace(self, images=to_device(self.images, device))
 
 
 Loss = Callable[[Network, Batch, int], Tensor]
