@@ -192,8 +192,8 @@ class MaybeCompiled:
             if not recorded.failure:
                 found = f"{again:.2g} s a call as a CUDA graph, {seconds:.2g} s before"
                 self._reasons.append(found)
-            if again > seconds:
-                self._network = plain
+                if again > seconds:
+                    self._network, self._recorded = plain, None
             seconds = min(again, seconds)
         if not self._policy.is_open:
             return
