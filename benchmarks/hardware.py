@@ -36,7 +36,7 @@ def peaks(model: Diffusion, batch: int) -> dict[str, Work]:
     laid out once.
     """
     matrix = torch.randn(4096, 4096).bfloat16()
-    convolution, x = _heaviest_convolution(model, batch)
+    convolution, x = heaviest_convolution(model, batch)
     return {
         "matrix_product": (lambda: matrix @ matrix, 2 * 4096**3),
         "heaviest_convolution": (_laid_out(convolution, x), flops(convolution, x)),
@@ -80,16 +80,18 @@ class Peak:
         }
 
 
-def _heaviest_convolution(model: Diffusion, batch: int) -> tuple[nn.Conv2d, Tensor]:
-    """The convolution with the most floating-point operations, and its input."""
+def heaviest_convolution(model: Diffusion, batch: int) -> tuple[nn.Conv2d, Tensor]:
+    """The convolution of images with the most floating-point operations, and its input."""
     inputs: dict[nn.Conv2d, Tensor] = {}
+    device = next(model.network.parameters()).device
     layers = [layer for layer in model.network.modules() if isinstance(layer, nn.Conv2d)]
     hooks = [
         layer.register_forward_pre_hook(lambda layer, given: inputs.update({layer: given[0]}))
         for layer in layers
     ]
     with torch.no_grad():
-        model.network(torch.zeros(batch, *model.image_shape), torch.zeros(batch))
+        x, t = torch.zeros(batch, *model.image_shape), torch.zeros(batch)
+        model.network(x.to(device), t.to(device))
     for hook in hooks:
         hook.remove()
     return max(inputs.items(), key=lambda item: flops(*item))

@@ -9,12 +9,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from diffusion_ood.model import Diffusion
 from diffusion_ood.networks.alexnet import find_alexnet_features
-from diffusion_ood.options import DiffusionOptions
+from diffusion_ood.options import DiffusionOptions, ImageOptions
 from diffusion_ood.runtime.imports import without_deprecation_notices
 
 
-def fresh_model(model_type: str) -> Diffusion:
-    """A model of random weights: the time does not depend on them."""
+def fresh_model(model_type: str, sides: tuple[int, ...] = (28, 28)) -> Diffusion:
+    """A model of grey images of these sides with random weights: no time depends on them."""
     torch.manual_seed(0)
     options = DiffusionOptions(
         model_type=model_type,
@@ -22,7 +22,8 @@ def fresh_model(model_type: str) -> Diffusion:
         beta_start=0.0015,
         beta_end=0.0195,
     )
-    model = Diffusion(options, (1, 28, 28))
+    images = ImageOptions(is_grayscale=True, spatial_dimension=len(sides))
+    model = Diffusion(options, (1, *sides), images)
     for parameter in model.network.parameters():  # MONAI zeroes the last convolutions
         torch.nn.init.normal_(parameter, std=0.02)
     model.network.eval()
