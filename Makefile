@@ -197,6 +197,14 @@ audit: venv  ## look for known holes in the pinned versions
 	grep -v '^-e' requirements.txt > build/audit.txt
 	$(VENV)/bin/pip-audit --strict --requirement build/audit.txt --no-deps --disable-pip
 
+# On a machine with a GPU; no data and no network are needed, and after GPU_MINUTES it ends with what
+# it has. Writes benchmarks/gpu.json.
+GPU_MINUTES := 8
+
+.PHONY: bench-gpu
+bench-gpu: venv  ## measure a GPU beside the plain loops, in eight minutes
+	$(RUN) benchmarks/gpu.py --minutes=$(GPU_MINUTES)
+
 # How often the 95 % intervals of the metrics hold the true value; on one core, in minutes. Writes
 # benchmarks/interval_coverage.json, which docs/reliability.md quotes.
 .PHONY: coverage

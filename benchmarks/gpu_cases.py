@@ -102,10 +102,14 @@ AIMED = 3
 def order() -> list[Part]:
     """What is aimed at, then how many rows are best, every size, and what takes long to compile."""
     small, big = ("small", (32, 32)), ("big", (64, 64))
-    aimed = [(Case("screening", *small), (*FEW, AUTO)), (Case("training", *small), (*FEW, AUTO))]
-    aimed.append((Case("screening", *big), FEW))
+    aimed: list[Part] = [
+        (Case("screening", *small), (*FEW, AUTO)),
+        (Case("training", *small), (*FEW, AUTO)),
+        (Case("screening", *big), FEW),
+    ]
     rows = [How("ours", mode="graph", rows=n) for n in (256, 1024, 2048)]
     joined = Case("joined", *small), (PLAIN[1], *FEW[2:])
+    sizes: list[tuple[str, tuple[int, ...]]]
     sizes = [("tiny", (32, 32)), big, ("tiny", (28, 28)), small, ("small", (28, 28))]
     sizes += [("big", (32, 32)), ("tiny", (64, 64)), ("small", (64, 64)), ("big", (28, 28))]
     sizes.append(("tiny", (32, 32, 32)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 import time
@@ -22,7 +23,7 @@ def main() -> None:
         detector.measure(image)
         marks.append(time.perf_counter())
     names = ("import_ms", "load_ms", "first_ms", "second_ms")
-    spans = zip(marks, marks[1:], strict=False)
+    spans = itertools.pairwise(marks)
     print(json.dumps({k: 1000 * (b - a) for k, (a, b) in zip(names, spans, strict=True)}))
 
 

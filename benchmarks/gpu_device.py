@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from hardware import machine
-from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from diffusion_ood.runtime.device import synchronize
@@ -45,7 +44,7 @@ def described(device: torch.device) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def as_shipped() -> Iterator[None]:
-    """cuDNN as torch sets it by default, TF32 included; the package sets it otherwise."""
+    """Let cuDNN be as torch sets it by default, TF32 included; the package sets it otherwise."""
     with torch.backends.cudnn.flags(
         enabled=True, benchmark=False, deterministic=False, allow_tf32=True
     ):
@@ -54,7 +53,7 @@ def as_shipped() -> Iterator[None]:
 
 @contextlib.contextmanager
 def fastest() -> Iterator[None]:
-    """cuDNN free to choose by trying."""
+    """Let cuDNN choose by trying."""
     with torch.backends.cudnn.flags(
         enabled=True, benchmark=True, deterministic=False, allow_tf32=True
     ):
@@ -96,7 +95,7 @@ def busy_seconds(run: Callable[[], object], device: torch.device) -> float:
     spans = [
         (event.time_range.start, event.time_range.end)
         for event in profiler.events() or ()
-        if event.device_type == DeviceType.CUDA
+        if event.device_type.name == "CUDA"
     ]
     return covered(spans) / 1e6
 

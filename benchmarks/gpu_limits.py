@@ -60,11 +60,11 @@ class _Bytes(TorchDispatchMode):
 
     def __torch_dispatch__(
         self,
-        func: Any,
+        func: Any,  # noqa: ANN401 - torch's own signature
         types: Sequence[type],
-        args: Any = (),
-        kwargs: Any = None,  # noqa: ANN401 - torch's own signature
-    ) -> Any:  # noqa: ANN401
+        args: Any = (),  # noqa: ANN401 - as above
+        kwargs: Any = None,  # noqa: ANN401 - as above
+    ) -> Any:  # noqa: ANN401 - as above
         output = func(*args, **(kwargs or {}))
         read = [x for x in tree_leaves((args, kwargs or {})) if isinstance(x, Tensor)]
         written = [x for x in tree_leaves(output) if isinstance(x, Tensor)]

@@ -99,7 +99,7 @@ class Contender:
             free_memory(self.bench.device)
 
     def prepare(self, model: Diffusion, seconds: float) -> None:
-        """Make it, and let it settle: what its first batches take longer than later ones is its cost.
+        """Make it, and let it settle: what its first batches take longer than later ones it costs.
 
         Compiling and capturing are in it; so is what torch's libraries look up at a first call.
         """

@@ -32,25 +32,34 @@ def peaks(
         convolutions: model, sides and batch of network calls, whose heaviest are taken.
     """
     with torch.inference_mode(), fastest():
-        matrix = torch.randn(side, side, device=device).bfloat16()
-        source = torch.randn(copied_mib * 2**18, device=device)
-        target = torch.empty_like(source)
-        found = {
-            "matrix_tflops": 2 * side**3 / _seconds(lambda: matrix @ matrix, device) / 1e12,
-            "copy_tb_s": 2 * source.nbytes / _seconds(lambda: target.copy_(source), device) / 1e12,
-            "convolution_tflops": 0.0,
+        return {
+            "matrix_tflops": _matrix(device, side),
+            "convolution_tflops": max(_convolution(device, *one) for one in convolutions),
+            "copy_tb_s": _copy(device, copied_mib),
         }
-        del matrix, source, target
-        for model_type, sides, batch in convolutions:
-            model = fresh_model(model_type, sides)
-            model.network.to(device)
-            layer, one = heaviest_convolution(model, 1)
-            layer = layer.bfloat16().to(memory_format=torch.channels_last)
-            x = torch.randn(batch, *one.shape[1:], device=device).bfloat16()
-            x = x.contiguous(memory_format=torch.channels_last)
-            rate = flops(layer, x) / _seconds(lambda f=layer, x=x: f(x), device) / 1e12  # type: ignore[misc] # a default binds it
-            found["convolution_tflops"] = max(found["convolution_tflops"], rate)
-    return found
+
+
+def _matrix(device: torch.device, side: int) -> float:
+    matrix = torch.randn(side, side, device=device).bfloat16()
+    return 2 * side**3 / _seconds(lambda: matrix @ matrix, device) / 1e12
+
+
+def _copy(device: torch.device, mib: int) -> float:
+    source = torch.randn(mib * 2**18, device=device)
+    target = torch.empty_like(source)
+    return 2 * source.nbytes / _seconds(lambda: target.copy_(source), device) / 1e12
+
+
+def _convolution(
+    device: torch.device, model_type: str, sides: tuple[int, ...], batch: int
+) -> float:
+    model = fresh_model(model_type, sides)
+    model.network.to(device)
+    layer, one = heaviest_convolution(model, 1)
+    layer = layer.bfloat16().to(memory_format=torch.channels_last)
+    x = torch.randn(batch, *one.shape[1:], device=device).bfloat16()
+    x = x.contiguous(memory_format=torch.channels_last)
+    return flops(layer, x) / _seconds(lambda: layer(x), device) / 1e12
 
 
 def _seconds(run: Callable[[], Tensor], device: torch.device) -> float:

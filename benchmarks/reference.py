@@ -42,7 +42,7 @@ class ReferenceScorer:
     ) -> None:
         # a copy of its own: ours changes the memory layout of the model's
         network = copy.deepcopy(model.network)
-        self.network = network.to(device, memory_format=torch.contiguous_format)
+        self.network = network.to(device).to(memory_format=torch.contiguous_format)
         self.alphas_cumprod = model.schedule.alphas_cumprod(torch.arange(1000)).float()
         self.starts = starts
         self.stride = stride
