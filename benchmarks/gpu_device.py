@@ -81,8 +81,11 @@ def free_memory(device: torch.device) -> None:
         torch.cuda.empty_cache()
 
 
-def busy_seconds(run: Callable[[], object], device: torch.device) -> float:
-    """How long the device computes or copies while `run` runs; a CPU is taken to do so always."""
+def busy_seconds(run: Callable[[], object], device: torch.device) -> float | None:
+    """How long the device computes or copies while `run` runs; a CPU is taken to do so always.
+
+    None where the profiler sees nothing of the device.
+    """
     synchronize(device)
     if device.type != "cuda":
         begin = time.perf_counter()
@@ -97,7 +100,7 @@ def busy_seconds(run: Callable[[], object], device: torch.device) -> float:
         for event in profiler.events() or ()
         if event.device_type.name == "CUDA"
     ]
-    return covered(spans) / 1e6
+    return covered(spans) / 1e6 if spans else None
 
 
 def covered(spans: Iterable[tuple[float, float]]) -> float:

@@ -81,14 +81,14 @@ def _bytes(x: Tensor) -> int:
 
 
 def shares(
-    cost: Cost, seconds: float, busy: float, fused: bool, peaks: Mapping[str, float]
+    cost: Cost, seconds: float, busy: float | None, fused: bool, peaks: Mapping[str, float]
 ) -> dict[str, Any]:
     """How near a run came to each limit, and which is the nearest.
 
     Args:
         cost: of the run.
         seconds: that it took.
-        busy: share of them in which the device computed.
+        busy: share of them in which the device computed, if that is known.
         fused: whether the network was compiled.
         peaks: `matrix_tflops`, `convolution_tflops` and `copy_tb_s` of the same card.
     """
@@ -105,8 +105,10 @@ def shares(
     }
 
 
-def limit(busy: float, arithmetic: float, memory: float) -> str:
+def limit(busy: float | None, arithmetic: float, memory: float) -> str:
     """The name of the nearest limit, by the rule above."""
+    if busy is None:
+        return "not known"
     if busy < LEAST_BUSY:
         return "launch"
     return "arithmetic" if arithmetic >= memory else "memory"

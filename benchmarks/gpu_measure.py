@@ -146,7 +146,8 @@ class Contender:
         """What limits it, by a profiled batch."""
         assert self.work is not None, "what failed is not explained"
         seconds = self.work.images * self.work.share / self.row["images_per_s"]
-        busy = min(1.0, busy_seconds(self.once, self.bench.device) / seconds)
+        found = busy_seconds(self.once, self.bench.device)
+        busy = None if found is None else min(1.0, found / seconds)
         cost = cost_a_call * (self.work.images * self.work.calls)
         fused = self.how.mode in COMPILED or "on: " in self.row["ran"]
         self.row |= shares(cost, seconds, busy, fused, self.bench.peaks)
@@ -156,19 +157,20 @@ def measured(case: Case, hows: tuple[How, ...], bench: Bench, seconds: float) ->
     """The rows of all contenders, which are measured in turn within so many seconds."""
     end = time.perf_counter() + seconds
     contenders = [Contender(case, how, bench) for how in hows]
-    try:
+
+    def all_in_time() -> None:
         with within(seconds):
             _measure(case, contenders, bench, end)
-    except TimeoutError as error:
-        for one in contenders:
-            if "limit" not in one.row:
-                one.row.setdefault("error", str(error))
-    finally:
-        rows = [one.row for one in contenders]
-        del contenders
-        torch._dynamo.reset()  # or what was compiled for this part would count for the next
-        gc.collect()
-        free_memory(bench.device)
+
+    reason = failure(all_in_time)
+    rows = [one.row for one in contenders]
+    for row in rows:
+        if reason and "limit" not in row:
+            row.setdefault("error", reason)
+    contenders.clear()
+    torch._dynamo.reset()  # or what was compiled for this part would count for the next
+    gc.collect()
+    free_memory(bench.device)
     return rows
 
 

@@ -42,7 +42,7 @@ def table(rows: Sequence[Row]) -> Iterator[str]:
             f"{row['tflops']:.3g}",
             f"{100 * row['share_of_best_convolution']:.0f}",
             f"{100 * row['share_of_copy_rate']:.0f}",
-            f"{row['busy']:.2f}",
+            "" if row["busy"] is None else f"{row['busy']:.2f}",
             f"{row['peak_mib'] / 1024:.2f}",
             f"{row['limit']}, ran {row['ran']}",
         )

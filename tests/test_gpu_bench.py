@@ -51,6 +51,7 @@ def test_what_limits_a_run_of_ten_milliseconds(
     fused = shares(cost, 0.01, 1.0, True, PEAKS)
     assert fused["share_of_copy_rate"] == pytest.approx(found["share_of_copy_rate"] / 10)
     assert fused["limit"] == "arithmetic"
+    assert shares(cost, 0.01, None, False, PEAKS)["limit"] == "not known"
 
 
 @pytest.mark.usefixtures("gpu")
