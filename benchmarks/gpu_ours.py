@@ -22,6 +22,7 @@ from diffusion_ood.networks.alexnet import find_alexnet_features
 from diffusion_ood.options import ReconstructOptions
 from diffusion_ood.runtime.compiling import CompileDecision, CompiledForFullBatches
 from diffusion_ood.runtime.device import prepare, steady_rows
+from diffusion_ood.training.captured import graph_on
 from diffusion_ood.training.objective import DiffusionObjective
 from diffusion_ood.training.trainer import Batch, Plan, Trainer
 from diffusion_ood.trajectories.evaluator import Evaluator
@@ -145,12 +146,28 @@ def _training(case: Case, how: How, model: Diffusion, device: torch.device) -> W
         for _ in trainer.epoch(repeat(batch, number // case.images)):
             if reason := decision.after_step(how.expected):
                 said[0] = reason
-                _accelerate(trainer, "compiled" if decision.compile_now else "eager")
+                if decision.compile_now:
+                    trainer.compile()
+                said[0] += _capture(trainer)
 
-    return Work(run, case.images, settles=16, ran=lambda: said[0])
+    return Work(run, case.images, settles=16, ran=lambda: f"{said[0]}{_lacks_graph(trainer)}")
 
 
 def _accelerate(trainer: Trainer, mode: str) -> None:
     """Call the network of a training in a mode from the next step on."""
+    if mode == "graph":
+        _capture(trainer)
     if mode in COMPILED:
         trainer._forward = torch.compile(trainer._forward, mode=TORCH.get(mode, mode))
+
+
+def _lacks_graph(trainer: Trainer) -> str:
+    """What to say where a graph was asked for and none was made."""
+    asked = trainer._captured
+    return ", but no graph could be made" if asked and asked._loss is None else ""
+
+
+def _capture(trainer: Trainer) -> str:
+    """Make one graph of every step where the device has graphs; what to say of it."""
+    graph = graph_on(trainer.device)
+    return ", a CUDA graph" if graph is not None and trainer.capture(graph) else ""

@@ -261,7 +261,7 @@ def test_all_of_it_runs_on_a_cpu(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     results = json.loads(output.read_text())
-    assert [row.get("error") for row in results["rows"]] == [None] * 8
+    assert [row.get("error") for row in results["rows"]] == [None] * 10
     assert {row["work"] for row in results["rows"]} == {"screening", "training", "grid"}
     assert results["left_out"] == []
     assert results["agreement"]["largest_points"] == 0
