@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ from diffusion_ood import cli
 from diffusion_ood.errors import UserError
 from diffusion_ood.options import ScreenOptions
 from diffusion_ood.runtime.failures import Terminated
+from diffusion_ood.runtime.imports import require
 
 if TYPE_CHECKING:
     import torch
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from diffusion_ood.detector import Detector
     from diffusion_ood.screening.decisions import Decision, DecisionFile
     from diffusion_ood.screening.inputs import Item
+    from diffusion_ood.screening.run import Decide
 
 GROUPS = (ScreenOptions,)
 OOD_EXIT_CODE = 3
@@ -38,6 +40,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         UserError: a wrong flag, split or detector, or no image at all.
     """
     options = cli.parse(__doc__, GROUPS, argv)[ScreenOptions]
+    if options.table == "parquet":
+        require("ray", "pyarrow")
+    if options.ray is not None:
+        require("ray", "ray", "pyarrow")
 
     from diffusion_ood.runtime import distributed
     from diffusion_ood.screening.inputs import gather
@@ -64,7 +70,14 @@ def _screen(options: ScreenOptions, items: Sequence[Item], device: torch.device)
     from diffusion_ood.runtime import distributed
     from diffusion_ood.runtime.lock import locked
     from diffusion_ood.screening.batch import consider, sentences, watch
-    from diffusion_ood.screening.decisions import LEFTOVERS, DecisionFile, begin, made
+    from diffusion_ood.screening.decisions import (
+        FILE,
+        LEFTOVERS,
+        PARQUET,
+        DecisionFile,
+        begin,
+        made,
+    )
     from diffusion_ood.screening.inputs import for_model
     from diffusion_ood.screening.report import write_results
 
@@ -98,9 +111,10 @@ def _screen(options: ScreenOptions, items: Sequence[Item], device: torch.device)
             batch = watch(batch, detector, options.monitor)
         written = []
         if folder is not None:
-            shown, name = options.report_images, options.detector.name
+            shown, fdr, name = options.report_images, options.fdr, options.detector.name
+            table = {"csv": FILE, "parquet": PARQUET}[options.table]
             written = write_results(
-                folder, detector, name, batch, items, num_shown=shown, fdr=options.fdr
+                folder, detector, name, batch, items, num_shown=shown, fdr=fdr, table=table
             )
     if options.json and options.fdr is not None:
         print("\n".join(decision.as_json() for decision in batch.decisions), flush=True)
@@ -126,7 +140,22 @@ def _decide(
             if options.json and options.fdr is None:
                 print("\n".join(decision.as_json() for decision in decisions), flush=True)
 
-        return screen(detector, items, file, maps=options.maps, seen=seen)
+        with _elsewhere(options, detector) as elsewhere:
+            maps = options.maps
+            return screen(detector, items, file, maps=maps, seen=seen, elsewhere=elsewhere)
+
+
+@contextlib.contextmanager
+def _elsewhere(options: ScreenOptions, detector: Detector) -> Iterator[Decide | None]:
+    """Where decisions are made, if not in this process."""
+    if options.ray is None:
+        yield None
+        return
+    from diffusion_ood.screening.ray_pool import ray_pool
+
+    workers, device = options.ray_workers, options.device
+    with ray_pool(options.ray, workers, device, options.detector, detector.reader) as pool:
+        yield pool.decide
 
 
 def _refuse(
@@ -138,6 +167,8 @@ def _refuse(
 
     if folder is None and distributed.world_size() > 1:
         raise UserError("`json`: found several processes, expected `output` as well")
+    if options.ray is not None and distributed.world_size() > 1:
+        raise UserError("`ray`: found several processes, expected one, as Ray starts its own")
     if options.group_by is not None:
         check_groups(detector, items, options.group_by)
     if options.monitor is not None:

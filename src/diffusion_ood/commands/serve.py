@@ -10,11 +10,10 @@ never written. docs/serving.md has examples. Needs pip install 'diffusion-ood[se
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 
 from diffusion_ood import cli
-from diffusion_ood.errors import UserError
 from diffusion_ood.options import ServeOptions
+from diffusion_ood.runtime.imports import require
 
 GROUPS = (ServeOptions,)
 PACKAGES = ("fastapi", "uvicorn", "prometheus_client", "python_multipart")
@@ -23,10 +22,7 @@ PACKAGES = ("fastapi", "uvicorn", "prometheus_client", "python_multipart")
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command on `argv`, by default the process's own arguments."""
     options = cli.parse(__doc__, GROUPS, argv)[ServeOptions]
-    if missing := [name for name in PACKAGES if find_spec(name) is None]:
-        raise UserError(
-            f"found no package {missing[0]}, expected pip install 'diffusion-ood[serve]'"
-        )
+    require("serve", *PACKAGES)
 
     from diffusion_ood.serving.limits import read_token
     from diffusion_ood.serving.server import listen, serve

@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from diffusion_ood.options.fields import MAX_REPEATS, SEED, OptionGroup, option, refuse_no_pattern
+from diffusion_ood.errors import UserError
+from diffusion_ood.options.fields import (
+    MAX_REPEATS,
+    MAX_WORKERS,
+    SEED,
+    OptionGroup,
+    option,
+    refuse_no_pattern,
+)
 from diffusion_ood.options.reconstruction import JOINED, MIN_REFERENCE, NUM_LEVELS
 from diffusion_ood.registries import METHODS, SCORES
 
@@ -101,9 +109,32 @@ class ScreenOptions(OptionGroup):
         None,
     )
     report_images: int = option("images in the report, the most unusual", 24, least=0, most=200)
+    table: Literal["csv", "parquet"] = option(
+        "decisions.csv, or decisions.parquet with the same columns, typed", "csv"
+    )
+    ray: str | None = option(
+        "decide on a Ray cluster, with the extra [ray]: auto is one that runs on this machine, "
+        "else one that is started here on its cores; or its address, such as host:6379; images "
+        "and `maps` have to be visible to its machines under the same paths",
+        None,
+    )
+    ray_workers: int | None = option(
+        "processes of the cluster that decide (default: one a GPU, or where there is none one a "
+        "core)",
+        None,
+        least=1,
+        most=MAX_WORKERS,
+    )
     device: str = option(DEVICE, "auto")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.group_by is not None:
             refuse_no_pattern(self.group_by)
+        if self.ray is None and self.ray_workers is not None:
+            raise UserError("`ray_workers`: found it without `ray`, expected both")
+        if self.ray is not None and self.device not in ("auto", "cpu", "cuda"):
+            raise UserError(
+                f"`device`: found {self.device}, expected auto, cpu or cuda with `ray`, which says "
+                "which GPU is whose"
+            )

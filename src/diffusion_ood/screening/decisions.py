@@ -2,7 +2,8 @@
 
 While several processes work, each appends to a part of its own, parts/decisions.<rank>.csv; a
 single one appends to the file itself. When all are done the file holds the images that were asked
-for, in their order. Decisions on other images, of an earlier run, move to earlier.csv.
+for, in their order; or decisions.parquet does in its place, with typed columns. Decisions on other
+images, of an earlier run, move to earlier.csv.
 """
 
 from __future__ import annotations
@@ -23,13 +24,14 @@ from diffusion_ood.runtime.files import (
     write_json,
     write_through,
 )
+from diffusion_ood.runtime.imports import require
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 FILE, EARLIER, SIDECAR, PARTS = "decisions.csv", "earlier.csv", "screening.json", "parts"
-GROUPS, REPORT = "groups.csv", "report.html"
-WRITTEN = (FILE, EARLIER, SIDECAR, GROUPS, REPORT)
+PARQUET, GROUPS, REPORT = "decisions.parquet", "groups.csv", "report.html"
+WRITTEN = (FILE, PARQUET, EARLIER, SIDECAR, GROUPS, REPORT)
 LEFTOVERS = tuple(f".{name}.*.tmp" for name in WRITTEN)
 """What a killed screening may have left half written."""
 
@@ -95,7 +97,7 @@ def begin(folder: Path, detector: str) -> None:
         UserError: decisions of another detector, or a file that is something else.
     """
     _check_detector(folder, detector)
-    _write(folder / FILE, {d.file: d for d in _all(folder, (FILE,))}.values())
+    _write(folder / FILE, {d.file: d for d in _all(folder, (PARQUET, FILE))}.values())
     _remove_parts(folder)
 
 
@@ -131,17 +133,27 @@ class DecisionFile:
         self._file.close()
 
 
-def finish(folder: Path, decisions: Sequence[Decision]) -> None:
-    """Let decisions.csv hold these, and remove the parts; one process calls this, after all closed.
+def finish(folder: Path, decisions: Sequence[Decision], name: str = FILE) -> Path:
+    """Let the file hold these, and remove the parts; one process calls this, after all closed.
 
     What else there was moves to earlier.csv.
+
+    Args:
+        folder: of the output.
+        decisions: in their order.
+        name: of the file, FILE or PARQUET; the other one is removed.
+
+    Returns:
+        The file's path.
     """
     asked = {decision.file for decision in decisions}
     others = {d.file: d for d in _all(folder) if d.file not in asked and not d.reason}
     if others or (folder / EARLIER).exists():  # before the rows leave their old file
         _write(folder / EARLIER, others.values())
-    _write(folder / FILE, decisions)
+    (_write if name == FILE else _write_parquet)(folder / name, decisions)
+    (folder / (PARQUET if name == FILE else FILE)).unlink(missing_ok=True)
     _remove_parts(folder)
+    return folder / name
 
 
 def _remove_parts(folder: Path) -> None:
@@ -154,7 +166,7 @@ def made(folder: Path) -> dict[str, Decision]:
     return {decision.file: decision for decision in _all(folder)}
 
 
-def _all(folder: Path, names: Sequence[str] = (EARLIER, FILE)) -> list[Decision]:
+def _all(folder: Path, names: Sequence[str] = (EARLIER, PARQUET, FILE)) -> list[Decision]:
     """Every decision in some files of a folder and in the parts, later ones last."""
     parts = sorted((folder / PARTS).glob("decisions.*.csv"))
     return [d for path in (*(folder / name for name in names), *parts) for d in _read(path)]
@@ -187,7 +199,9 @@ def _check_detector(folder: Path, detector: str) -> None:
 
 
 def _read(path: Path) -> list[Decision]:
-    """The whole rows of a file, which may be absent, or torn at its end."""
+    """The whole rows of a file, which may be absent, or torn at its end where it is CSV."""
+    if path.name == PARQUET:
+        return _read_parquet(path) if path.exists() else []
     data = path.read_bytes() if path.exists() else b""
     whole = whole_records(data).decode("utf-8", "backslashreplace")
     found = []
@@ -207,6 +221,30 @@ def _read(path: Path) -> list[Decision]:
 def _write(path: Path, decisions: Iterable[Decision]) -> None:
     with atomic_write(path) as file:
         file.write(_encode([HEADER, *(decision.row() for decision in decisions)]))
+
+
+def _write_parquet(path: Path, decisions: Iterable[Decision]) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    kinds = {"is_ood": pa.bool_(), **dict.fromkeys(NUMBERS, pa.float64())}
+    schema = pa.schema([(name, kinds.get(name, pa.string())) for name in HEADER])
+    rows = [
+        {k: as_cell(v) if isinstance(v, str) else v for k, v in vars(decision).items()}
+        for decision in decisions
+    ]
+    with atomic_write(path, "wb") as file:
+        parquet.write_table(pa.Table.from_pylist(rows, schema), file)
+
+
+def _read_parquet(path: Path) -> list[Decision]:
+    require("ray", "pyarrow")
+    from pyarrow import ArrowException, parquet
+
+    try:
+        return [Decision(**row) for row in parquet.read_table(path).to_pylist()]
+    except (ArrowException, TypeError) as error:
+        raise UserError(f"{path}: {error}, expected {', '.join(HEADER)}") from None
 
 
 def _encode(rows: Iterable[Sequence[str]]) -> str:

@@ -37,19 +37,20 @@ def write_results(
     *,
     num_shown: int,
     fdr: float | None = None,
+    table: str = FILE,
 ) -> list[str]:
     """Write decisions in their order, those on groups, and the report; where they are, in words.
 
-    Arguments as of `write_report`, but for the folder.
+    Arguments as of `write_report`, but for the folder and the `table`'s name, as of `finish`.
     """
-    finish(folder, batch.decisions)
+    decisions = finish(folder, batch.decisions, table)
     if batch.groups is None:
         (folder / GROUPS).unlink(missing_ok=True)  # of an earlier run
     else:
         write_groups(folder / GROUPS, batch.groups)
     path = folder / REPORT
     write_report(path, detector, name, batch, items, num_shown=num_shown, fdr=fdr)
-    return [f"decisions: {folder / FILE}", f"report: {path}"]
+    return [f"decisions: {decisions}", f"report: {path}"]
 
 
 def write_report(

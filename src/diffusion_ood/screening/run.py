@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -21,6 +23,12 @@ BATCH = 16
 """Images that are decided at a time: few, so that decisions come soon."""
 
 
+Decide: TypeAlias = (
+    "Callable[[Sequence[Item], Mapping[str, Decision], Path | None], Iterator[list[Decision]]]"
+)
+"""`decide` with a detector, here or elsewhere: decisions on some items at a time, in any order."""
+
+
 def screen(
     detector: Detector,
     items: Sequence[Item],
@@ -28,26 +36,38 @@ def screen(
     *,
     maps: Path | None = None,
     seen: Callable[[Sequence[Decision]], None] = lambda _: None,
+    elsewhere: Decide | None = None,
 ) -> list[Decision]:
-    """Decide on items, in their order; an image that cannot be read has a reason for a score.
+    """Decide on items; an image that cannot be read has a reason for a score.
 
     Args:
         detector: decides.
-        items: the images.
+        items: the images, each with a name of its own.
         file: where decisions are kept as they are made, and found of earlier runs.
         maps: folder for a map of each image.
-        seen: is told of the decisions on each batch.
+        seen: is told of the decisions as they are made.
+        elsewhere: decides in place of the detector here.
+
+    Returns:
+        The decisions in the order of the items.
     """
-    decided: list[Decision] = []
-    batches = [items[k : k + BATCH] for k in range(0, len(items), BATCH)]
+    made: dict[str, Decision] = {}
     finished = file.finished if file else {}
-    for batch, images in zip(batches, ahead(batches, detector.reader), strict=True):
-        decisions = _decide(detector, batch, images, finished, maps)
+    for decisions in (elsewhere or partial(decide, detector))(items, finished, maps):
         if file:
             file.append(d for d in decisions if d != finished.get(d.file))
-        decided += decisions
+        made |= {decision.file: decision for decision in decisions}
         seen(decisions)
-    return decided
+    return [made[item.name] for item in items]
+
+
+def decide(
+    detector: Detector, items: Sequence[Item], finished: Mapping[str, Decision], maps: Path | None
+) -> Iterator[list[Decision]]:
+    """The decisions on items, in their order, a batch at a time; arguments as of `screen`."""
+    batches = [items[k : k + BATCH] for k in range(0, len(items), BATCH)]
+    for batch, images in zip(batches, ahead(batches, detector.reader), strict=True):
+        yield _decide(detector, batch, images, finished, maps)
 
 
 def _decide(

@@ -1,0 +1,192 @@
+"""The pool of workers on a Ray cluster, by Ray Data."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import pickle
+import signal
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ray
+import ray.data
+from ray.data import ActorPoolStrategy, DataContext
+
+from diffusion_ood.data.inputs import Reader
+from diffusion_ood.errors import UserError
+from diffusion_ood.runtime.imports import without_deprecation_notices
+from diffusion_ood.screening.pool import Answer, Pool, Task, Worker
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+AUTO = "auto"
+IN_FLIGHT = 2  # tasks a worker, so that it need not wait for the next one
+ANSWERS_A_SECOND = 50
+"""Of all workers together, as Ray Data's driver takes about twice as many; at most one of each."""
+
+
+@contextlib.contextmanager
+def ray_pool(
+    address: str, workers: int | None, device: str, detector: Path, reader: Reader
+) -> Iterator[Pool]:
+    """Workers on a cluster, until the end of the block.
+
+    Args:
+        address: of the cluster; `auto` is one that runs on this machine, or is started here.
+        workers: how many; None is one a GPU of the cluster, or where it has none one a core.
+        device: auto, cpu or cuda.
+        detector: its file, which the workers have from here.
+        reader: of the same detector.
+
+    Raises:
+        UserError: no cluster answers, or it has no GPU and was asked for one.
+        OSError: in the block, if the cluster fails.
+    """
+    with _cluster(address):
+        share = Share.of(ray.cluster_resources(), workers, device)
+        content = ray.put(detector.read_bytes())
+        period = max(1.0, share.workers / ANSWERS_A_SECOND)
+        args = ([content], share.device, share.threads, os.getcwd(), period)
+        yield Pool(partial(_answers, share, args), share.workers, reader)
+
+
+def _answers(share: Share, args: tuple[Any, ...], tasks: Sequence[Task]) -> Iterator[Answer]:
+    """`Pool.run`, by workers of these arguments."""
+    rows = [{"task": pickle.dumps(task)} for task in tasks]
+    with without_deprecation_notices():  # of `max_restarts`, which Ray 2.64 will name otherwise
+        answers = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+            RayWorker,
+            batch_size=None,
+            batch_format="pyarrow",
+            compute=ActorPoolStrategy(
+                size=min(share.workers, len(rows)), max_tasks_in_flight_per_actor=IN_FLIGHT
+            ),
+            fn_constructor_args=args,
+            num_cpus=share.num_cpus,
+            num_gpus=share.num_gpus,
+            # A worker that died starts again, elsewhere if need be. Its tasks do not wait for that,
+            # which could be for ever: `Pool` asks others.
+            max_restarts=-1,
+            max_task_retries=0,
+        )
+    batches: Iterable[Any] = answers.iter_batches(
+        batch_size=None, batch_format="pyarrow", prefetch_batches=0
+    )
+    try:
+        for batch in batches:
+            yield from map(pickle.loads, batch["answer"].to_pylist())
+    except ray.exceptions.RayError as error:
+        reason = str(error).strip().split("\n")[-1]
+        raise OSError(errno.EIO, f"the Ray cluster failed: {reason}") from error
+
+
+class RayWorker:
+    """A worker as Ray Data calls it; arguments as of `Worker`, but for the content's reference."""
+
+    def __init__(self, content: Sequence[ray.ObjectRef[bytes]], *args: Any) -> None:  # noqa: ANN401 - of `Worker`
+        self._worker = Worker(lambda: ray.get(content[0]), *args)
+
+    def __call__(self, batch: pa.Table) -> Iterator[dict[str, list[bytes]]]:
+        """Answer the tasks of a batch; each answer goes to the driver at once."""
+        for task in batch["task"].to_pylist():
+            for answer in self._worker.answers(pickle.loads(task)):
+                yield {"answer": [pickle.dumps(answer)]}
+
+
+@dataclass(frozen=True)
+class Share:
+    """What each of so many workers has of a cluster.
+
+    Attributes:
+        workers: how many.
+        device: cuda or cpu.
+        num_cpus: cores that Ray sets aside; less than one where there are more workers.
+        num_gpus: GPUs that Ray sets aside.
+        threads: that it may use.
+    """
+
+    workers: int
+    device: str
+    num_cpus: float
+    num_gpus: float
+    threads: int
+
+    @classmethod
+    def of(cls, resources: dict[str, float], workers: int | None, device: str) -> Share:
+        """The share of these resources, `CPU` and `GPU`.
+
+        Raises:
+            UserError: a GPU is asked for, and there is none.
+        """
+        gpus = 0.0 if device == "cpu" else resources.get("GPU", 0.0)
+        if device == "cuda" and not gpus:
+            raise UserError("`device`: found a cluster without a GPU, expected one for cuda")
+        cores = max(1, int(resources.get("CPU", 1)))
+        number = workers or int(gpus) or cores
+        return cls(
+            workers=number,
+            device="cuda" if gpus else "cpu",
+            num_cpus=_part(cores, number),
+            num_gpus=_part(gpus, number),
+            threads=max(1, cores // number),
+        )
+
+
+def _part(whole: float, number: int) -> float:
+    """One, or what each of so many has; Ray counts in ten-thousandths."""
+    return min(1.0, int(whole / number * 10_000) / 10_000)
+
+
+@contextlib.contextmanager
+def _cluster(address: str) -> Iterator[None]:
+    """Join a cluster, or start one, and leave it; Ray's own words go to its log files."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # else Ray reports to its makers
+    os.environ["RAY_BACKEND_LOG_LEVEL"] = "fatal"
+    before = signal.getsignal(signal.SIGTERM)
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+    try:
+        with _without_stderr():
+            try:
+                ray.init(address, **quiet)
+            except ConnectionError:
+                if address != AUTO:
+                    raise
+                ray.init("local", include_dashboard=False, **quiet)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        reason = str(error).split("\n")[0]
+        raise UserError(f"`ray`: found {address}, where no cluster answers: {reason}") from None
+    if signal.getsignal(signal.SIGTERM) is not before:  # Ray has one of its own
+        signal.signal(signal.SIGTERM, before)
+    log = logging.getLogger("ray.data")
+    for handler in [h for h in log.handlers if isinstance(h, logging.StreamHandler)]:
+        log.removeHandler(handler)
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.max_errored_blocks = -1  # of workers that died: `Pool` asks again
+    context.target_max_block_size = 1  # each answer goes on at once
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextlib.contextmanager
+def _without_stderr() -> Iterator[None]:
+    """Hide that Ray has read RAY_BACKEND_LOG_LEVEL, which its C++ says whatever the level is."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
