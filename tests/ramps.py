@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from diffusion_ood.options import ReconstructOptions
 
@@ -19,3 +22,13 @@ def ramps(num: int, seed: int) -> NDArray[np.uint8]:
 
 def noise(num: int, seed: int) -> NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 256, (num, 8, 8)).astype(np.uint8)
+
+
+def write(folder: Path, images: list[NDArray[np.uint8]], name: str, per_group: int) -> list[Path]:
+    """PNG files in a new folder, of names with the group and the number within it."""
+    folder.mkdir(parents=True)
+    paths = []
+    for k, image in enumerate(images):
+        paths.append(folder / f"{name.format(k // per_group, k % per_group)}.png")
+        Image.fromarray(image).save(paths[-1])
+    return paths

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from ramps import JOINED, noise, ramps
+from ramps import JOINED, noise, ramps, write
 
 from diffusion_ood import Detector, Diffusion
 from diffusion_ood.calibration.fdr import benjamini_hochberg
@@ -22,40 +22,6 @@ from diffusion_ood.screening.decisions import HEADER
 from diffusion_ood.screening.inputs import gather
 
 Rows = list[dict[str, str]]
-
-
-@pytest.fixture(scope="module")
-def detector_file(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("detector")
-    validation = write(folder / "val", [*ramps(80, 1)], "p{:02}_{}", 4)
-    path = folder / "ramps.detector"
-    Detector.fit(
-        Diffusion.load(trained / "checkpoint_best.pth"),
-        validation,
-        ramps(40, 2),
-        options=JOINED,
-        device="cpu",
-    ).save(path)
-    return path
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """36 usual images of 9 patients, 8 others of 2, a broken file, and something else."""
-    write(tmp_path / "in", [*ramps(36, 3)], "p{:02}_{}", 4)
-    write(tmp_path / "in" / "more", [*noise(8, 4)], "q{:02}_{}", 4)
-    (tmp_path / "in" / "p99_broken.png").write_bytes(b"\x89PNG\r\n\x1a\n1234")
-    (tmp_path / "in" / "notes.md").write_text("no image")
-    return tmp_path / "in"
-
-
-def write(folder: Path, images: list[np.ndarray], name: str, per_group: int) -> list[Path]:
-    folder.mkdir(parents=True)
-    paths = []
-    for k, image in enumerate(images):
-        paths.append(folder / f"{name.format(k // per_group, k % per_group)}.png")
-        Image.fromarray(image).save(paths[-1])
-    return paths
 
 
 def rows(path: Path) -> Rows:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import itertools
+import math
 import os
 import tempfile
 import time
@@ -31,7 +32,12 @@ from diffusion_ood.screening.run import BATCH, decide
 
 MOST = 64 * BATCH
 SHARES = 16
-"""A task is this part of a worker's share of what is left, between BATCH and MOST images."""
+"""A task is this part of a worker's share of what is left; at least BATCH images, at most MOST."""
+IN_FLIGHT = 2
+"""Tasks of a worker, so that it need not wait for the next one."""
+
+TRIES = 3
+"""Of images at which workers die."""
 
 Task: TypeAlias = tuple[Sequence[Item], Mapping[str, Decision], "Path | None"]
 """Items, what is known of them, and the folder of maps: the arguments of `decide`."""
@@ -40,10 +46,10 @@ Answer: TypeAlias = "list[Decision] | Exception"
 
 def split(items: Sequence[Item], workers: int, most: int = MOST) -> Iterator[Sequence[Item]]:
     """Items in the tasks of so many workers, each smaller than the one before."""
-    start = 0
+    start, least = 0, min(BATCH, math.ceil(len(items) / (IN_FLIGHT * workers)))  # of few, each some
     while start < len(items):
         share = (len(items) - start) // (SHARES * workers)
-        size = min(most, max(BATCH, share))
+        size = min(most, max(least, share))
         yield items[start : start + size]
         start += size
 
@@ -70,7 +76,7 @@ class Worker:
         """Decisions as they are made; at an error the error, which ends the whole screening."""
         held: list[Decision] = []
         try:
-            detector = self._detector = self._detector or self._load()
+            detector = self.load()
             sent = time.monotonic()
             for decisions in decide(detector, *task):
                 held += decisions
@@ -83,14 +89,17 @@ class Worker:
             known = isinstance(error, UserError) or failures.of_machine(error)
             yield error if known else RuntimeError("".join(traceback.format_exception(error)))
 
-    def _load(self) -> Detector:
-        torch.set_num_threads(self._threads)
-        with contextlib.suppress(OSError):  # absolute paths may be all that is asked for
-            os.chdir(self._folder)
-        with tempfile.NamedTemporaryFile(suffix=".detector") as file:
-            file.write(self._content())
-            file.flush()
-            return Detector.load(file.name, self._device)
+    def load(self) -> Detector:
+        """The detector, which is loaded once."""
+        if self._detector is None:
+            torch.set_num_threads(self._threads)
+            with contextlib.suppress(OSError):  # absolute paths may be all that is asked for
+                os.chdir(self._folder)
+            with tempfile.NamedTemporaryFile(suffix=".detector") as file:
+                file.write(self._content())
+                file.flush()
+                self._detector = Detector.load(file.name, self._device)
+        return self._detector
 
 
 @dataclass(frozen=True)
@@ -120,6 +129,7 @@ class Pool:
         left = {item.name: item for item in items}
         maps = None if maps is None else maps.absolute()
         # Tasks become smaller, until an image at which a worker dies takes no other with it.
+        tries = 0
         for most in itertools.chain((MOST, BATCH), itertools.repeat(1)):
             before = len(left)
             parts = split(list(left.values()), self.workers, most)
@@ -137,8 +147,9 @@ class Pool:
                 yield [decision for _, decision in made]
             if not left:
                 return
-            if most == 1 and len(left) == before:
-                raise OSError(errno.EIO, f"the workers died at {next(iter(left))}")
+            tries = tries + 1 if len(left) == before else 0
+            if tries == TRIES:
+                raise OSError(errno.EIO, f"{TRIES} workers died at {next(iter(left))}")
 
     def _refuse_unseen(self, item: Item, reason: str) -> None:
         """Raise a `UserError` of an image that another machine cannot read, and this one can."""

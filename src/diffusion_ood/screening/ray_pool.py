@@ -9,6 +9,7 @@ import os
 import pickle
 import signal
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,20 +23,24 @@ from ray.data import ActorPoolStrategy, DataContext
 from diffusion_ood.data.inputs import Reader
 from diffusion_ood.errors import UserError
 from diffusion_ood.runtime.imports import without_deprecation_notices
-from diffusion_ood.screening.pool import Answer, Pool, Task, Worker
+from diffusion_ood.screening.pool import IN_FLIGHT, Answer, Pool, Task, Worker
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 AUTO = "auto"
-IN_FLIGHT = 2  # tasks a worker, so that it need not wait for the next one
 ANSWERS_A_SECOND = 50
-"""Of all workers together, as Ray Data's driver takes about twice as many; at most one of each."""
+"""Of all workers together, as a driver takes a few hundred; each sends one a second at most."""
 
 
 @contextlib.contextmanager
 def ray_pool(
-    address: str, workers: int | None, device: str, detector: Path, reader: Reader
+    address: str,
+    workers: int | None,
+    device: str,
+    detector: Path,
+    reader: Reader,
+    worker: type[RayWorker] | None = None,
 ) -> Iterator[Pool]:
     """Workers on a cluster, until the end of the block.
 
@@ -45,6 +50,7 @@ def ray_pool(
         device: auto, cpu or cuda.
         detector: its file, which the workers have from here.
         reader: of the same detector.
+        worker: what the workers are, RayWorker by default.
 
     Raises:
         UserError: no cluster answers, or it has no GPU and was asked for one.
@@ -55,15 +61,17 @@ def ray_pool(
         content = ray.put(detector.read_bytes())
         period = max(1.0, share.workers / ANSWERS_A_SECOND)
         args = ([content], share.device, share.threads, os.getcwd(), period)
-        yield Pool(partial(_answers, share, args), share.workers, reader)
+        yield Pool(partial(_answers, worker or RayWorker, share, args), share.workers, reader)
 
 
-def _answers(share: Share, args: tuple[Any, ...], tasks: Sequence[Task]) -> Iterator[Answer]:
+def _answers(
+    worker: type[RayWorker], share: Share, args: tuple[Any, ...], tasks: Sequence[Task]
+) -> Iterator[Answer]:
     """`Pool.run`, by workers of these arguments."""
     rows = [{"task": pickle.dumps(task)} for task in tasks]
     with without_deprecation_notices():  # of `max_restarts`, which Ray 2.64 will name otherwise
         answers = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
-            RayWorker,
+            worker,
             batch_size=None,
             batch_format="pyarrow",
             compute=ActorPoolStrategy(
@@ -151,31 +159,39 @@ def _cluster(address: str) -> Iterator[None]:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # else Ray reports to its makers
     os.environ["RAY_BACKEND_LOG_LEVEL"] = "fatal"
     before = signal.getsignal(signal.SIGTERM)
+    # A folder of its own, so that nothing is left, and no other job joins what ends with this one.
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
+        try:
+            with _without_stderr():
+                _join(address, folder)
+            # Else Ray says of a worker that died on stdout; there is no public switch.
+            ray._private.worker._worker_logs_enabled = False
+            if signal.getsignal(signal.SIGTERM) is not before:  # Ray has one of its own
+                signal.signal(signal.SIGTERM, before)
+            log = logging.getLogger("ray.data")
+            for handler in [h for h in log.handlers if isinstance(h, logging.StreamHandler)]:
+                log.removeHandler(handler)
+            context = DataContext.get_current()
+            context.enable_progress_bars = False
+            context.max_errored_blocks = -1  # of workers that died: `Pool` asks again
+            context.target_max_block_size = 1  # each answer goes on at once
+            yield
+        finally:
+            ray.shutdown()
+
+
+def _join(address: str, folder: str) -> None:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     try:
-        with _without_stderr():
-            try:
-                ray.init(address, **quiet)
-            except ConnectionError:
-                if address != AUTO:
-                    raise
-                ray.init("local", include_dashboard=False, **quiet)
+        try:
+            ray.init(address, **quiet)
+        except ConnectionError:
+            if address != AUTO:
+                raise
+            ray.init("local", include_dashboard=False, _temp_dir=folder, **quiet)
     except (ConnectionError, RuntimeError, ValueError) as error:
         reason = str(error).split("\n")[0]
         raise UserError(f"`ray`: found {address}, where no cluster answers: {reason}") from None
-    if signal.getsignal(signal.SIGTERM) is not before:  # Ray has one of its own
-        signal.signal(signal.SIGTERM, before)
-    log = logging.getLogger("ray.data")
-    for handler in [h for h in log.handlers if isinstance(h, logging.StreamHandler)]:
-        log.removeHandler(handler)
-    context = DataContext.get_current()
-    context.enable_progress_bars = False
-    context.max_errored_blocks = -1  # of workers that died: `Pool` asks again
-    context.target_max_block_size = 1  # each answer goes on at once
-    try:
-        yield
-    finally:
-        ray.shutdown()
 
 
 @contextlib.contextmanager

@@ -1,0 +1,204 @@
+"""Screening on a Ray cluster of this machine, with one worker slowed fourfold and one killed.
+
+    python benchmarks/ray_cluster.py [--detector=mine.detector]
+
+Without a detector it makes one of random weights: speed and delivery do not depend on them. The
+cores of one machine cannot show what four machines do, so each worker measures its images and then
+sleeps until they have taken a fixed time; more than that it never computes at the same pace. One
+worker takes four times as long. One is killed by SIGKILL once half of the images are answered.
+
+The ideal is the time at which the summed rate of the workers that live, from the moment that each
+holds the detector, has done all of the work. Ends with code 1 if the run takes more than 1.3 times
+that, an image is lost or answered twice, or an answer differs from one process's by more than 1e-5.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from models import fresh_model
+from PIL import Image
+
+from diffusion_ood.detector import Detector
+from diffusion_ood.errors import UserError
+from diffusion_ood.options import ReconstructOptions
+from diffusion_ood.screening import pool
+from diffusion_ood.screening.decisions import FILE, Decision, DecisionFile, begin, finish
+from diffusion_ood.screening.inputs import Item, gather
+from diffusion_ood.screening.ray_pool import RayWorker, ray_pool
+from diffusion_ood.screening.run import BATCH, screen
+
+WORKERS, SLOWED = 4, 4.0
+MOST_RATIO, TOLERANCE = 1.3, 1e-5
+
+
+class PacedWorker(RayWorker):
+    """A worker whose images take a fixed time; the first to start takes `SLOWED` as long."""
+
+    folder: ClassVar[str]
+    pace: ClassVar[float]  # seconds an image
+
+    def __init__(self, *args: Any) -> None:  # noqa: ANN401 - of `RayWorker`
+        super().__init__(*args)
+        self._worker.load()
+        number = 0
+        while True:  # each start has a number
+            try:
+                with open(f"{self.folder}/{number}.json", "x") as file:
+                    json.dump({"pid": os.getpid(), "ready": time.time()}, file)
+                break
+            except FileExistsError:
+                number += 1
+        slow = self.pace * (SLOWED if number == 0 else 1)
+        decide = pool.decide
+
+        def paced(*task: Any) -> Any:  # noqa: ANN401 - as `decide`
+            due = time.monotonic()
+            for decisions in decide(*task):
+                due += slow * len(decisions)
+                time.sleep(max(0.0, due - time.monotonic()))
+                yield decisions
+
+        pool.decide = paced
+
+
+def main() -> None:
+    """Run it as often as asked, and say what was found."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--detector", type=Path, help="default: one of random weights")
+    parser.add_argument("--images", type=int, default=3_000)
+    parser.add_argument("--pace", type=float, default=2.0, help="seconds that 16 images take")
+    parser.add_argument("--runs", type=int, default=1)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        path = arguments.detector or folder / "random.detector"
+        if arguments.detector is None:
+            random_detector().save(path)
+        detector = Detector.load(path, "cpu")
+        items = gather([random_images(folder / "images", arguments.images, detector.image_shape)])
+        expected = {d.file: d for d in screen(detector, items, None)}
+        print(
+            f"{len(items):,} images, {WORKERS} workers; {BATCH} images take each {arguments.pace:g}"
+            f" s, sleep included, and one {SLOWED:g} times that; another is killed half way"
+        )
+        passed = True
+        for number in range(arguments.runs):
+            run = Run(path, detector, items, folder / f"run{number}", arguments.pace / BATCH)
+            passed &= run.report(expected)
+    sys.exit(0 if passed else 1)
+
+
+def random_detector() -> Detector:
+    """A detector of the `micro` model with random weights."""
+    rng = np.random.default_rng(0)
+    options = ReconstructOptions(methods=("joined",), budget=3, scores=("mse",))
+    validation = rng.integers(0, 256, (40, 28, 28), dtype=np.uint8)
+    return Detector.fit(fresh_model("micro"), validation, options=options, device="cpu")
+
+
+def random_images(folder: Path, number: int, shape: Sequence[int]) -> Path:
+    """A folder of images of random pixels, of this shape (C, H, W)."""
+    if len(shape) != 3:
+        raise UserError(f"`detector`: found one of images {tuple(shape)}, expected (C, H, W)")
+    rng = np.random.default_rng(1)
+    folder.mkdir()
+    for image in range(number):
+        pixels = rng.integers(0, 256, (*shape[1:], shape[0]), dtype=np.uint8)
+        Image.fromarray(pixels.squeeze()).save(folder / f"{image:06}.png")
+    return folder
+
+
+@dataclass
+class Run:
+    """One run: who was killed when, and what was answered."""
+
+    path: Path
+    detector: Detector
+    items: Sequence[Item]
+    folder: Path
+    pace: float
+    answered: Counter[str] = field(default_factory=Counter)
+    killed: float = 0.0
+
+    def report(self, expected: dict[str, Decision]) -> bool:
+        """Do it and say what came of it; whether it kept what is promised."""
+        starts = self.folder / "starts"
+        starts.mkdir(parents=True)
+        worker = type("Paced", (PacedWorker,), {"folder": str(starts), "pace": self.pace})
+        begin(self.folder, self.detector.digest)
+        begun = time.time()
+        reader = self.detector.reader
+        with (
+            DecisionFile(self.folder) as file,
+            ray_pool("auto", WORKERS, "cpu", self.path, reader, worker) as workers,
+        ):
+            found = screen(
+                self.detector, self.items, file, seen=self._seen, elsewhere=workers.decide
+            )
+            ended = time.time()
+        with open(self.folder / FILE, encoding="utf-8", newline="") as rows:
+            written = Counter(row["file"] for row in csv.DictReader(rows))
+        finish(self.folder, found)
+        ready = sorted(start["ready"] for start in self._starts())
+        ideal, again = self._ideal(ready)
+        ratio = (ended - ready[0]) / (ideal - ready[0])
+        pairs = [(d, expected[d.file]) for d in found]
+        difference = max(
+            abs((getattr(ours, name) or 0.0) - (getattr(theirs, name) or 0.0))
+            for ours, theirs in pairs
+            for name in ("score", "p_value")
+        )
+        counts = [
+            {item.name: c[item.name] for item in self.items} for c in (self.answered, written)
+        ]
+        lost = sum(n == 0 for count in counts for n in count.values())
+        doubled = sum(n > 1 for count in counts for n in count.values())
+        print(
+            f"ideal {ideal - ready[0]:.1f} s, taken {ended - ready[0]:.1f} s, ratio {ratio:.3f}; "
+            f"the first worker was ready after {ready[0] - begun:.1f} s, the last after "
+            f"{ready[WORKERS - 1] - begun:.1f}, the killed one {again:.1f} s after its end; "
+            f"{len(ready)} starts; images lost {lost}, answered twice {doubled}; "
+            f"largest difference {difference:.2g}",
+            flush=True,
+        )
+        return ratio <= MOST_RATIO and not lost and not doubled and difference <= TOLERANCE
+
+    def _starts(self) -> list[dict[str, float]]:
+        paths = (self.folder / "starts").glob("*.json")
+        return [json.loads(path.read_text()) for path in sorted(paths)]
+
+    def _seen(self, decisions: Sequence[Decision]) -> None:
+        self.answered.update(decision.file for decision in decisions)
+        if not self.killed and self.answered.total() >= len(self.items) / 2:
+            self.killed = time.time()
+            os.kill(int(self._starts()[1]["pid"]), signal.SIGKILL)
+
+    def _ideal(self, ready: Sequence[float]) -> tuple[float, float]:
+        """When living workers could have been done, and how long the killed one was away."""
+        back = ready[WORKERS] if len(ready) > WORKERS else float("inf")
+        first, *others = ready[:WORKERS]
+        done, now, step = 0.0, first, 0.01
+        while done < len(self.items):
+            rate = sum(now >= start for start in others) + 1 / SLOWED
+            rate -= self.killed <= now < back
+            done += rate / self.pace * step
+            now += step
+        return now, back - self.killed
+
+
+if __name__ == "__main__":
+    main()
