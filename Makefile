@@ -240,3 +240,12 @@ DETECTOR = $(error DETECTOR: missing, expected a file of diffusion-ood fit)
 .PHONY: soak-serve
 soak-serve: venv  ## ask the service of DETECTOR 10,000 times, and stop it under load
 	OMP_NUM_THREADS=1 $(RUN) benchmarks/serve_load.py $(DETECTOR)
+
+# Four workers of a Ray cluster on this machine, each at a fixed pace, one slowed fourfold, one killed
+# half way; on the detector RAY_DETECTOR, else on one of random weights.
+RAY_RUNS := 1
+
+.PHONY: ray-demo
+ray-demo: venv  ## screen on a Ray cluster with a slow and a killed worker
+	OMP_NUM_THREADS=1 $(RUN) benchmarks/ray_cluster.py --runs=$(RAY_RUNS) \
+		$(if $(RAY_DETECTOR),--detector=$(RAY_DETECTOR))

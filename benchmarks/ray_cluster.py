@@ -98,7 +98,9 @@ def main() -> None:
         passed = True
         for number in range(arguments.runs):
             run = Run(path, detector, items, folder / f"run{number}", arguments.pace / BATCH)
-            passed &= run.report(expected)
+            found = run.do(expected)
+            print(found.sentence(), flush=True)
+            passed &= found.kept
     sys.exit(0 if passed else 1)
 
 
@@ -122,6 +124,37 @@ def random_images(folder: Path, number: int, shape: Sequence[int]) -> Path:
     return folder
 
 
+@dataclass(frozen=True)
+class Found:
+    """What came of a run; times in seconds from the first worker's start."""
+
+    ideal: float
+    taken: float
+    starts: int
+    lost: int
+    doubled: int
+    difference: float
+
+    @property
+    def ratio(self) -> float:
+        """The time taken, as multiple of the ideal."""
+        return self.taken / self.ideal
+
+    @property
+    def kept(self) -> bool:
+        """Whether all is as promised."""
+        whole = not self.lost and not self.doubled and self.difference <= TOLERANCE
+        return whole and self.ratio <= MOST_RATIO
+
+    def sentence(self) -> str:
+        """All of it."""
+        return (
+            f"ideal {self.ideal:.1f} s, taken {self.taken:.1f} s, ratio {self.ratio:.3f}; "
+            f"{self.starts} starts of workers; images lost {self.lost}, answered twice "
+            f"{self.doubled}; largest difference {self.difference:.2g}"
+        )
+
+
 @dataclass
 class Run:
     """One run: who was killed when, and what was answered."""
@@ -134,8 +167,8 @@ class Run:
     answered: Counter[str] = field(default_factory=Counter)
     killed: float = 0.0
 
-    def report(self, expected: dict[str, Decision]) -> bool:
-        """Do it and say what came of it; whether it kept what is promised."""
+    def do(self, expected: dict[str, Decision]) -> Found:
+        """Do it, beside the decisions of one process."""
         starts = self.folder / "starts"
         starts.mkdir(parents=True)
         worker = type("Paced", (PacedWorker,), {"folder": str(starts), "pace": self.pace})
@@ -154,28 +187,29 @@ class Run:
             written = Counter(row["file"] for row in csv.DictReader(rows))
         finish(self.folder, found)
         ready = sorted(start["ready"] for start in self._starts())
-        ideal, again = self._ideal(ready)
-        ratio = (ended - ready[0]) / (ideal - ready[0])
-        pairs = [(d, expected[d.file]) for d in found]
-        difference = max(
-            abs((getattr(ours, name) or 0.0) - (getattr(theirs, name) or 0.0))
-            for ours, theirs in pairs
-            for name in ("score", "p_value")
-        )
+        ideal, away = self._ideal(ready)
         counts = [
             {item.name: c[item.name] for item in self.items} for c in (self.answered, written)
         ]
-        lost = sum(n == 0 for count in counts for n in count.values())
-        doubled = sum(n > 1 for count in counts for n in count.values())
         print(
-            f"ideal {ideal - ready[0]:.1f} s, taken {ended - ready[0]:.1f} s, ratio {ratio:.3f}; "
-            f"the first worker was ready after {ready[0] - begun:.1f} s, the last after "
-            f"{ready[WORKERS - 1] - begun:.1f}, the killed one {again:.1f} s after its end; "
-            f"{len(ready)} starts; images lost {lost}, answered twice {doubled}; "
-            f"largest difference {difference:.2g}",
-            flush=True,
+            f"cluster and first worker ready after {ready[0] - begun:.1f} s, the last after "
+            f"{ready[WORKERS - 1] - begun:.1f}, the killed one {away:.1f} s after its end"
         )
-        return ratio <= MOST_RATIO and not lost and not doubled and difference <= TOLERANCE
+        return Found(
+            ideal=ideal - ready[0],
+            taken=ended - ready[0],
+            starts=len(ready),
+            lost=sum(n == 0 for count in counts for n in count.values()),
+            doubled=sum(n > 1 for count in counts for n in count.values()),
+            difference=max(
+                abs(
+                    (getattr(decision, name) or 0.0)
+                    - (getattr(expected[decision.file], name) or 0.0)
+                )
+                for decision in found
+                for name in ("score", "p_value")
+            ),
+        )
 
     def _starts(self) -> list[dict[str, float]]:
         paths = (self.folder / "starts").glob("*.json")

@@ -133,6 +133,11 @@ class ScreenOptions(OptionGroup):
             refuse_no_pattern(self.group_by)
         if self.ray is None and self.ray_workers is not None:
             raise UserError("`ray_workers`: found it without `ray`, expected both")
+        if (self.ray or "").startswith("ray://"):
+            raise UserError(
+                f"`ray`: found {self.ray}, expected host:port on a machine of the cluster, since "
+                "Ray Data does not work by Ray's client"
+            )
         if self.ray is not None and self.device not in ("auto", "cpu", "cuda"):
             raise UserError(
                 f"`device`: found {self.device}, expected auto, cpu or cuda with `ray`, which says "

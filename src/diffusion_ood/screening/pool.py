@@ -144,7 +144,8 @@ class Pool:
                 for item, decision in made:
                     if decision.reason:
                         self._refuse_unseen(item, decision.reason)
-                yield [decision for _, decision in made]
+                if made:
+                    yield [decision for _, decision in made]
             if not left:
                 return
             tries = tries + 1 if len(left) == before else 0
