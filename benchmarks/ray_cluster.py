@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 import json
 import os
 import signal
@@ -23,7 +24,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -35,44 +36,45 @@ from PIL import Image
 from diffusion_ood.detector import Detector
 from diffusion_ood.errors import UserError
 from diffusion_ood.options import ReconstructOptions
-from diffusion_ood.screening import pool
 from diffusion_ood.screening.decisions import FILE, Decision, DecisionFile, begin, finish
 from diffusion_ood.screening.inputs import Item, gather
-from diffusion_ood.screening.ray_pool import RayWorker, ray_pool
+from diffusion_ood.screening.pool import Task, Worker
+from diffusion_ood.screening.ray_pool import ray_pool
 from diffusion_ood.screening.run import BATCH, screen
 
 WORKERS, SLOWED = 4, 4.0
 MOST_RATIO, TOLERANCE = 1.3, 1e-5
 
 
-class PacedWorker(RayWorker):
+class PacedWorker(Worker):
     """A worker whose images take a fixed time; the first to start takes `SLOWED` as long."""
 
     folder: ClassVar[str]
     pace: ClassVar[float]  # seconds an image
 
-    def __init__(self, *args: Any) -> None:  # noqa: ANN401 - of `RayWorker`
+    def __init__(self, *args: Any) -> None:  # noqa: ANN401 - of `Worker`
         super().__init__(*args)
-        self._worker.load()
-        number = 0
-        while True:  # each start has a number
-            try:
-                with open(f"{self.folder}/{number}.json", "x") as file:
-                    json.dump({"pid": os.getpid(), "ready": time.time()}, file)
-                break
-            except FileExistsError:
-                number += 1
-        slow = self.pace * (SLOWED if number == 0 else 1)
-        decide = pool.decide
+        self.detector()
+        starts = (Path(self.folder, f"{number}.json") for number in itertools.count())
+        mine = next(path for path in starts if _made(path))  # each start has a number
+        self._slow = self.pace * (SLOWED if mine.stem == "0" else 1)
 
-        def paced(*task: Any) -> Any:  # noqa: ANN401 - as `decide`
-            due = time.monotonic()
-            for decisions in decide(*task):
-                due += slow * len(decisions)
-                time.sleep(max(0.0, due - time.monotonic()))
-                yield decisions
+    def decisions(self, task: Task) -> Iterator[list[Decision]]:
+        """At the pace of this worker."""
+        due = time.monotonic()
+        for decisions in super().decisions(task):
+            due += self._slow * len(decisions)
+            time.sleep(max(0.0, due - time.monotonic()))
+            yield decisions
 
-        pool.decide = paced
+
+def _made(path: Path) -> bool:
+    try:
+        with open(path, "x", encoding="utf-8") as file:
+            json.dump({"pid": os.getpid(), "ready": time.time()}, file)
+    except FileExistsError:
+        return False
+    return True
 
 
 def main() -> None:

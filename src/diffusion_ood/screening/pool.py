@@ -76,9 +76,8 @@ class Worker:
         """Decisions as they are made; at an error the error, which ends the whole screening."""
         held: list[Decision] = []
         try:
-            detector = self.load()
             sent = time.monotonic()
-            for decisions in decide(detector, *task):
+            for decisions in self.decisions(task):
                 held += decisions
                 if time.monotonic() - sent >= self._period:
                     yield held
@@ -89,7 +88,11 @@ class Worker:
             known = isinstance(error, UserError) or failures.of_machine(error)
             yield error if known else RuntimeError("".join(traceback.format_exception(error)))
 
-    def load(self) -> Detector:
+    def decisions(self, task: Task) -> Iterator[list[Decision]]:
+        """A batch at a time, as of `decide`."""
+        return decide(self.detector(), *task)
+
+    def detector(self) -> Detector:
         """The detector, which is loaded once."""
         if self._detector is None:
             torch.set_num_threads(self._threads)

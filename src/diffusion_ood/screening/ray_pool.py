@@ -40,7 +40,7 @@ def ray_pool(
     device: str,
     detector: Path,
     reader: Reader,
-    worker: type[RayWorker] | None = None,
+    worker: type[Worker] = Worker,
 ) -> Iterator[Pool]:
     """Workers on a cluster, until the end of the block.
 
@@ -50,7 +50,7 @@ def ray_pool(
         device: auto, cpu or cuda.
         detector: its file, which the workers have from here.
         reader: of the same detector.
-        worker: what the workers are, RayWorker by default.
+        worker: what the workers are.
 
     Raises:
         UserError: no cluster answers, or it has no GPU and was asked for one.
@@ -60,18 +60,16 @@ def ray_pool(
         share = Share.of(ray.cluster_resources(), workers, device)
         content = ray.put(detector.read_bytes())
         period = max(1.0, share.workers / ANSWERS_A_SECOND)
-        args = ([content], share.device, share.threads, os.getcwd(), period)
-        yield Pool(partial(_answers, worker or RayWorker, share, args), share.workers, reader)
+        args = (worker, [content], share.device, share.threads, os.getcwd(), period)
+        yield Pool(partial(_answers, share, args), share.workers, reader)
 
 
-def _answers(
-    worker: type[RayWorker], share: Share, args: tuple[Any, ...], tasks: Sequence[Task]
-) -> Iterator[Answer]:
+def _answers(share: Share, args: tuple[Any, ...], tasks: Sequence[Task]) -> Iterator[Answer]:
     """`Pool.run`, by workers of these arguments."""
     rows = [{"task": pickle.dumps(task)} for task in tasks]
     with without_deprecation_notices():  # of `max_restarts`, which Ray 2.64 will name otherwise
         answers = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
-            worker,
+            RayWorker,
             batch_size=None,
             batch_format="pyarrow",
             compute=ActorPoolStrategy(
@@ -99,8 +97,13 @@ def _answers(
 class RayWorker:
     """A worker as Ray Data calls it; arguments as of `Worker`, but for the content's reference."""
 
-    def __init__(self, content: Sequence[ray.ObjectRef[bytes]], *args: Any) -> None:  # noqa: ANN401 - of `Worker`
-        self._worker = Worker(lambda: ray.get(content[0]), *args)
+    def __init__(
+        self,
+        worker: type[Worker],
+        content: Sequence[ray.ObjectRef[bytes]],
+        *args: Any,  # noqa: ANN401 - of `Worker`
+    ) -> None:
+        self._worker = worker(lambda: ray.get(content[0]), *args)
 
     def __call__(self, batch: pa.Table) -> Iterator[dict[str, list[bytes]]]:
         """Answer the tasks of a batch; each answer goes to the driver at once."""
