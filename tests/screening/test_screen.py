@@ -327,3 +327,25 @@ def test_groups_of_an_earlier_run_do_not_stay(
     call(detector_file, *argv, r"--group_by=([pq]\d\d)_")
     call(detector_file, *argv)
     assert not (tmp_path / "out" / "groups.csv").exists()
+
+
+def test_a_table_of_parquet_has_types_and_is_gone_on_with(
+    detector_file: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    words = [folder, f"--output={tmp_path / 'out'}", "--report_images=0"]
+    table, csv_table = tmp_path / "out" / "decisions.parquet", tmp_path / "out" / "decisions.csv"
+    call(detector_file, *words, "--table=parquet")
+    assert not csv_table.exists()
+    found = parquet.read_table(table)
+    kinds = dict.fromkeys(HEADER, "string") | {"is_ood": "bool"}
+    kinds |= dict.fromkeys(("score", "p_value", "milliseconds"), "double")
+    assert {field.name: str(field.type) for field in found.schema} == kinds
+    monkeypatch.setattr(Detector, "measure", None)
+    call(detector_file, *words, "--table=csv")
+    assert not table.exists()
+    as_text = [["" if v is None else str(v) for v in row.values()] for row in found.to_pylist()]
+    assert [list(row.values()) for row in rows(csv_table)] == as_text
+    table.write_bytes(b"PAR1, but no more")
+    with pytest.raises(UserError, match=r"decisions\.parquet"):
+        call(detector_file, *words)
