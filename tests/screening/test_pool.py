@@ -14,6 +14,7 @@ from diffusion_ood import Detector
 from diffusion_ood.errors import UserError
 from diffusion_ood.screening import pool
 from diffusion_ood.screening.decisions import Decision
+from diffusion_ood.screening.feed import Feed
 from diffusion_ood.screening.inputs import Item
 from diffusion_ood.screening.pool import Answer, Pool, Task, Worker, split
 from diffusion_ood.screening.run import screen
@@ -73,6 +74,20 @@ def test_a_slow_worker_holds_little_when_the_others_are_done() -> None:
         free[first] += held[first].pop(0) / rates[first]
         held[first] += [size for size in [next(tasks, 0)] if size]
     assert max(free) <= 1.1 * 3_000 / sum(rates)
+
+
+def test_a_task_that_is_not_done_is_handed_out_once_more() -> None:
+    feed = Feed([b"a", b"b", b"c"])
+    assert [feed.take() for _ in range(2)] == [(0, b"a"), (1, b"b")]
+    feed.done(0)
+    assert feed.take() == (2, b"c")
+    feed.done(2)
+    assert feed.take() == (1, b"b")
+    assert feed.take() is None
+    feed.done(None)
+    feed.done(1)
+    feed.done(1)  # by the other one, too
+    assert feed.take() is None
 
 
 @pytest.mark.parametrize("deaths", [0.0, 0.3, 0.9])

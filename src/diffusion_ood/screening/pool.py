@@ -1,8 +1,8 @@
 """Screening by a pool of workers elsewhere: tasks, what a worker does, and what it may lose.
 
 Large tasks come first and small ones last, so that a slow worker holds little when the others are
-done. A worker sends its decisions on as they are made. What a worker that died has not sent is
-asked for again.
+done. A worker takes a task when it is free, and sends its decisions on as they are made. Those who
+find no new task do once more what others, slow or dead, still hold.
 """
 
 from __future__ import annotations
@@ -110,8 +110,8 @@ class Pool:
     """Workers that decide together.
 
     Attributes:
-        run: has workers answer tasks, each a part at a time; what a worker that died had in hand
-            is left out.
+        run: has workers answer tasks, each a part at a time; some twice, and some not at all if
+            workers die.
         workers: how many there are.
         reader: of the detector, here.
     """
@@ -130,6 +130,8 @@ class Pool:
             OSError: images at which workers die, again and again.
         """
         left = {item.name: item for item in items}
+        if not left:
+            return
         maps = None if maps is None else maps.absolute()
         # Tasks become smaller, until an image at which a worker dies takes no other with it.
         tries = 0
@@ -140,7 +142,7 @@ class Pool:
                 (part, {i.name: finished[i.name] for i in part if i.name in finished}, maps)
                 for part in parts
             ]
-            for answer in self.run(tasks) if tasks else ():
+            for answer in self.run(tasks):
                 if isinstance(answer, Exception):
                     raise answer
                 made = [(left.pop(d.file), d) for d in answer if d.file in left]
@@ -149,8 +151,8 @@ class Pool:
                         self._refuse_unseen(item, decision.reason)
                 if made:
                     yield [decision for _, decision in made]
-            if not left:
-                return
+                if not left:
+                    return
             tries = tries + 1 if len(left) == before else 0
             if tries == TRIES:
                 raise OSError(errno.EIO, f"{TRIES} workers died at {next(iter(left))}")

@@ -19,16 +19,19 @@ from typing import TYPE_CHECKING, Any
 import ray
 import ray.data
 from ray.data import ActorPoolStrategy, DataContext
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from diffusion_ood.data.inputs import Reader
 from diffusion_ood.errors import UserError
 from diffusion_ood.runtime.imports import without_deprecation_notices
+from diffusion_ood.screening.feed import Feed
 from diffusion_ood.screening.pool import IN_FLIGHT, Answer, Pool, Task, Worker
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 AUTO = "auto"
+TURNS = 2  # a task, as each may be done twice
 ANSWERS_A_SECOND = 50
 """Of all workers together, as a driver takes a few hundred; each sends one a second at most."""
 
@@ -66,20 +69,24 @@ def ray_pool(
 
 def _answers(share: Share, args: tuple[Any, ...], tasks: Sequence[Task]) -> Iterator[Answer]:
     """`Pool.run`, by workers of these arguments."""
-    rows = [{"task": pickle.dumps(task)} for task in tasks]
+    # Beside the driver, without which there is nothing to do: no other machine takes it along.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    feeds = ray.remote(Feed).options(num_cpus=0, scheduling_strategy=here)
+    feed = feeds.remote([pickle.dumps(task) for task in tasks])
+    rows = [{"turn": turn} for turn in range(TURNS * len(tasks) + share.workers)]
     with without_deprecation_notices():  # of `max_restarts`, which Ray 2.64 will name otherwise
         answers = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
             RayWorker,
             batch_size=None,
             batch_format="pyarrow",
             compute=ActorPoolStrategy(
-                size=min(share.workers, len(rows)), max_tasks_in_flight_per_actor=IN_FLIGHT
+                size=min(share.workers, len(tasks)), max_tasks_in_flight_per_actor=IN_FLIGHT
             ),
-            fn_constructor_args=args,
+            fn_constructor_args=(feed, *args),
             num_cpus=share.num_cpus,
             num_gpus=share.num_gpus,
-            # A worker that died starts again, elsewhere if need be. Its tasks do not wait for that,
-            # which could be for ever: `Pool` asks others.
+            # A worker that died starts again, elsewhere if need be. Its turns do not wait for that,
+            # which could be for ever: others take its tasks.
             max_restarts=-1,
             max_task_retries=0,
         )
@@ -95,21 +102,27 @@ def _answers(share: Share, args: tuple[Any, ...], tasks: Sequence[Task]) -> Iter
 
 
 class RayWorker:
-    """A worker as Ray Data calls it; arguments as of `Worker`, but for the content's reference."""
+    """A worker as Ray Data calls it; it takes tasks from a feed.
+
+    Further arguments as of `Worker`, but for the content's reference.
+    """
 
     def __init__(
         self,
+        feed: ray.actor.ActorHandle[Feed],
         worker: type[Worker],
         content: Sequence[ray.ObjectRef[bytes]],
         *args: Any,  # noqa: ANN401 - of `Worker`
     ) -> None:
-        self._worker = worker(lambda: ray.get(content[0]), *args)
+        self._feed, self._worker = feed, worker(lambda: ray.get(content[0]), *args)
 
-    def __call__(self, batch: pa.Table) -> Iterator[dict[str, list[bytes]]]:
-        """Answer the tasks of a batch; each answer goes to the driver at once."""
-        for task in batch["task"].to_pylist():
-            for answer in self._worker.answers(pickle.loads(task)):
+    def __call__(self, turns: pa.Table) -> Iterator[dict[str, list[bytes]]]:
+        """Answer a task in each turn; each answer goes to the driver at once."""
+        for _ in range(len(turns)):
+            number, task = ray.get(self._feed.take.remote()) or (None, b"")
+            for answer in self._worker.answers(pickle.loads(task)) if task else [[]]:
                 yield {"answer": [pickle.dumps(answer)]}
+            ray.get(self._feed.done.remote(number))
 
 
 @dataclass(frozen=True)
