@@ -249,3 +249,11 @@ RAY_RUNS := 1
 ray-demo: venv  ## screen on a Ray cluster with a slow and a killed worker
 	OMP_NUM_THREADS=1 $(RUN) benchmarks/ray_cluster.py --runs=$(RAY_RUNS) \
 		$(if $(RAY_DETECTOR),--detector=$(RAY_DETECTOR))
+
+# What a million and a billion images cost, by simulation from benchmarks/scale_rates.json; SCALE=
+# --measure measures this machine's rates before, in minutes.
+SCALE :=
+
+.PHONY: scale
+scale: venv  ## simulate what a million and a billion images cost
+	$(RUN) benchmarks/scale.py $(SCALE)

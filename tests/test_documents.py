@@ -22,6 +22,7 @@ LINKED = re.compile(r"\]\((?!https?://|#|mailto:)([^)#\s]+)")
 
 # What the documents call beside our own programs, each looked at by a person.
 OTHERS = {"tensorboard", "pip", "apt-get", "mkdir", "cp", "cd", "tar", "curl", "source", "git"}
+OTHERS |= {"find", "ray"}
 TORCHRUN_FLAGS = {
     "--nproc_per_node",
     "--nnodes",

@@ -46,6 +46,17 @@ EXCEPTIONS = {
     "pip install": "downloads gigabytes",
     "diffusion-ood weights": "downloads",
     "apt-get install": "downloads, as root",
+    **dict.fromkeys(
+        (
+            "find",
+            "python examples/cut_into_shards.py",
+            "python examples/join_decisions.py",
+            "diffusion-ood screen scans.detector shards/SLURM_ARRAY_TASK_ID.csv",
+        ),
+        "one after the other a walk, which tests/test_scale.py takes in bash",
+    ),
+    "ray ": "a cluster; tests/screening has one of this machine",
+    "diffusion-ood screen scans.detector /path/to/images --output=screening --ray=auto": "as ray",
     "srun": "needs Slurm; its torchrun is run under `Several processes`",
     "cd docker/": "leads to the next",
     "bash create_docker_image.sh": "needs an image registry; docker/test_image.sh builds without",

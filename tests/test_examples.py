@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from PIL import Image
 from sklearn.datasets import load_digits, load_sample_image
 
 from diffusion_ood import Detector, Diffusion
+from diffusion_ood.calibration.fdr import benjamini_hochberg
 from diffusion_ood.data.splits import read_split, write_split
 from diffusion_ood.options import DiffusionOptions, ImageOptions, ReconstructOptions
 
@@ -44,9 +46,11 @@ def test_all_examples_are_tested_here() -> None:
     names = {path.name for path in (ROOT / "examples").glob("*.py")}
     assert names == {
         "circles_dataset.py",
+        "cut_into_shards.py",
         "gradient_score.py",
         "guard_a_model.py",
         "heun_sampler.py",
+        "join_decisions.py",
         "mad_head.py",
         "mix_a_folder.py",
         "score_norm_method.py",
@@ -121,6 +125,55 @@ def test_detectors_are_compared_by_the_images_that_they_share(tmp_path: Path) ->
         assert mean["low"] < mean["auroc"] < mean["high"]
         assert mean["high"] - mean["low"] < found["high"] - found["low"]  # copies are resampled
     assert printed.index("sharp, with") < printed.index("blunt by")
+
+
+def write_shards(folder: Path, p_values: NDArray[np.float64]) -> None:
+    """Three finished shards, one of them Parquet; the last image of each cannot be read."""
+    for number, part in enumerate(np.array_split(p_values, 3)):
+        shard = folder / str(number)
+        shard.mkdir(parents=True)
+        (shard / "screening.json").write_text(json.dumps({"detector": "abc"}))
+        (shard / "report.html").touch()
+        names = [f"{number}/NA" if k == 1 else f"{number}/{k}" for k in range(len(part))]
+        rows = pd.DataFrame({"file": names, "score": 1 / part, "p_value": part, "reason": ""})
+        rows.loc[len(part) - 1, ["score", "p_value"]] = np.nan
+        if number == 1:
+            rows.to_parquet(shard / "decisions.parquet")
+        else:
+            rows.to_csv(shard / "decisions.csv", index=False)
+
+
+@pytest.mark.parametrize("unusual", [0, 40])
+def test_shards_are_reported_as_all_their_images_together(tmp_path: Path, unusual: int) -> None:
+    rng = np.random.default_rng(0)
+    p = np.concatenate([np.full(unusual, 1 / 100), rng.integers(1, 101, 300 - unusual) / 100])
+    rng.shuffle(p)
+    write_shards(tmp_path / "screened", p)
+    run("join_decisions.py", "screened", "reported.csv", "0.1", cwd=tmp_path)
+    read = [part[:-1] for part in np.array_split(p, 3)]
+    expected = int(benjamini_hochberg(np.concatenate(read), 0.1).sum())
+    reported = pd.read_csv(tmp_path / "reported.csv", keep_default_na=False)
+    assert (expected > 0) == (unusual > 0)
+    assert len(reported) == reported["file"].nunique() == expected
+    assert (reported["p_value"] == 0.01).all()
+
+
+def test_an_unfinished_shard_is_refused(tmp_path: Path) -> None:
+    write_shards(tmp_path / "screened", np.full(30, 0.01))
+    (tmp_path / "screened" / "1" / "report.html").unlink()
+    with pytest.raises(subprocess.CalledProcessError) as error:
+        run("join_decisions.py", "screened", "reported.csv", "0.1", cwd=tmp_path)
+    assert "['1']" in error.value.stderr
+    assert not (tmp_path / "reported.csv").exists()
+
+
+def test_shards_are_lists_that_screening_takes(tmp_path: Path) -> None:
+    names = ["/a/0, 1.png", '/a/"q".png', "s3://bucket/x.png", "/a/3.png", "/a/é.png"]
+    (tmp_path / "names.txt").write_text("\n".join([*names, ""]))
+    run("cut_into_shards.py", "names.txt", "shards", "2", cwd=tmp_path)
+    found = [tmp_path / "shards" / f"{number}.csv" for number in range(3)]
+    assert sorted((tmp_path / "shards").iterdir()) == found
+    assert [list(read_split(path).images) for path in found] == [names[:2], names[2:4], names[4:]]
 
 
 @pytest.mark.slow

@@ -1,0 +1,66 @@
+"""Which images of all shards to report, at most a share of them false alarms on average.
+
+    python examples/join_decisions.py screened reported.csv 0.1
+
+Each folder within `screened` is the output of one `diffusion-ood screen`. P-values are of single
+images; the share of false alarms is of all that are reported, so it is kept over all shards here,
+by Benjamini and Hochberg. One shard is in memory at a time, whatever their number.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from diffusion_ood.calibration.fdr import ROUNDING
+
+
+def main() -> None:
+    """Join the decisions of all shards, and write those that are reported."""
+    folder, output, fdr = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
+    shards = sorted(path.parent for path in folder.glob("*/screening.json"))
+    unfinished = [shard.name for shard in shards if not (shard / "report.html").exists()]
+    detectors = {json.loads((shard / "screening.json").read_text())["detector"] for shard in shards}
+    if unfinished or len(detectors) != 1:
+        sys.exit(
+            f"{folder}: found unfinished shards {unfinished[:3]} and {len(detectors)} detectors, "
+            "expected finished shards of one"
+        )
+    counts = pd.concat([decisions(shard)["p_value"].value_counts() for shard in shards])
+    limit = largest_reported(counts.groupby(level=0).sum(), fdr)
+    num_reported = 0
+    for number, shard in enumerate(shards):
+        rows = decisions(shard)
+        rows = rows[rows["p_value"] <= limit]
+        rows.to_csv(output, mode="a" if number else "w", header=not number, index=False)
+        num_reported += len(rows)
+    print(f"{counts.sum():,} images of {len(shards)} shards: {num_reported:,} reported")
+
+
+def decisions(shard: Path) -> pd.DataFrame:
+    """Names, scores and p-values of a shard."""
+    columns = ["file", "score", "p_value"]
+    if (shard / "decisions.parquet").exists():
+        return pd.read_parquet(shard / "decisions.parquet", columns=columns)
+    path = shard / "decisions.csv"  # in which a file may be called NA
+    return pd.read_csv(path, usecols=columns, keep_default_na=False, na_values={"p_value": ""})
+
+
+def largest_reported(counts: pd.Series[int], fdr: float) -> float:
+    """The largest p with p <= fdr · (images with at most p) / images, or -1 where there is none.
+
+    Args:
+        counts: how many images have each p-value, which are few: those of n validation images
+            have n + 1.
+        fdr: share of false alarms, in (0, 1).
+    """
+    p = counts.index.to_numpy(dtype=float)
+    kept = p <= fdr * (1 + ROUNDING) * counts.cumsum().to_numpy() / counts.sum()
+    return float(p[kept].max()) if kept.any() else -1.0
+
+
+if __name__ == "__main__":
+    main()
