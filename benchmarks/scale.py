@@ -29,6 +29,7 @@ WORKERS = {"core": (1, 8, 64, 512), "GPU": (1, 8, 64)}
 WAYS = ("one job", "shards")
 CALLS, MOST_EVENTS = 10, 50_000
 SHARDS_A_WORKER, SHARD = 20, (1_000, 100_000)
+TASKS_A_WORKER, TASK = 16, (16, 1_024)  # of --ray
 OWN, SHARED = ("core", "device", "reading", "table"), ("store", "driver")
 HOUR = 3600.0
 
@@ -126,12 +127,11 @@ def simulate(
     """
     rng = np.random.default_rng(seed)
     lanes = _lanes(work)
-    start, size = rates["start"], block(way, images, workers, rates)
+    start = rates["start"]
     own = max(lanes[lane] for lane in OWN)
     sharded = way == "shards"
     head = 0.0 if sharded else start + images * _of(work, "listing")
     each = start if sharded else 0.0
-    again = size / 2 if way == "one job" else 8  # images that a loss costs; `screen` keeps every 16
     a_image = own + (rates["list_csv"] + _of(work, "report") if sharded else 0.0)
     # Under torchrun one loss ends them all, and the command goes on.
     losses_a_second = (workers if way == "parts" else 1) / (HOUR * faults.hours_between_losses)
@@ -145,23 +145,25 @@ def simulate(
         now, worker = heapq.heappop(free)
         driver = max(driver, now) + (0.0 if sharded else done[worker] * lanes["driver"])
         part = worker if way == "parts" else 0
-        count = done[worker] = min(size, left[part])
+        count = done[worker] = min(block(way, images, left[part], workers), left[part])
         if not count:
             continue
         left[part] -= count
         store = max(store, now) + count * lanes["store"]
         seconds = pace[worker] * (each + count * a_image)
+        again = count / 2 if way == "one job" else 8  # a loss costs; `screen` keeps every 16 images
         losses = rng.poisson(seconds * losses_a_second)
         seconds += losses * (start + pace[worker] * again * own)
         heapq.heappush(free, (max(store, now + seconds), worker))
     return (driver + (0.0 if sharded else images * _of(work, "report"))) / HOUR
 
 
-def block(way: str, images: int, workers: int, rates: Rates) -> int:
-    """How many images a worker takes at a time."""
+def block(way: str, images: int, left: int, workers: int) -> int:
+    """How many images a worker takes at a time, of so many that are left."""
     if way == "shards":
         return int(np.clip(images // (SHARDS_A_WORKER * workers), *SHARD))
-    return max(int(rates["block"]), images // MOST_EVENTS)
+    guided = int(np.clip(left // (TASKS_A_WORKER * workers), *TASK))  # smaller and smaller
+    return max(guided, images // MOST_EVENTS)
 
 
 def bottleneck(work: Sequence[Stage], rates: Rates, images: int, workers: int, way: str) -> str:
@@ -170,7 +172,7 @@ def bottleneck(work: Sequence[Stage], rates: Rates, images: int, workers: int, w
     busy = {lane: lanes[lane] / workers for lane in OWN} | {"store": lanes["store"]}
     if not sharded:
         busy |= {"main": lanes["main"], "driver": lanes["driver"]}
-    starts = rates["start"] / (workers * block(way, images, workers, rates) if sharded else images)
+    starts = rates["start"] / (workers * block(way, images, images, workers) if sharded else images)
     lane = max(busy, key=lambda name: busy[name])
     if starts > busy[lane]:
         return "starting"
@@ -184,7 +186,7 @@ def table(rates: Rates, prices: Mapping[str, float | None]) -> Iterator[Row]:
         work = stages(rates, model, source, kind)
         for workers, way in itertools.product(WORKERS[kind], WAYS):
             hours = simulate(work, rates, images, workers, way, usual)
-            held = block(way, images, workers, rates) if way == "shards" else images
+            held = block(way, images, images, workers) if way == "shards" else images
             price, total = prices[kind], hours * workers
             yield Row(
                 *(images, model, source, kind, workers, way),

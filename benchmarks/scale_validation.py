@@ -13,11 +13,12 @@ from scale_measure import BATCH, new_detector, screened, write_images
 
 from diffusion_ood import Detector
 
-RUNS: dict[str, tuple[int, str, tuple[str, ...]]] = {
-    "one process": (1, "one job", ()),
-    "two processes by torchrun": (2, "parts", ()),
+RUNS: dict[str, tuple[int, int, str, tuple[str, ...]]] = {
+    "one process": (1, 1, "one job", ()),
+    "two processes by torchrun": (2, 2, "parts", ()),
+    "two workers by --ray": (1, 2, "one job", ("--ray=auto", "--ray_workers=2")),
 }
-"""Of each run its processes, which way images are handed out, and flags."""
+"""Of each run its processes, workers, which way images are handed out, and flags."""
 
 
 def validate(rates: Mapping[str, float], images: int) -> dict[str, dict[str, float]]:
@@ -33,7 +34,7 @@ def validate(rates: Mapping[str, float], images: int) -> dict[str, dict[str, flo
         detector = new_detector(folder)
         paths = write_images(folder / "images", images)
         before = _now(detector, paths)
-        for run, (processes, way, flags) in RUNS.items():
+        for run, (processes, workers, way, flags) in RUNS.items():
             file, output = folder / "tiny.detector", folder / run.replace(" ", "_")
             taken = screened(file, folder / "images", output, *flags, processes=processes)
             after = _now(detector, paths)
@@ -46,10 +47,10 @@ def validate(rates: Mapping[str, float], images: int) -> dict[str, dict[str, flo
                 Stage("report", "main", slowdown * rates["join"]),
             ]
             of_machine = {**rates, "start": slowdown * rates["start"]}
-            starts = processes + (processes > 1)  # and that of torchrun
+            starts = workers + (workers > 1)  # and that of torchrun, or of Ray's driver
             found[run] = {
                 "images": images,
-                "clock_predicted": HOUR * simulate(work, of_machine, images, processes, way),
+                "clock_predicted": HOUR * simulate(work, of_machine, images, workers, way),
                 "clock_taken": taken.clock,
                 "cpu_predicted": starts * rates["start"]
                 + images * (seconds + listing + rates["join"]),
