@@ -232,7 +232,7 @@ def markdown(rows: Sequence[Row]) -> str:
     named = {(r.images, r.kind, r.workers, r.way, r.model, r.source): r for r in rows}
     for (images, way), kind in itertools.product(zip(IMAGES, WAYS, strict=True), WORKERS):
         for workers in WORKERS[kind]:
-            found = [named[(images, kind, workers, way, *case)] for case in cases]
+            found = [named[images, kind, workers, way, m, source] for m, source in cases]
             cells = [f"{images:,}", f"{workers} {kind}{'s' if workers > 1 else ''}"]
             cells += [f"{float(f'{row.hours:.3g}'):,g} ({row.bottleneck})" for row in found]
             lines.append(f"| {' | '.join(cells)} |")
@@ -278,8 +278,9 @@ def main() -> None:
         return
     prices = {"GPU": arguments.price_a_gpu_hour, "core": arguments.price_a_core_hour}
     rows = list(table(rates, prices))
-    found = {"rows": [asdict(row) for row in rows], "faults": faulty(rates)}
-    print(markdown(rows), markdown_of_faults(found["faults"]), sep="\n\n")
+    faults = faulty(rates)
+    print(markdown(rows), markdown_of_faults(faults), sep="\n\n")
+    found = {"rows": [asdict(row) for row in rows], "faults": faults}
     arguments.output.write_text(json.dumps(found, indent=1) + "\n")
 
 

@@ -18,6 +18,7 @@ import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import nibabel
@@ -47,7 +48,7 @@ from diffusion_ood.trajectories.noise import image_noise
 CALLS, SHOWN = 10, 24
 JOINED = ReconstructOptions(methods=("joined",), budget=CALLS)
 GREY = ImageOptions(is_grayscale=True)
-TIMES = 5
+TIMES, REPEATED = 5, 20
 UNITS = {
     "append_16": "s by the clock for 16 rows and fsync",
     "memory": "bytes an image of a job, in its first process",
@@ -140,7 +141,12 @@ def _reading(folder: Path) -> Seconds:
         "read_nifti_64": (Reader(of_volumes, (1, 64, 64, 64)), folder / "64.nii.gz"),
     }
     for name, (reader, path) in cases.items():
-        yield name, cpu_seconds(lambda r=reader, p=path: [r.read(p) for _ in range(20)]) / 20
+        yield name, cpu_seconds(partial(_repeated, reader.read, path)) / REPEATED
+
+
+def _repeated(read: Callable[[Path], object], path: Path) -> None:
+    for _ in range(REPEATED):
+        read(path)
 
 
 def _networks() -> Seconds:
@@ -152,7 +158,7 @@ def _networks() -> Seconds:
                 evaluator = Evaluator(model, "cpu", precision=precision, compile=compile)
                 rows = evaluator.max_batch
                 x, t = torch.randn(rows, *model.image_shape), torch.full((rows,), 500)
-                seconds = cpu_seconds(lambda e=evaluator, x=x, t=t: e.eps(x, t))
+                seconds = cpu_seconds(partial(evaluator.eps, x, t))
                 yield f"network_{kind}_{side}_{precision}", seconds / rows
     keys = [str(number) for number in range(100)]
     drawn = cpu_seconds(lambda: [image_noise((1, 28, 28), 2, key, 100) for key in keys])
@@ -262,7 +268,7 @@ def screened(detector: Path, images: Path, output: Path, *flags: str, processes:
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     words += [f"--output={output}", "--device=cpu", *flags]
-    subprocess.run(words, check=True, env=environment, capture_output=True)
+    subprocess.run(words, check=True, env=environment, stdout=subprocess.DEVNULL)
     after, clock = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter() - start
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return Taken(clock, cpu)

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import torch
 from scale import HOUR, Stage, simulate
-from scale_measure import BATCH, new_detector, screened, write_images
+from scale_measure import new_detector, screened, write_images
 
 from diffusion_ood import Detector
+from diffusion_ood.screening.run import BATCH
 
 RUNS: dict[str, tuple[int, int, str, tuple[str, ...]]] = {
     "one process": (1, 1, "one job", ()),
