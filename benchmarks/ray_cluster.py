@@ -179,7 +179,7 @@ class Run:
         reader = self.detector.reader
         with (
             DecisionFile(self.folder) as file,
-            ray_pool("auto", WORKERS, "cpu", self.path, reader, worker) as workers,
+            ray_pool("auto", WORKERS, "cpu", self.path, "off", reader, worker) as workers,
         ):
             found = screen(
                 self.detector, self.items, file, seen=self._seen, elsewhere=workers.decide

@@ -160,7 +160,7 @@ def test_a_worker_decides_as_this_process(
         reads.append(1)
         return detector_file.read_bytes()
 
-    worker = Worker(content, "cpu", 1, str(folder), period=0.0)
+    worker = Worker(content, "cpu", "off", 1, str(folder), period=0.0)
     tasks = [(asked[:20], {}, None), (asked[20:], {}, None)]
     answers = [answer for task in tasks for answer in worker.answers(task)]
     found = [decision for answer in answers for decision in answer]  # type: ignore[union-attr]
@@ -174,7 +174,7 @@ def test_a_worker_decides_as_this_process(
             assert ours.score == pytest.approx(theirs.score, abs=1e-5)
             assert ours.p_value == pytest.approx(theirs.p_value, abs=1e-5)
     assert len(reads) == 1
-    held = Worker(content, "cpu", 1, str(folder), period=1e9)
+    held = Worker(content, "cpu", "off", 1, str(folder), period=1e9)
     assert [len(answer) for answer in held.answers(tasks[0])] == [20]  # type: ignore[arg-type]
 
 
@@ -183,6 +183,6 @@ def test_an_error_in_a_worker_is_its_last_answer(error: Exception) -> None:
     def content() -> bytes:
         raise error
 
-    *_, last = Worker(content, "cpu", 1, ".", 1.0).answers((items(3), {}, None))
+    *_, last = Worker(content, "cpu", "off", 1, ".", 1.0).answers((items(3), {}, None))
     assert type(last) is type(error)
     assert str(error) in str(last)

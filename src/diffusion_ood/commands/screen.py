@@ -81,7 +81,7 @@ def _screen(options: ScreenOptions, items: Sequence[Item], device: torch.device)
     from diffusion_ood.screening.inputs import for_model
     from diffusion_ood.screening.report import write_results
 
-    detector = Detector.load(options.detector, device)
+    detector = Detector.load(options.detector, device, compile=options.compile)
     items = for_model(items, detector.content.diffusion.image_options)
     folder = _folder(options)
     _refuse(options, detector, items, folder)
@@ -137,9 +137,12 @@ def _decide(
 
         def seen(decisions: Sequence[Decision]) -> None:
             bar.update(len(decisions))
+            if hidden is None and (sentence := detector.decision()):
+                tqdm.write(sentence, file=sys.stderr)
             if options.json and options.fdr is None:
                 print("\n".join(decision.as_json() for decision in decisions), flush=True)
 
+        detector.expect(len(items))
         with _elsewhere(options, detector) as elsewhere:
             maps = options.maps
             return screen(detector, items, file, maps=maps, seen=seen, elsewhere=elsewhere)
@@ -153,8 +156,9 @@ def _elsewhere(options: ScreenOptions, detector: Detector) -> Iterator[Decide | 
         return
     from diffusion_ood.screening.ray_pool import ray_pool
 
-    workers, device = options.ray_workers, options.device
-    with ray_pool(options.ray, workers, device, options.detector, detector.reader) as pool:
+    share = options.ray_workers, options.device
+    content = options.detector, options.compile
+    with ray_pool(options.ray, *share, *content, detector.reader) as pool:
         yield pool.decide
 
 

@@ -23,11 +23,7 @@ from diffusion_ood.calibration import conformal
 from diffusion_ood.data.inputs import Images, Reader, slices_of
 from diffusion_ood.detector.file import Content, read_detector, write_detector
 from diffusion_ood.detector.fitting import fitted, methods_of
-from diffusion_ood.detector.measuring import (
-    keyed,
-    measured,
-    new_evaluator,
-)
+from diffusion_ood.detector.measuring import keyed, measured, new_evaluator
 from diffusion_ood.detector.scores import Scores, together
 from diffusion_ood.errors import UserError
 from diffusion_ood.methods.cost import BUDGET, announcement, cheaper_methods
@@ -41,6 +37,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 DEFAULT = ReconstructOptions(methods=(JOINED,))
+FULL_CALLS = 4
 
 
 class Detector:
@@ -98,14 +95,22 @@ class Detector:
         return cls(content, evaluator)
 
     @classmethod
-    def load(cls, path: str | Path, device: str | torch.device = "auto") -> Self:
+    def load(
+        cls, path: str | Path, device: str | torch.device = "auto", *, compile: str = "off"
+    ) -> Self:
         """The detector of a file.
+
+        Args:
+            path: of the file.
+            device: where to compute.
+            compile: whether to compile the network, `off`, `on`, or `auto`, by what `expect` says.
 
         Raises:
             UserError: no such file, one that is damaged or of another kind, or of a later version.
         """
         content, digest = read_detector(Path(path))
-        detector = cls(content, new_evaluator(content.diffusion, device, content.precision))
+        evaluator = new_evaluator(content.diffusion, device, content.precision, compile)
+        detector = cls(content, evaluator)
         detector.digest = digest
         return detector
 
@@ -137,6 +142,21 @@ class Detector:
     def calls_per_image(self) -> int:
         """Network calls an image."""
         return shared_calls(self.content.methods, self.content.diffusion)
+
+    @property
+    def images_at_once(self) -> int:
+        """Images that keep the device busy; a GPU waits after them, and so wants several calls."""
+        if self._evaluator.device.type == "cpu":
+            return 1
+        return max(1, FULL_CALLS * self._evaluator.max_batch // max(1, self.calls_per_image))
+
+    def expect(self, num_images: int) -> None:
+        """Say how many images are to come, by which `compile` auto decides."""
+        self._evaluator.expect(self.calls_per_image * num_images)
+
+    def decision(self) -> str | None:
+        """What was decided about compiling and why, once."""
+        return self._evaluator.decision()
 
     def cost(self, num_images: int) -> str:
         """How long so many images will take here, in a sentence; empty where that is short."""

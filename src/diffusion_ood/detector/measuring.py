@@ -20,16 +20,18 @@ from diffusion_ood.runtime.transfers import to_device
 from diffusion_ood.trajectories.evaluator import Evaluator
 
 
-def new_evaluator(diffusion: Diffusion, device: str | torch.device, precision: str) -> Evaluator:
+def new_evaluator(
+    diffusion: Diffusion, device: str | torch.device, precision: str, compile: str = "off"
+) -> Evaluator:
     """One whose answers do not depend on the company of an image.
 
-    In fp32 nothing is compiled, which would move scores and gain little; CUDA graphs do not move
-    them.
+    With `compile` on or auto they depend on whether it is compiled, by the rounding of the
+    precision; CUDA graphs do not move them.
     """
     found = pick_device(device) if isinstance(device, str) else device
-    compile = "graph" if precision == "fp32" else "auto"
+    mode = "graph" if compile == "off" else compile
     return Evaluator(
-        diffusion, found, precision=precision, compile=compile, min_rows=steady_rows(found)
+        diffusion, found, precision=precision, compile=mode, min_rows=steady_rows(found)
     )
 
 

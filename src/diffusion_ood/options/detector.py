@@ -125,6 +125,11 @@ class ScreenOptions(OptionGroup):
         least=1,
         most=MAX_WORKERS,
     )
+    compile: Literal["off", "auto", "on"] = option(
+        "torch.compile the network, auto where the work repays it: moves scores by the rounding of "
+        "the detector's precision",
+        "off",
+    )
     device: str = option(DEVICE, "auto")
 
     def __post_init__(self) -> None:
@@ -133,6 +138,11 @@ class ScreenOptions(OptionGroup):
             refuse_no_pattern(self.group_by)
         if self.ray is None and self.ray_workers is not None:
             raise UserError("`ray_workers`: found it without `ray`, expected both")
+        if self.ray is not None and self.compile == "auto":
+            raise UserError(
+                "`compile`: found auto beside `ray`, expected on or off, as no worker knows how "
+                "much is to come"
+            )
         if (self.ray or "").startswith("ray://"):
             raise UserError(
                 f"`ray`: found {self.ray}, expected host:port on a machine of the cluster, since "

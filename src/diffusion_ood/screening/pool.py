@@ -60,15 +60,23 @@ class Worker:
     Args:
         content: returns the bytes of the detector's file.
         device: of this process.
+        compile: off or on.
         threads: that it may use of its machine.
         folder: in which the command was started, of the paths that are not absolute.
         period: seconds between its answers.
     """
 
     def __init__(
-        self, content: Callable[[], bytes], device: str, threads: int, folder: str, period: float
+        self,
+        content: Callable[[], bytes],
+        device: str,
+        compile: str,
+        threads: int,
+        folder: str,
+        period: float,
     ) -> None:
-        self._content, self._device, self._threads = content, device, threads
+        self._content, self._device, self._compile = content, device, compile
+        self._threads = threads
         self._folder, self._period = folder, period
         self._detector: Detector | None = None
 
@@ -101,7 +109,7 @@ class Worker:
             with tempfile.NamedTemporaryFile(suffix=".detector") as file:
                 file.write(self._content())
                 file.flush()
-                self._detector = Detector.load(file.name, self._device)
+                self._detector = Detector.load(file.name, self._device, compile=self._compile)
         return self._detector
 
 

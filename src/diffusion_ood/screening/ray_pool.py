@@ -42,6 +42,7 @@ def ray_pool(
     workers: int | None,
     device: str,
     detector: Path,
+    compile: str,
     reader: Reader,
     worker: type[Worker] = Worker,
 ) -> Iterator[Pool]:
@@ -52,6 +53,7 @@ def ray_pool(
         workers: how many; None is one a GPU of the cluster, or where it has none one a core.
         device: auto, cpu or cuda.
         detector: its file, which the workers have from here.
+        compile: off or on, of each worker's network.
         reader: of the same detector.
         worker: what the workers are.
 
@@ -63,7 +65,7 @@ def ray_pool(
         share = Share.of(ray.cluster_resources(), workers, device)
         content = ray.put(detector.read_bytes())
         period = max(1.0, share.workers / ANSWERS_A_SECOND)
-        args = (worker, [content], share.device, share.threads, os.getcwd(), period)
+        args = (worker, [content], share.device, compile, share.threads, os.getcwd(), period)
         yield Pool(partial(_answers, share, args), share.workers, reader)
 
 

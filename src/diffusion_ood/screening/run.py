@@ -14,13 +14,14 @@ from torch import Tensor
 from diffusion_ood.detector import Detector
 from diffusion_ood.errors import UserError
 from diffusion_ood.methods.measure import content_key
+from diffusion_ood.runtime.background import Background
 from diffusion_ood.screening.decisions import Decision, DecisionFile
 from diffusion_ood.screening.inputs import Item
 from diffusion_ood.screening.maps import map_path, save_map
 from diffusion_ood.screening.reading import Read, ahead
 
 BATCH = 16
-"""Images that are decided at a time: few, so that decisions come soon."""
+"""Images that are decided at a time, at least: few, so that decisions come soon."""
 
 
 Decide: TypeAlias = (
@@ -53,11 +54,13 @@ def screen(
     """
     made: dict[str, Decision] = {}
     finished = file.finished if file else {}
-    for decisions in (elsewhere or partial(decide, detector))(items, finished, maps):
-        if file:
-            file.append(d for d in decisions if d != finished.get(d.file))
-        made |= {decision.file: decision for decision in decisions}
-        seen(decisions)
+    with Background() as writing:
+        for decisions in (elsewhere or partial(decide, detector))(items, finished, maps):
+            if file:
+                new = [d for d in decisions if d != finished.get(d.file)]
+                writing.do(partial(file.append, new))
+            made |= {decision.file: decision for decision in decisions}
+            seen(decisions)
     return [made[item.name] for item in items]
 
 
@@ -65,7 +68,8 @@ def decide(
     detector: Detector, items: Sequence[Item], finished: Mapping[str, Decision], maps: Path | None
 ) -> Iterator[list[Decision]]:
     """The decisions on items, in their order, a batch at a time; arguments as of `screen`."""
-    batches = [items[k : k + BATCH] for k in range(0, len(items), BATCH)]
+    size = max(BATCH, detector.images_at_once)
+    batches = [items[k : k + size] for k in range(0, len(items), size)]
     for batch, images in zip(batches, ahead(batches, detector.reader), strict=True):
         yield _decide(detector, batch, images, finished, maps)
 
