@@ -8,6 +8,7 @@ import logging
 import os
 import pickle
 import signal
+import socket
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 AUTO = "auto"
+PATIENCE_S = 10  # with an address
 TURNS = 2  # a task, as each may be done twice
 ANSWERS_A_SECOND = 50
 """Of all workers together, as a driver takes a few hundred; each sends one a second at most."""
@@ -181,7 +183,7 @@ def _cluster(address: str) -> Iterator[None]:
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
         try:
             with _without_stderr():
-                _join(address, folder)
+                _join(os.environ.get("RAY_ADDRESS", AUTO) if address == AUTO else address, folder)
             # Else Ray says of a worker that died on stdout; there is no public switch.
             ray._private.worker._worker_logs_enabled = False
             if signal.getsignal(signal.SIGTERM) is not before:  # Ray has one of its own
@@ -201,13 +203,17 @@ def _cluster(address: str) -> Iterator[None]:
 def _join(address: str, folder: str) -> None:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     try:
+        if address != AUTO:
+            host, _, port = address.rpartition(":")
+            # Where nobody listens, Ray would end this process without a word.
+            socket.create_connection((host, int(port)), timeout=PATIENCE_S).close()
         try:
             ray.init(address, **quiet)
         except ConnectionError:
             if address != AUTO:
                 raise
             ray.init("local", include_dashboard=False, _temp_dir=folder, **quiet)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         reason = str(error).split("\n")[0]
         raise UserError(f"`ray`: found {address}, where no cluster answers: {reason}") from None
 
