@@ -91,7 +91,7 @@ def stages(rates: Rates, model: str, source: str, kind: str) -> list[Stage]:
     if source == "store":
         reading = [
             Stage("fsspec", "reading" if gpu else "core", rates["fsspec"] / readers),
-            Stage("store's latency", "reading", rates["store_latency"] / readers),
+            Stage("store's latency", "reading", rates["store_latency"] / rates["store_readers"]),
             Stage("store's requests", "store", 1 / (rates["store_requests"] * rates["prefixes"])),
             Stage("listing", "main", rates["list_url"]),
         ]

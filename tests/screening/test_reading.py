@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from diffusion_ood.data.inputs import Reader
+from diffusion_ood.data.remote import Remote
 from diffusion_ood.errors import UserError
 from diffusion_ood.options import ImageOptions
 from diffusion_ood.screening import reading
 from diffusion_ood.screening.inputs import Item
-from diffusion_ood.screening.reading import AHEAD, ahead
+from diffusion_ood.screening.reading import AHEAD, FAR_AHEAD, FAR_THREADS, ahead
 
 READER = Reader(ImageOptions(is_grayscale=True), (1, 1, 1))
 SIZE = 4
@@ -67,3 +68,21 @@ def test_few_batches_wait_and_none_are_read_after_an_end(monkeypatch: pytest.Mon
     next(images)
     images.close()  # type: ignore[attr-defined] # it is a generator
     assert len(begun) < LATE + SIZE
+
+
+def test_images_at_urls_are_waited_for_by_many_threads() -> None:
+    """A tenth of a second each, say: four threads would read 40 a second."""
+    file = Remote("s3://bucket/a.png", "bucket/a.png", "s3://bucket/a.png")
+    threads: set[int] = set()
+    numbers = [LATE - 1] * 16 * FAR_AHEAD
+
+    @dataclass(frozen=True)
+    class Slow(Counted):
+        def read(self, reader: Reader) -> Tensor:
+            self.threads.add(threading.get_ident())
+            time.sleep(0.2)
+            return torch.zeros(1, 1, 1)
+
+    items = [Slow("x", file, "x", None, None, n, [], threads) for n in numbers]
+    assert len([*ahead([items[k : k + 16] for k in range(0, len(items), 16)], READER)]) == 4
+    assert FAR_THREADS / 2 < len(threads) <= FAR_THREADS
