@@ -24,6 +24,7 @@ ray = pytest.importorskip("ray")
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
+@pytest.mark.slow
 def test_two_workers_decide_as_one_process(
     detector_file: Path,
     folder: Path,

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 import ray.data
+from ray._private.services import find_bootstrap_address
 from ray.data import ActorPoolStrategy, DataContext
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -51,7 +52,8 @@ def ray_pool(
     """Workers on a cluster, until the end of the block.
 
     Args:
-        address: of the cluster; `auto` is one that runs on this machine, or is started here.
+        address: of the cluster; `auto` is one that `ray start` began on this machine, else one that
+            is started here.
         workers: how many; None is one a GPU of the cluster, or where it has none one a core.
         device: auto, cpu or cuda.
         detector: its file, which the workers have from here.
@@ -183,7 +185,7 @@ def _cluster(address: str) -> Iterator[None]:
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
         try:
             with _without_stderr():
-                _join(os.environ.get("RAY_ADDRESS", AUTO) if address == AUTO else address, folder)
+                _join(address, folder)
             # Else Ray says of a worker that died on stdout; there is no public switch.
             ray._private.worker._worker_logs_enabled = False
             if signal.getsignal(signal.SIGTERM) is not before:  # Ray has one of its own
@@ -202,20 +204,23 @@ def _cluster(address: str) -> Iterator[None]:
 
 def _join(address: str, folder: str) -> None:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+    if address == AUTO:
+        # Ray's own `auto` may find a cluster that another job has started and will end.
+        address = os.environ.get("RAY_ADDRESS") or find_bootstrap_address(None) or ""
+    if not address:
+        ray.init("local", include_dashboard=False, _temp_dir=folder, **quiet)
+        return
     try:
-        if address != AUTO:
-            host, _, port = address.rpartition(":")
-            # Where nobody listens, Ray would end this process without a word.
-            socket.create_connection((host, int(port)), timeout=PATIENCE_S).close()
-        try:
-            ray.init(address, **quiet)
-        except ConnectionError:
-            if address != AUTO:
-                raise
-            ray.init("local", include_dashboard=False, _temp_dir=folder, **quiet)
+        host, _, port = address.rpartition(":")
+        # Where nobody listens, Ray would end this process without a word.
+        socket.create_connection((host, int(port)), timeout=PATIENCE_S).close()
+        ray.init(address, **quiet)
     except (OSError, RuntimeError, ValueError) as error:
         reason = str(error).split("\n")[0]
-        raise UserError(f"`ray`: found {address}, where no cluster answers: {reason}") from None
+        raise UserError(
+            f"`ray`: found {address}, where no cluster answers ({reason}); expected host:port, or "
+            "auto once Ray's command stop has forgotten one that ended"
+        ) from None
 
 
 @contextlib.contextmanager
