@@ -2,7 +2,7 @@
 
     diffusion-ood screen mine.detector /path/to/scans --output screening
 
-Takes images, folders of images, split CSVs and image lists. Writes decisions.csv, a row an image
+Takes images, folders of images, split CSVs and image lists, on a disk or at URLs. Writes decisions.csv, a row an image
 as it is decided, and report.html. The same command again goes on where it stopped.
 """
 
@@ -13,7 +13,7 @@ import dataclasses
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from diffusion_ood import cli
 from diffusion_ood.errors import UserError
@@ -69,17 +69,8 @@ def _screen(options: ScreenOptions, items: Sequence[Item], device: torch.device)
     from diffusion_ood.detector import Detector
     from diffusion_ood.runtime import distributed
     from diffusion_ood.runtime.lock import locked
-    from diffusion_ood.screening.batch import consider, sentences, watch
-    from diffusion_ood.screening.decisions import (
-        FILE,
-        LEFTOVERS,
-        PARQUET,
-        DecisionFile,
-        begin,
-        made,
-    )
+    from diffusion_ood.screening.decisions import LEFTOVERS, DecisionFile, begin, made
     from diffusion_ood.screening.inputs import for_model
-    from diffusion_ood.screening.report import write_results
 
     detector = Detector.load(options.detector, device, compile=options.compile)
     items = for_model(items, detector.content.diffusion.image_options)
@@ -95,9 +86,8 @@ def _screen(options: ScreenOptions, items: Sequence[Item], device: torch.device)
             file = held.enter_context(DecisionFile(folder, distributed.rank()))
         left = [item for item in items if file is None or item.name not in file.finished]
         cost = detector.cost(len(left))  # in every process, as they share the machine
-        said = sys.stderr if options.json else sys.stdout
         if cost and distributed.is_main():
-            print(cli.as_flags(cost), file=said, flush=True)
+            print(cli.as_flags(cost), file=_said(options), flush=True)
         decisions = _decide(options, detector, distributed.shard(items), file)
         distributed.barrier()
         if not distributed.is_main():
@@ -105,21 +95,40 @@ def _screen(options: ScreenOptions, items: Sequence[Item], device: torch.device)
         if folder is not None:
             known = made(folder)
             decisions = [known[item.name] for item in items]
-        batch = consider(detector, decisions, items, fdr=options.fdr, group_by=options.group_by)
-        batch = dataclasses.replace(batch, doubts=list(map(cli.as_flags, batch.doubts)))
-        if options.monitor is not None:
-            batch = watch(batch, detector, options.monitor)
-        written = []
-        if folder is not None:
-            shown, fdr, name = options.report_images, options.fdr, options.detector.name
-            table = {"csv": FILE, "parquet": PARQUET}[options.table]
-            written = write_results(
-                folder, detector, name, batch, items, num_shown=shown, fdr=fdr, table=table
-            )
+        return _conclude(options, detector, items, decisions)
+
+
+def _said(options: ScreenOptions) -> TextIO:
+    """Where sentences go."""
+    return sys.stderr if options.json else sys.stdout
+
+
+def _conclude(
+    options: ScreenOptions,
+    detector: Detector,
+    items: Sequence[Item],
+    decisions: Sequence[Decision],
+) -> bool:
+    """Write and say what the decisions are together, and whether any is out of distribution."""
+    from diffusion_ood.screening.batch import consider, sentences, watch
+    from diffusion_ood.screening.decisions import FILE, PARQUET
+    from diffusion_ood.screening.report import write_results
+
+    batch = consider(detector, decisions, items, fdr=options.fdr, group_by=options.group_by)
+    batch = dataclasses.replace(batch, doubts=list(map(cli.as_flags, batch.doubts)))
+    if options.monitor is not None:
+        batch = watch(batch, detector, options.monitor)
+    written: list[str] = []
+    if (folder := _folder(options)) is not None:
+        shown, fdr, name = options.report_images, options.fdr, options.detector.name
+        table = {"csv": FILE, "parquet": PARQUET}[options.table]
+        written = write_results(
+            folder, detector, name, batch, items, num_shown=shown, fdr=fdr, table=table
+        )
     if options.json and options.fdr is not None:
         print("\n".join(decision.as_json() for decision in batch.decisions), flush=True)
     for sentence in (*sentences(batch), *(f"warning: {d}" for d in batch.doubts), *written):
-        print(sentence, file=said)
+        print(sentence, file=_said(options))
     return batch.num_ood > 0
 
 
