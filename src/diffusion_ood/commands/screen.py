@@ -2,8 +2,9 @@
 
     diffusion-ood screen mine.detector /path/to/scans --output screening
 
-Takes images, folders of images, split CSVs and image lists, on a disk or at URLs. Writes decisions.csv, a row an image
-as it is decided, and report.html. The same command again goes on where it stopped.
+Takes images, folders of images, split CSVs and image lists, on a disk or at URLs. Writes
+decisions.csv, a row an image as it is decided, and report.html. The same command again goes on
+where it stopped.
 """
 
 from __future__ import annotations
