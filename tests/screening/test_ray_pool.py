@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -61,6 +62,7 @@ def test_no_image_is_lost_with_a_killed_worker(
 ) -> None:
     """The demonstration, shorter; how long it takes depends on what else the machine does."""
     monkeypatch.syspath_prepend(BENCHMARKS)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # of the workers
     import ray_cluster
 
     ray_cluster.random_detector().save(tmp_path / "random.detector")

@@ -15,7 +15,7 @@ import os
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -124,7 +124,7 @@ class Pool:
         reader: of the detector, here.
     """
 
-    run: Callable[[Sequence[Task]], Iterator[Answer]]
+    run: Callable[[Sequence[Task]], Generator[Answer, None, None]]
     workers: int
     reader: Reader
 
@@ -150,17 +150,19 @@ class Pool:
                 (part, {i.name: finished[i.name] for i in part if i.name in finished}, maps)
                 for part in parts
             ]
-            for answer in self.run(tasks):
-                if isinstance(answer, Exception):
-                    raise answer
-                made = [(left.pop(d.file), d) for d in answer if d.file in left]
-                for item, decision in made:
-                    if decision.reason:
-                        self._refuse_unseen(item, decision.reason)
-                if made:
-                    yield [decision for _, decision in made]
-                if not left:
-                    return
+            # Closed, as no one waits for what is done twice once all is answered.
+            with contextlib.closing(self.run(tasks)) as answers:
+                for answer in answers:
+                    if isinstance(answer, Exception):
+                        raise answer
+                    made = [(left.pop(d.file), d) for d in answer if d.file in left]
+                    for item, decision in made:
+                        if decision.reason:
+                            self._refuse_unseen(item, decision.reason)
+                    if made:
+                        yield [decision for _, decision in made]
+                    if not left:
+                        return
             tries = tries + 1 if len(left) == before else 0
             if tries == TRIES:
                 raise OSError(errno.EIO, f"{TRIES} workers died at {next(iter(left))}")

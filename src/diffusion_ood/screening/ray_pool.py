@@ -11,7 +11,8 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+import threading
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 AUTO = "auto"
-PATIENCE_S = 10  # with an address
+PATIENCE_S = 30  # with an address, and with Ray Data's end
 TURNS = 2  # a task, as each may be done twice
 ANSWERS_A_SECOND = 50
 """Of all workers together, as a driver takes a few hundred; each sends one a second at most."""
@@ -73,7 +74,9 @@ def ray_pool(
         yield Pool(partial(_answers, share, args), share.workers, reader)
 
 
-def _answers(share: Share, args: tuple[Any, ...], tasks: Sequence[Task]) -> Iterator[Answer]:
+def _answers(
+    share: Share, args: tuple[Any, ...], tasks: Sequence[Task]
+) -> Generator[Answer, None, None]:
     """`Pool.run`, by workers of these arguments."""
     # Beside the driver, without which there is nothing to do: no other machine takes it along.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
@@ -96,12 +99,12 @@ def _answers(share: Share, args: tuple[Any, ...], tasks: Sequence[Task]) -> Iter
             max_restarts=-1,
             max_task_retries=0,
         )
-    batches: Iterable[Any] = answers.iter_batches(
-        batch_size=None, batch_format="pyarrow", prefetch_batches=0
-    )
     try:
-        for batch in batches:
-            yield from map(pickle.loads, batch["answer"].to_pylist())
+        # Not `iter_batches`, whose threads may outlive it and ask for what has been shut down.
+        for bundle in answers.iter_internal_ref_bundles():
+            for block in bundle.block_refs:
+                with contextlib.suppress(ray.exceptions.ObjectLostError):  # with its machine
+                    yield from map(pickle.loads, ray.get(block)["answer"].to_pylist())
     except ray.exceptions.RayError as error:
         reason = str(error).strip().split("\n")[-1]
         raise OSError(errno.EIO, f"the Ray cluster failed: {reason}") from error
@@ -179,7 +182,7 @@ def _part(whole: float, number: int) -> float:
 def _cluster(address: str) -> Iterator[None]:
     """Join a cluster, or start one, and leave it; Ray's own words go to its log files."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # else Ray reports to its makers
-    os.environ["RAY_BACKEND_LOG_LEVEL"] = "fatal"
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     before = signal.getsignal(signal.SIGTERM)
     # A folder of its own, so that nothing is left, and no other job joins what ends with this one.
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
@@ -199,6 +202,10 @@ def _cluster(address: str) -> Iterator[None]:
             context.target_max_block_size = 1  # each answer goes on at once
             yield
         finally:
+            # Ray Data's own thread, if it went on, would end this process without a word.
+            for thread in threading.enumerate():
+                if thread.name.startswith("StreamingExecutor"):
+                    thread.join(timeout=PATIENCE_S)
             ray.shutdown()
 
 
