@@ -20,7 +20,7 @@ from diffusion_ood import cli
 from diffusion_ood.errors import UserError
 from diffusion_ood.options import ScreenOptions
 from diffusion_ood.runtime.failures import Terminated
-from diffusion_ood.runtime.imports import require
+from diffusion_ood.runtime.imports import require, set_up_ray
 
 if TYPE_CHECKING:
     import torch
@@ -50,7 +50,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     from diffusion_ood.screening.inputs import gather
 
     items = gather(options.images, [_folder(options), options.maps])
-    with distributed.process_group(options.device) as device:
+    # Beside workers this process has nothing to compute, perhaps on a machine without a GPU.
+    own = options.device if options.ray is None else "cpu"
+    with distributed.process_group(own) as device:
         try:
             found = _screen(options, items, device)
         except (KeyboardInterrupt, Terminated):
@@ -88,7 +90,8 @@ def _screen(options: ScreenOptions, items: Sequence[Item], device: torch.device)
         left = [item for item in items if file is None or item.name not in file.finished]
         cost = detector.cost(len(left))  # in every process, as they share the machine
         if cost and distributed.is_main():
-            print(cli.as_flags(cost), file=_said(options), flush=True)
+            divided = "" if options.ray is None else "; the cluster's workers divide it"
+            print(cli.as_flags(cost) + divided, file=_said(options), flush=True)
         decisions = _decide(options, detector, distributed.shard(items), file)
         distributed.barrier()
         if not distributed.is_main():
@@ -164,6 +167,7 @@ def _elsewhere(options: ScreenOptions, detector: Detector) -> Iterator[Decide | 
     if options.ray is None:
         yield None
         return
+    set_up_ray()  # before it is imported
     from diffusion_ood.screening.ray_pool import ray_pool
 
     share = options.ray_workers, options.device

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import ChainMap
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,10 +144,10 @@ class ScreenOptions(OptionGroup):
                 "`compile`: found auto beside `ray`, expected on or off, as no worker knows how "
                 "much is to come"
             )
-        if (self.ray or "").startswith("ray://"):
+        if self.ray not in (None, "auto") and not re.fullmatch(r"[^/]+:\d+", self.ray or ""):
             raise UserError(
-                f"`ray`: found {self.ray}, expected host:port on a machine of the cluster, since "
-                "Ray Data does not work by Ray's client"
+                f"`ray`: found {self.ray!r}, expected auto, or host:port as on a machine of the "
+                "cluster; Ray Data does not work by ray://"
             )
         if self.ray is not None and self.device not in ("auto", "cpu", "cuda"):
             raise UserError(

@@ -1,11 +1,13 @@
-"""Importing libraries: without the notices that no user can act on, and of extras."""
+"""Importing libraries: without the notices that no user can act on, of extras, and of Ray."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import warnings
 from collections.abc import Iterator
 from importlib.util import find_spec
+from pathlib import Path
 
 from diffusion_ood.errors import UserError
 
@@ -33,3 +35,13 @@ def require(extra: str, *packages: str) -> None:
         raise UserError(
             f"found no package {missing[0]}, expected pip install 'diffusion-ood[{extra}]'"
         )
+
+
+def set_up_ray() -> None:
+    """Set what Ray takes from the environment, some of it when it is imported."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # else Ray reports to its makers
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
+    if "RAY_AUTH_TOKEN" in os.environ or token.exists():
+        # As Ray's command `start` has it; Ray itself would join no cluster that this began.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")

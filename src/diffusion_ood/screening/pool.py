@@ -23,6 +23,7 @@ from typing import TypeAlias
 import torch
 
 from diffusion_ood.data.inputs import Reader
+from diffusion_ood.data.remote import Remote
 from diffusion_ood.detector import Detector
 from diffusion_ood.errors import UserError
 from diffusion_ood.runtime import failures
@@ -168,7 +169,12 @@ class Pool:
                 raise OSError(errno.EIO, f"{TRIES} workers died at {next(iter(left))}")
 
     def _refuse_unseen(self, item: Item, reason: str) -> None:
-        """Raise a `UserError` of an image that another machine cannot read, and this one can."""
+        """Raise an error of an image that another machine cannot read, and this one can.
+
+        A store is the same for all of them, and may fail for a moment.
+        """
+        if isinstance(item.path, Remote):
+            return
         with contextlib.suppress(UserError):
             item.read(self.reader)
             raise OSError(

@@ -26,15 +26,17 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from diffusion_ood.data.inputs import Reader
 from diffusion_ood.errors import UserError
-from diffusion_ood.runtime.imports import without_deprecation_notices
+from diffusion_ood.runtime import failures
+from diffusion_ood.runtime.imports import set_up_ray, without_deprecation_notices
 from diffusion_ood.screening.feed import Feed
 from diffusion_ood.screening.pool import IN_FLIGHT, Answer, Pool, Task, Worker
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-AUTO = "auto"
+AUTO, SHORT = "auto", "/tmp"
 PATIENCE_S = 30  # with an address, and with Ray Data's end
+WATCH_S, MISSED = 5.0, 3  # a cluster that did not answer so often has ended
 TURNS = 2  # a task, as each may be done twice
 ANSWERS_A_SECOND = 50
 """Of all workers together, as a driver takes a few hundred; each sends one a second at most."""
@@ -181,14 +183,18 @@ def _part(whole: float, number: int) -> float:
 @contextlib.contextmanager
 def _cluster(address: str) -> Iterator[None]:
     """Join a cluster, or start one, and leave it; Ray's own words go to its log files."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # else Ray reports to its makers
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    set_up_ray()
     before = signal.getsignal(signal.SIGTERM)
-    # A folder of its own, so that nothing is left, and no other job joins what ends with this one.
-    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
+    # A folder of its own, so that nothing is left, and no other job joins what ends with this one;
+    # of a short name, since those of Ray's sockets have 107 bytes at most.
+    place = SHORT if os.path.isdir(SHORT) else None
+    with tempfile.TemporaryDirectory("", "ray-", place, ignore_cleanup_errors=True) as folder:
         try:
             with _without_stderr():
-                _join(address, folder)
+                try:
+                    _join(address, folder)
+                except SystemExit as error:  # Ray's answer to SIGTERM while it starts
+                    raise failures.Terminated from error
             # Else Ray says of a worker that died on stdout; there is no public switch.
             ray._private.worker._worker_logs_enabled = False
             if signal.getsignal(signal.SIGTERM) is not before:  # Ray has one of its own
@@ -200,7 +206,8 @@ def _cluster(address: str) -> Iterator[None]:
             context.enable_progress_bars = False
             context.max_errored_blocks = -1  # of workers that died: `Pool` asks again
             context.target_max_block_size = 1  # each answer goes on at once
-            yield
+            with _watched(ray.get_runtime_context().gcs_address):
+                yield
         finally:
             # Ray Data's own thread, if it went on, would end this process without a word.
             for thread in threading.enumerate():
@@ -213,21 +220,53 @@ def _join(address: str, folder: str) -> None:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     if address == AUTO:
         # Ray's own `auto` may find a cluster that another job has started and will end.
-        address = os.environ.get("RAY_ADDRESS") or find_bootstrap_address(None) or ""
-    if not address:
-        ray.init("local", include_dashboard=False, _temp_dir=folder, **quiet)
-        return
+        found = find_bootstrap_address(None)
+        address = os.environ.get("RAY_ADDRESS") or (found if found and answers(found) else "local")
     try:
-        host, _, port = address.rpartition(":")
+        if address == "local":
+            ray.init("local", include_dashboard=False, _temp_dir=folder, **quiet)
+            return
         # Where nobody listens, Ray would end this process without a word.
-        socket.create_connection((host, int(port)), timeout=PATIENCE_S).close()
+        if not answers(address):
+            raise ConnectionError("nobody listens there")
         ray.init(address, **quiet)
     except (OSError, RuntimeError, ValueError) as error:
         reason = str(error).split("\n")[0]
         raise UserError(
-            f"`ray`: found {address}, where no cluster answers ({reason}); expected host:port, or "
-            "auto once Ray's command stop has forgotten one that ended"
+            f"`ray`: found {address}, where no cluster answers ({reason}); expected host:port of "
+            "one that runs the same Ray, with the same token in ~/.ray/auth_token if it has one"
         ) from None
+
+
+def answers(address: str) -> bool:
+    """Whether somebody listens at host:port."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=PATIENCE_S).close()
+    except (OSError, ValueError, OverflowError):
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _watched(address: str) -> Iterator[None]:
+    """End the process with a sentence if the cluster ends, since Ray ends it without a word."""
+    over = threading.Event()
+
+    def watch() -> None:
+        missed = 0
+        while missed < MISSED and not over.wait(WATCH_S):
+            missed = 0 if answers(address) else missed + 1
+        if missed == MISSED:
+            lost = f"error: the Ray cluster at {address} ended; decisions are kept, the same "
+            print(f"{lost}command goes on", file=sys.stderr, flush=True)
+            os._exit(1)  # Ray would never let the other threads go
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
 
 
 @contextlib.contextmanager

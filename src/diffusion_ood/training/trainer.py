@@ -247,6 +247,7 @@ class Trainer:
             group["lr"] = self._rate  # itself, of which torch made a copy
         self._scaler.load_state_dict(state["scaler"])
         self.step = state["step"]
+        self._captured = None  # its tensors were others
 
     def _optimizer_state(self) -> dict[str, Any]:
         """With a plain number as learning rate, as it was stored ever since."""
