@@ -62,8 +62,8 @@ def clock(monkeypatch):
     [
         ("on", 0, [5] * 4, [None] * 4),
         ("off", 10**6, [], [None] * 4),
-        ("auto", 2400 + 15, [], [None, None, "600 s", None]),
-        ("auto", 2401 + 15, [5], [None, None, "600 s", None]),
+        ("auto", 2400 + 15, [], [None, None, "10 min", None]),
+        ("auto", 2401 + 15, [5], [None, None, "10 min", None]),
     ],
 )
 def test_a_network_is_compiled_where_it_repays(compiled, mode, rows, sizes, words):

@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from diffusion_ood.data.opening import Content
 from diffusion_ood.errors import UserError
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
+
+    from diffusion_ood.data.opening import Content
 
 _URL = re.compile(r"([A-Za-z][\w+.-]+::)*[A-Za-z][\w+.-]+://")  # two letters: C:// is a drive
 # What stands before an @ is a container in abfs://container@account.dfs.core.windows.net.
@@ -46,6 +47,8 @@ class Remote:
 
     def read(self, end: int | None = None) -> Content:
         """Its content, as far as an end; UserError where that cannot be had."""
+        from diffusion_ood.data.opening import Content  # with NumPy, which names do not need
+
         files, _ = _opened(self.url)
         with _reaching(self.name):
             return Content(self.name, files.cat_file(self.path, end=end))
