@@ -94,8 +94,10 @@ def main() -> None:
         items = gather([random_images(folder / "images", arguments.images, detector.image_shape)])
         expected = {d.file: d for d in screen(detector, items, None)}
         print(
-            f"{len(items):,} images, {WORKERS} workers; {BATCH} images take each {arguments.pace:g}"
-            f" s, sleep included, and one {SLOWED:g} times that; another is killed half way"
+            f"{len(items):,} images, {WORKERS} workers; {BATCH} images take a worker "
+            f"{arguments.pace:g} s, sleep included, and one of them {SLOWED:g} times that; another "
+            "is killed half way",
+            flush=True,
         )
         passed = True
         for number in range(arguments.runs):
@@ -103,7 +105,11 @@ def main() -> None:
             found = run.do(expected)
             print(found.sentence(), flush=True)
             passed &= found.kept
-    sys.exit(0 if passed else 1)
+    if not passed:
+        sys.exit(
+            f"error: expected a ratio of at most {MOST_RATIO:g}, no image lost or answered twice, "
+            f"and a difference of at most {TOLERANCE:g}; run it alone on the machine"
+        )
 
 
 def random_detector() -> Detector:

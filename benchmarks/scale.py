@@ -279,7 +279,7 @@ def main() -> None:
     prices = {"GPU": arguments.price_a_gpu_hour, "core": arguments.price_a_core_hour}
     rows = list(table(rates, prices))
     faults = faulty(rates)
-    print(markdown(rows), markdown_of_faults(faults), sep="\n\n")
+    print("hours (bottleneck)", markdown(rows), markdown_of_faults(faults), sep="\n\n")
     found = {"rows": [asdict(row) for row in rows], "faults": faults}
     arguments.output.write_text(json.dumps(found, indent=1) + "\n")
 

@@ -16,8 +16,12 @@ from pathlib import Path
 
 def main() -> None:
     """Write a list of each so many names."""
+    if len(sys.argv) != 4:
+        sys.exit(__doc__)
     names, folder, size = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
-    folder.mkdir(parents=True)  # and no other list may lie there
+    if not names.is_file() or folder.exists():
+        sys.exit(f"expected a list {names}, and no {folder} yet: another list's would be mixed in")
+    folder.mkdir(parents=True)
     with names.open(encoding="utf-8", errors="surrogateescape") as lines:
         rows = ([line.rstrip("\n")] for line in lines if line.strip())
         for number in itertools.count():
@@ -27,6 +31,7 @@ def main() -> None:
             path = folder / f"{number}.csv"
             with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
                 csv.writer(file, lineterminator="\n").writerows([["image"], *shard])
+    print(f"{number:,} shards in {folder}: 0 to {number - 1}")
 
 
 if __name__ == "__main__":

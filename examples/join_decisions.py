@@ -1,8 +1,9 @@
 """Which images of all shards to report, at most a share of them false alarms on average.
 
-    python examples/join_decisions.py screened reported.csv 0.1
+    python examples/join_decisions.py shards screened reported.csv 0.1
 
-Each folder within `screened` is the output of one `diffusion-ood screen`. P-values are of single
+Of each list in `shards` the folder of that name within `screened` is the output of
+`diffusion-ood screen`. P-values are of single
 images; the share of false alarms is of all that are reported, so it is kept over all shards here,
 by Benjamini and Hochberg. One shard is in memory at a time, whatever their number.
 """
@@ -20,24 +21,28 @@ from diffusion_ood.calibration.fdr import ROUNDING
 
 def main() -> None:
     """Join the decisions of all shards, and write those that are reported."""
-    folder, output, fdr = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
-    shards = sorted(path.parent for path in folder.glob("*/screening.json"))
-    unfinished = [shard.name for shard in shards if not (shard / "report.html").exists()]
+    if len(sys.argv) != 5:
+        sys.exit(__doc__)
+    lists, folder, output = map(Path, sys.argv[1:4])
+    shards = [folder / path.stem for path in sorted(lists.glob("*.csv"))]
+    lacking = [shard.name for shard in shards if not (shard / "report.html").exists()]
+    if lacking or not shards:
+        number = f"{len(shards) - len(lacking):,} of {len(shards):,} shards finished"
+        sys.exit(f"{folder}: found {number}, expected all of {lists}; first {lacking[:3]}")
     detectors = {json.loads((shard / "screening.json").read_text())["detector"] for shard in shards}
-    if unfinished or len(detectors) != 1:
-        sys.exit(
-            f"{folder}: found unfinished shards {unfinished[:3]} and {len(detectors)} detectors, "
-            "expected finished shards of one"
-        )
+    if len(detectors) != 1:
+        sys.exit(f"{folder}: found shards of {len(detectors)} detectors, expected one")
     counts = pd.concat([decisions(shard)["p_value"].value_counts() for shard in shards])
-    limit = largest_reported(counts.groupby(level=0).sum(), fdr)
+    limit = largest_reported(counts.groupby(level=0).sum(), float(sys.argv[4]))
     num_reported = 0
     for number, shard in enumerate(shards):
         rows = decisions(shard)
         rows = rows[rows["p_value"] <= limit]
         rows.to_csv(output, mode="a" if number else "w", header=not number, index=False)
         num_reported += len(rows)
-    print(f"{counts.sum():,} images of {len(shards)} shards: {num_reported:,} reported")
+    print(
+        f"{counts.sum():,} images that were read, {len(shards):,} shards: {num_reported:,} reported"
+    )
 
 
 def decisions(shard: Path) -> pd.DataFrame:

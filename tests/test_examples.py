@@ -130,8 +130,10 @@ def test_detectors_are_compared_by_the_images_that_they_share(tmp_path: Path) ->
 def write_shards(folder: Path, p_values: NDArray[np.float64]) -> None:
     """Three finished shards, one of them Parquet; the last image of each cannot be read."""
     for number, part in enumerate(np.array_split(p_values, 3)):
-        shard = folder / str(number)
+        shard, lists = folder / str(number), folder.parent / "shards"
         shard.mkdir(parents=True)
+        lists.mkdir(exist_ok=True)
+        (lists / f"{number}.csv").touch()
         (shard / "screening.json").write_text(json.dumps({"detector": "abc"}))
         (shard / "report.html").touch()
         names = [f"{number}/NA" if k == 1 else f"{number}/{k}" for k in range(len(part))]
@@ -149,7 +151,7 @@ def test_shards_are_reported_as_all_their_images_together(tmp_path: Path, unusua
     p = np.concatenate([np.full(unusual, 1 / 100), rng.integers(1, 101, 300 - unusual) / 100])
     rng.shuffle(p)
     write_shards(tmp_path / "screened", p)
-    run("join_decisions.py", "screened", "reported.csv", "0.1", cwd=tmp_path)
+    run("join_decisions.py", "shards", "screened", "reported.csv", "0.1", cwd=tmp_path)
     read = [part[:-1] for part in np.array_split(p, 3)]
     expected = int(benjamini_hochberg(np.concatenate(read), 0.1).sum())
     reported = pd.read_csv(tmp_path / "reported.csv", keep_default_na=False)
@@ -162,7 +164,7 @@ def test_an_unfinished_shard_is_refused(tmp_path: Path) -> None:
     write_shards(tmp_path / "screened", np.full(30, 0.01))
     (tmp_path / "screened" / "1" / "report.html").unlink()
     with pytest.raises(subprocess.CalledProcessError) as error:
-        run("join_decisions.py", "screened", "reported.csv", "0.1", cwd=tmp_path)
+        run("join_decisions.py", "shards", "screened", "reported.csv", "0.1", cwd=tmp_path)
     assert "['1']" in error.value.stderr
     assert not (tmp_path / "reported.csv").exists()
 

@@ -11,6 +11,7 @@ from fake_detector import FakeDetector
 from PIL import Image
 
 from diffusion_ood import Detector
+from diffusion_ood.data.remote import Remote
 from diffusion_ood.errors import UserError
 from diffusion_ood.screening import pool
 from diffusion_ood.screening.decisions import Decision
@@ -186,3 +187,22 @@ def test_an_error_in_a_worker_is_its_last_answer(error: Exception) -> None:
     *_, last = Worker(content, "cpu", "off", 1, ".", 1.0).answers((items(3), {}, None))
     assert type(last) is type(error)
     assert str(error) in str(last)
+
+
+def test_a_store_that_fails_for_a_moment_gives_a_reason() -> None:
+    """An image of a disk that this machine can read and a worker cannot ends the run instead."""
+
+    class Readable(Item):
+        def read(self, reader: object) -> object:
+            return None
+
+    def run(tasks: Sequence[Task]) -> Iterator[Answer]:
+        for found, *_ in tasks:
+            yield [Decision(item.name, reason="503") for item in found]
+
+    url = Remote("s3://bucket/a.png", "bucket/a.png", "s3://bucket/a.png")
+    asked = Pool(run, 1, READER)
+    (answer,) = asked.decide([Readable("a", url, "a")], {}, None)
+    assert answer == [Decision("a", reason="503")]
+    with pytest.raises(OSError, match="503"):
+        list(asked.decide([Readable("b", Path("b.png"), "b")], {}, None))

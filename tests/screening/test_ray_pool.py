@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from ramps import ramps, write
 from diffusion_ood import Detector
 from diffusion_ood.commands import screen
 from diffusion_ood.errors import UserError
+from diffusion_ood.runtime.imports import set_up_ray
 
 ray = pytest.importorskip("ray")
 
@@ -134,7 +136,14 @@ def test_a_cluster_without_what_is_asked_for_is_refused(detector_file: Path, fol
 
 
 @pytest.mark.parametrize(
-    "flags", [["--ray_workers=2"], ["--ray=auto", "--device=cuda:1"], ["--ray=ray://host:10001"]]
+    "flags",
+    [
+        ["--ray_workers=2"],
+        ["--ray=auto", "--device=cuda:1"],
+        ["--ray=ray://host:10001"],
+        ["--ray=host"],
+        ["--ray="],
+    ],
 )
 def test_flags_that_do_not_go_together_are_refused(detector_file: Path, flags: list[str]) -> None:
     with pytest.raises(UserError):
@@ -148,3 +157,40 @@ def test_a_missing_package_is_named_with_its_extra(
     monkeypatch.setattr("diffusion_ood.runtime.imports.find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"diffusion-ood\[ray\]"):
         screen.main([str(detector_file), "x.png", flag])
+
+
+def test_the_end_of_a_cluster_ends_the_command(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from diffusion_ood.screening import ray_pool
+
+    codes: list[int] = []
+    monkeypatch.setattr(os, "_exit", codes.append)
+    monkeypatch.setattr(ray_pool, "WATCH_S", 0.01)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with ray_pool._watched(address):
+            time.sleep(0.2)
+            assert codes == []
+            server.close()
+            deadline = time.monotonic() + 10
+            while not codes and time.monotonic() < deadline:
+                time.sleep(0.01)
+    assert codes == [1]
+    assert address in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("token", "mode"), [(True, "token"), (False, None)])
+def test_a_cluster_with_a_token_is_joined_with_it(
+    token: bool, mode: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "1")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    if token:
+        (tmp_path / ".ray").mkdir()
+        (tmp_path / ".ray" / "auth_token").write_text("secret")
+    set_up_ray()
+    assert os.environ.pop("RAY_AUTH_MODE", None) == mode
+    assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
