@@ -27,8 +27,8 @@ def main() -> None:
     shards = [folder / path.stem for path in sorted(lists.glob("*.csv"))]
     lacking = [shard.name for shard in shards if not (shard / "report.html").exists()]
     if lacking or not shards:
-        number = f"{len(shards) - len(lacking):,} of {len(shards):,} shards finished"
-        sys.exit(f"{folder}: found {number}, expected all of {lists}; first {lacking[:3]}")
+        found = f"{len(shards) - len(lacking):,} of {len(shards):,} shards finished"
+        sys.exit(f"{folder}: found {found}, expected all of {lists}; first {lacking[:3]}")
     detectors = {json.loads((shard / "screening.json").read_text())["detector"] for shard in shards}
     if len(detectors) != 1:
         sys.exit(f"{folder}: found shards of {len(detectors)} detectors, expected one")
