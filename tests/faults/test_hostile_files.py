@@ -31,6 +31,8 @@ from diffusion_ood.runtime.checkpoint import load_checkpoint
 GREY = ImageOptions(is_grayscale=True)
 PACKAGE = Path(diffusion_ood.__file__).parent
 # Where a pickle is read by an unpickler that admits arrays alone.
+BETWEEN_WORKERS = ("screening/ray_pool.py", "pickle.loads")
+"""Of no file: what processes of one Ray cluster, who run each other's code, send each other."""
 UNPICKLERS = {"networks/alexnet.py"}
 
 
@@ -178,7 +180,8 @@ def test_the_sources_have_no_way_to_run_what_they_read() -> None:
     refused |= {"pickle.load", "pickle.loads", "joblib.load", "pd.read_pickle"}
     for module, name, call in calls():
         keywords = {word.arg: ast.unparse(word.value) for word in call.keywords}
-        assert name not in refused, module
+        if (module, name) != BETWEEN_WORKERS:
+            assert name not in refused, module
         assert keywords.get("allow_pickle") != "True", module
         assert keywords.get("shell", "False") == "False", module
         if name == "torch.load":
