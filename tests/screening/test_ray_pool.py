@@ -187,6 +187,7 @@ def test_a_cluster_with_a_token_is_joined_with_it(
     for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "1")
+    monkeypatch.delitem(sys.modules, "ray")
     monkeypatch.setenv("HOME", str(tmp_path))
     if token:
         (tmp_path / ".ray").mkdir()

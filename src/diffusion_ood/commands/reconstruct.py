@@ -100,6 +100,7 @@ def _score(
         all_images = sum(len(one.images) for one in opened)
         _announce_cost(run, options, methods, to_learn, sum(calls), all_images)
         distributed.barrier()  # all have read what there is before any adds to it
+        evaluator.expect(to_learn + sum(calls) // distributed.world_size())
         for lesson in lessons:
             run.learn(*lesson)
         for number, part in enumerate(work, start=1):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import warnings
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -38,10 +39,10 @@ def require(extra: str, *packages: str) -> None:
 
 
 def set_up_ray() -> None:
-    """Set what Ray takes from the environment, some of it when it is imported."""
+    """Set what Ray takes from the environment, its token only before it is imported."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # else Ray reports to its makers
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
-    if "RAY_AUTH_TOKEN" in os.environ or token.exists():
+    if "ray" not in sys.modules and ("RAY_AUTH_TOKEN" in os.environ or token.exists()):
         # As Ray's command `start` has it; Ray itself would join no cluster that this began.
         os.environ.setdefault("RAY_AUTH_MODE", "token")
