@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import itertools
 import json
 import os
 import signal
@@ -24,57 +23,25 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
 
 import numpy as np
 from models import fresh_model
 from PIL import Image
+from ray_worker import PACE, SLOWED, STARTS, PacedWorker
 
 from diffusion_ood.detector import Detector
 from diffusion_ood.errors import UserError
 from diffusion_ood.options import ReconstructOptions
 from diffusion_ood.screening.decisions import FILE, Decision, DecisionFile, begin, finish
 from diffusion_ood.screening.inputs import Item, gather
-from diffusion_ood.screening.pool import Task, Worker
 from diffusion_ood.screening.ray_pool import ray_pool
 from diffusion_ood.screening.run import BATCH, screen
 
-WORKERS, SLOWED = 4, 4.0
+WORKERS = 4
 MOST_RATIO, TOLERANCE = 1.3, 1e-5
-
-
-class PacedWorker(Worker):
-    """A worker whose images take a fixed time; the first to start takes `SLOWED` as long."""
-
-    folder: ClassVar[str]
-    pace: ClassVar[float]  # seconds an image
-
-    def __init__(self, *args: Any) -> None:  # noqa: ANN401 - of `Worker`
-        super().__init__(*args)
-        self.detector()
-        starts = (Path(self.folder, f"{number}.json") for number in itertools.count())
-        mine = next(path for path in starts if _made(path))  # each start has a number
-        self._slow = self.pace * (SLOWED if mine.stem == "0" else 1)
-
-    def decisions(self, task: Task) -> Iterator[list[Decision]]:
-        """At the pace of this worker."""
-        due = time.monotonic()
-        for decisions in super().decisions(task):
-            due += self._slow * len(decisions)
-            time.sleep(max(0.0, due - time.monotonic()))
-            yield decisions
-
-
-def _made(path: Path) -> bool:
-    try:
-        with open(path, "x", encoding="utf-8") as file:
-            json.dump({"pid": os.getpid(), "ready": time.time()}, file)
-    except FileExistsError:
-        return False
-    return True
 
 
 def main() -> None:
@@ -179,13 +146,14 @@ class Run:
         """Do it, beside the decisions of one process."""
         starts = self.folder / "starts"
         starts.mkdir(parents=True)
-        worker = type("Paced", (PacedWorker,), {"folder": str(starts), "pace": self.pace})
+        path = os.pathsep.join(sys.path)  # on which the workers find their file
+        os.environ |= {STARTS: str(starts), PACE: str(self.pace), "PYTHONPATH": path}
         begin(self.folder, self.detector.digest)
         begun = time.time()
         reader = self.detector.reader
         with (
             DecisionFile(self.folder) as file,
-            ray_pool("auto", WORKERS, "cpu", self.path, "off", reader, worker) as workers,
+            ray_pool("auto", WORKERS, "cpu", self.path, "off", reader, PacedWorker) as workers,
         ):
             found = screen(
                 self.detector, self.items, file, seen=self._seen, elsewhere=workers.decide

@@ -20,7 +20,7 @@ from diffusion_ood import cli
 from diffusion_ood.errors import UserError
 from diffusion_ood.options import ScreenOptions
 from diffusion_ood.runtime.failures import Terminated
-from diffusion_ood.runtime.imports import require, set_up_ray
+from diffusion_ood.runtime.imports import require
 
 if TYPE_CHECKING:
     import torch
@@ -167,7 +167,6 @@ def _elsewhere(options: ScreenOptions, detector: Detector) -> Iterator[Decide | 
     if options.ray is None:
         yield None
         return
-    set_up_ray()  # before it is imported
     from diffusion_ood.screening.ray_pool import ray_pool
 
     share = options.ray_workers, options.device

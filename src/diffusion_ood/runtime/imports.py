@@ -16,14 +16,13 @@ _NOTICES = (
     (FutureWarning, r"`torch\.jit\.interface` is deprecated"),  # MONAI
     (FutureWarning, r"`torch\.cuda\.amp\.autocast"),  # monai-generative
     (UserWarning, r"The parameter 'pretrained' is deprecated"),  # lpips
-    (DeprecationWarning, r"`ray_remote_args` is deprecated"),  # Ray Data, of its actors' restarts
     (UserWarning, r"Arguments other than a weight enum or `None`"),  # lpips
 )
 
 
 @contextlib.contextmanager
 def without_deprecation_notices() -> Iterator[None]:
-    """Hide the deprecation notices that MONAI, lpips and Ray set off, and nothing else."""
+    """Hide the deprecation notices that MONAI and lpips themselves set off, and nothing else."""
     with warnings.catch_warnings():
         for category, message in _NOTICES:
             warnings.filterwarnings("ignore", message=message, category=category)
@@ -41,7 +40,6 @@ def require(extra: str, *packages: str) -> None:
 def set_up_ray() -> None:
     """Set what Ray takes from the environment, its token only before it is imported."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # else Ray reports to its makers
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
     if "ray" not in sys.modules and ("RAY_AUTH_TOKEN" in os.environ or token.exists()):
         # As Ray's command `start` has it; Ray itself would join no cluster that this began.
