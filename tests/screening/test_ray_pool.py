@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -89,7 +92,10 @@ def test_no_image_is_lost_with_a_machine(detector_file: Path, tmp_path: Path) ->
     words = ["screen", str(detector_file), str(tmp_path / "in"), f"--output={tmp_path / 'out'}"]
     words += ["--device=cpu", "--report_images=0", f"--ray={cluster.address}"]
     code = "from diffusion_ood.console import run; run()"
-    command = subprocess.Popen([sys.executable, "-c", code, *words], stdout=subprocess.PIPE)
+    env = {**os.environ, "RAY_AUTH_MODE": "disabled"}  # as of the `Cluster`
+    command = subprocess.Popen(
+        [sys.executable, "-c", code, *words], stdout=subprocess.PIPE, env=env
+    )
     table = tmp_path / "out" / "decisions.csv"
     while command.poll() is None and (not table.exists() or len(pd.read_csv(table)) < 100):
         time.sleep(0.1)
@@ -158,25 +164,34 @@ def test_a_missing_package_is_named_with_its_extra(
         screen.main([str(detector_file), "x.png", flag])
 
 
-def test_the_end_of_a_cluster_ends_the_command(
+def test_the_end_of_a_cluster_ends_its_driver(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    from diffusion_ood.screening import ray_pool
+    from diffusion_ood.screening import ray_driver
 
     codes: list[int] = []
     monkeypatch.setattr(os, "_exit", codes.append)
-    monkeypatch.setattr(ray_pool, "WATCH_S", 0.01)
+    monkeypatch.setattr(ray_driver, "WATCH_S", 0.01)
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
-        with ray_pool._watched(address):
-            time.sleep(0.2)
-            assert codes == []
-            server.close()
-            deadline = time.monotonic() + 10
-            while not codes and time.monotonic() < deadline:
-                time.sleep(0.01)
+        watching = threading.Thread(target=ray_driver._watch, args=[address])
+        watching.start()
+        time.sleep(0.2)
+        assert codes == []
+        server.close()
+        watching.join(10)
     assert codes == [1]
     assert address in capfd.readouterr().err
+
+
+def test_a_driver_that_ended_has_said_why(tmp_path: Path) -> None:
+    from diffusion_ood.screening import ray_pool
+
+    ours, theirs = multiprocessing.Pipe()
+    theirs.close()
+    (tmp_path / ray_pool.SAID).write_text("much else\nthe cluster has ended\n")
+    with pytest.raises(OSError, match="the cluster has ended"):
+        ray_pool._received(ours, str(tmp_path))
 
 
 @pytest.mark.parametrize(("token", "mode"), [(True, "token"), (False, None)])

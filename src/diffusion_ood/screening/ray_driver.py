@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 AUTO = "auto"
 WATCH_S, MISSED = 5.0, 3  # a cluster that did not answer so often has ended
 PATIENCE_S = 10  # with an address
+DEATHS = 3  # a worker, before any has started
 TURNS = 2  # a task, as each may be done twice
 ANSWERS_A_SECOND = 50
 """Of all workers together, as a driver takes a few hundred; each sends one a second at most."""
@@ -68,9 +69,13 @@ def drive(
         context = DataContext.get_current()
         context.enable_progress_bars = False
         context.max_errored_blocks = -1  # of workers that died: others take their tasks
+        context.max_consecutive_actor_init_deaths = (
+            DEATHS * share.workers
+        )  # as machines come and go
         context.target_max_block_size = 1  # each answer goes on at once
         args = (worker, [content], share.device, compile, share.threads, place, period)
-        threading.Thread(target=_watch, daemon=True).start()
+        cluster = ray.get_runtime_context().gcs_address
+        threading.Thread(target=_watch, args=[cluster], daemon=True).start()
         pipe.send(share.workers)
         while tasks := pipe.recv():
             for answer in _answers(share, args, tasks):
@@ -211,9 +216,9 @@ def answers(address: str) -> bool:
     return True
 
 
-def _watch() -> None:
+def _watch(address: str) -> None:
     """End this process if the cluster ends, as Ray does after a minute or more."""
-    address, missed = ray.get_runtime_context().gcs_address, 0
+    missed = 0
     while missed < MISSED:
         time.sleep(WATCH_S)
         missed = 0 if answers(address) else missed + 1
