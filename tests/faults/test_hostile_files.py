@@ -31,7 +31,7 @@ from diffusion_ood.runtime.checkpoint import load_checkpoint
 GREY = ImageOptions(is_grayscale=True)
 PACKAGE = Path(diffusion_ood.__file__).parent
 # Where a pickle is read by an unpickler that admits arrays alone.
-BETWEEN_WORKERS = ("screening/ray_pool.py", "pickle.loads")
+BETWEEN_WORKERS = ("screening/ray_driver.py", "pickle.loads")
 """Of no file: what processes of one Ray cluster, who run each other's code, send each other."""
 UNPICKLERS = {"networks/alexnet.py"}
 
