@@ -14,9 +14,9 @@ import pytest
 from dicom_files import image, save
 from fsspec.implementations.memory import MemoryFileSystem
 from PIL import Image
-from ramps import JOINED, noise, ramps
+from ramps import noise, ramps
 
-from diffusion_ood import Detector, Diffusion
+from diffusion_ood import Detector
 from diffusion_ood.commands import screen
 from diffusion_ood.data.inputs import Reader
 from diffusion_ood.data.patients import patients
@@ -48,20 +48,6 @@ class Vault(MemoryFileSystem):
         if "lost" in path:
             raise TimeoutError(f"no answer of {path}")
         return bytes(MemoryFileSystem().cat_file("/in/p00_0.png"))
-
-
-@pytest.fixture(scope="module")
-def detector_file(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("detector")
-    path = folder / "ramps.detector"
-    Detector.fit(
-        Diffusion.load(trained / "checkpoint_best.pth"),
-        write(folder / "val", ramps(80, 1), "p"),
-        ramps(40, 2),
-        options=JOINED,
-        device="cpu",
-    ).save(path)
-    return path
 
 
 @pytest.fixture
