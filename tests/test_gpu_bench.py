@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -133,19 +133,20 @@ def test_a_contender_that_fails_keeps_its_reason_and_the_others_are_measured(
 def test_a_run_ends_in_time_and_names_what_it_left_out(
     gpu: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    output, seen = tmp_path / "gpu.json", []
+    output, seen, now = tmp_path / "gpu.json", [], [100.0]
 
     def jobs(device: torch.device, size: object, folder: Path, results: dict[str, Any]) -> list:
         def job(seconds: float) -> None:
             seen.append(json.loads(output.read_text())["rows"] if output.exists() else None)
             results["rows"].append(len(seen))
-            time.sleep(0.4)
+            now[0] += 0.4
 
         return [(name, job) for name in ("first", "second", "third")]
 
     monkeypatch.setattr(gpu, "jobs", jobs)
     monkeypatch.setattr(gpu, "peaks", lambda *_: PEAKS)
-    end = time.perf_counter() + gpu.RESERVE_S + gpu.LEAST_S + 0.6
+    monkeypatch.setattr(gpu, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    end = now[0] + gpu.RESERVE_S + gpu.LEAST_S + 0.6
     results = gpu.run(CPU, gpu.QUICK, tmp_path, output, end)
     assert seen == [None, [1]]  # what the first job found was kept before the second began
     assert results["left_out"] == ["third"]
