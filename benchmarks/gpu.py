@@ -99,7 +99,8 @@ def main() -> None:
         raise SystemExit(2)
     device = pick_device(arguments.device or "cuda")
     torch._dynamo.config.fail_on_recompile_limit_hit = True  # or it would go on without a word
-    with tempfile.TemporaryDirectory() as folder:
+    # A compiler that was given up may still write into it.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = f"{folder}/inductor"  # nothing is compiled yet
         size = QUICK if arguments.quick else FULL
         results = run(device, size, Path(folder), arguments.output, end)

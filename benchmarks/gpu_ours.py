@@ -1,7 +1,7 @@
 """The product as a contender of `benchmarks/gpu.py`, called as its commands call it.
 
-Only `_force` and `_accelerate` reach into it: they make it call its network in a way that it would
-not choose by itself.
+Only `_force`, `_accelerate` and `graphs_of` reach into it: the first two make it call its network
+in a way that it would not choose by itself.
 """
 
 from __future__ import annotations
@@ -159,6 +159,12 @@ def _accelerate(trainer: Trainer, mode: str) -> None:
         _capture(trainer)
     if mode in COMPILED:
         trainer._forward = torch.compile(trainer._forward, mode=TORCH.get(mode, mode))
+
+
+def graphs_of(own: Evaluator) -> int:
+    """How many CUDA graphs its network's calls are."""
+    recorded = own._network._recorded
+    return len(recorded._recordings) if recorded else 0
 
 
 def _lacks_graph(trainer: Trainer) -> str:

@@ -18,7 +18,7 @@ from torch import Tensor
 from diffusion_ood import cli
 from diffusion_ood.commands import reconstruct, sample, train_classifier
 from diffusion_ood.methods.scores.perceptual import PerceptualDifference
-from diffusion_ood.networks.backend import DiffusionModelUNet
+from diffusion_ood.networks.backend import diffusion_unet
 from diffusion_ood.networks.layers import replace_layers
 from diffusion_ood.runtime.checkpoint import load_checkpoint
 from diffusion_ood.runtime.compiling import CompiledForFullBatches
@@ -97,7 +97,7 @@ def test_a_score_does_not_depend_on_the_batch(
     pd.testing.assert_frame_equal(found, whole, rtol=1e-4)
 
 
-@pytest.mark.parametrize("more", [[], ["--compile=on"]])
+@pytest.mark.parametrize("more", [[], ["--compile=on", "--max_batch=24"]])
 def test_scores_in_bf16_keep_their_order(
     more: list[str], trained: Path, tmp_path: Path, score: Command
 ) -> None:
@@ -125,12 +125,12 @@ def test_lpips_is_that_of_the_cpu(random_features: dict[str, Tensor]) -> None:
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_compiled_network_is_the_plain_one(precision: str) -> None:
     torch.manual_seed(0)
-    network = DiffusionModelUNet(
+    network = diffusion_unet(
         spatial_dims=2,
         in_channels=1,
         out_channels=1,
         num_res_blocks=1,
-        num_channels=(32, 64),
+        channels=(32, 64),
         attention_levels=(False, True),
         norm_num_groups=32,
         num_head_channels=32,

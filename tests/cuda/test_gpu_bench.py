@@ -31,4 +31,5 @@ def test_every_row_is_measured_and_explained(tmp_path: Path) -> None:
     assert all(0 < row["busy"] <= 1 and row["peak_mib"] > 0 for row in rows)
     assert {row["ran"] for row in rows if row["mode"] == "graph"} == {"graph"}
     assert results["agreement"]["ours fp32 graph"]["largest_deviations"] < 0.01
+    assert results["agreement"]["ours fp32 graph"]["graphs"] > 0
     assert results["machine"]["driver"]

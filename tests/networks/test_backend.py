@@ -1,10 +1,12 @@
 """One network from two packages: names of the weights, sizes, and outputs."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from diffusion_ood.errors import UserError
-from diffusion_ood.networks import backend
+from diffusion_ood.networks import backend, layers
 from diffusion_ood.networks.unet import build_unet
 from diffusion_ood.networks.weights import load_weights
 
@@ -69,6 +71,28 @@ def test_monai_core_gives_equal_outputs_from_equal_weights():
     )
     core.load_state_dict(core_names(network.state_dict()))
     torch.testing.assert_close(outputs(core), outputs(network), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", ["tiny", "ddim32"])  # by monai-generative, by MONAI core
+def test_attention_as_one_kernel_gives_equal_outputs(size, monkeypatch):
+    network = with_fresh_weights(build_unet(size, (1, 16, 16)))
+    expected, calls = outputs(network), []
+
+    def is_fused(query):
+        calls.append(tuple(query.shape))
+        return True
+
+    monkeypatch.setattr(layers, "is_fused", is_fused)
+    torch.testing.assert_close(outputs(network), expected, rtol=1e-4, atol=1e-5)
+    assert len(calls) == {"tiny": 4, "ddim32": 6}[size]
+
+
+def test_attention_is_one_kernel_on_cuda_alone_without_gradients():
+    on_cuda, on_cpu = (SimpleNamespace(is_cuda=is_cuda) for is_cuda in (True, False))
+    assert not layers.is_fused(on_cuda)
+    with torch.no_grad():
+        assert layers.is_fused(on_cuda)
+        assert not layers.is_fused(on_cpu)
 
 
 def test_weights_of_the_projection_that_is_never_applied_are_left_out():

@@ -35,7 +35,7 @@ def test_a_device_that_is_not_there_is_a_mistake(name: str) -> None:
 
 def test_the_cpu_is_always_there() -> None:
     assert pick_device("cpu") == CPU
-    assert describe(CPU) == f"cpu ({torch.get_num_threads()} threads)"
+    assert describe(CPU) in (f"cpu ({torch.get_num_threads()} threads)", "cpu (1 thread)")
 
 
 @pytest.mark.parametrize(
@@ -103,6 +103,39 @@ def test_the_cpu_needs_a_compiler_on_the_path(
     assert not compiler_is_there(CPU)
     (tmp_path / "clang++").touch(0o755)
     assert compiler_is_there(CPU)
+
+
+@pytest.mark.parametrize(
+    ("compiler", "headers", "possible"),
+    [("gcc", True, True), ("clang", True, True), ("gcc", False, False), (None, True, False)],
+)
+def test_cuda_needs_a_compiler_of_c_and_the_headers_of_python(
+    compiler: str | None,
+    headers: bool,
+    possible: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr(device_module.platform, "system", lambda: "Linux")
+    monkeypatch.setattr(device_module.sysconfig, "get_path", lambda name: str(tmp_path))
+    if compiler:
+        (tmp_path / compiler).touch(0o755)
+    if headers:
+        (tmp_path / "Python.h").touch()
+    assert compiler_is_there(torch.device("cuda")) == possible
+    monkeypatch.setenv("CC", "/opt/cc")
+    assert compiler_is_there(torch.device("cuda")) == headers
+
+
+def test_a_full_device_is_no_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch, "zeros", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        pick_device("cpu")
 
 
 def test_mps_is_never_compiled_for() -> None:

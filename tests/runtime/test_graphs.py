@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
+import pytest
 import torch
 from recorder import Recorder
 from torch import Tensor
 
-from diffusion_ood.runtime.graphs import MOST_GRAPHS, RECURS, Recorded, recorder_for
+from diffusion_ood.runtime.graphs import MOST_GRAPHS, RECURS, Recorded, capture, recorder_for
 
 X, T = torch.rand(200, 1, 2, 2), torch.arange(200)
 
@@ -35,9 +38,9 @@ def test_a_size_that_recurs_is_recorded_and_the_rest_goes_through() -> None:
     ask(recorded, 8, RECURS - 1)
     assert recorder.recorded == []
     ask(recorded, 8)
-    assert (recorder.recorded, recorder.repeated) == ([8], [])
+    assert (recorder.recorded, recorder.repeated) == ([8], [8])
     ask(recorded, 8, 4)
-    assert recorder.repeated == [8] * 4
+    assert recorder.repeated == [8] * 5
 
 
 def test_fewer_rows_are_padded_and_those_of_a_quarter_are_not() -> None:
@@ -46,7 +49,7 @@ def test_fewer_rows_are_padded_and_those_of_a_quarter_are_not() -> None:
     ask(recorded, 8, RECURS)
     for rows in (7, 3, 2, 1, 8):
         ask(recorded, rows)
-    assert recorder.repeated == [8, 8, 8]
+    assert recorder.repeated == [8] * 4
     ask(recorded, 2, RECURS)  # one of which there was before
     assert recorder.recorded == [8, 2]
     ask(recorded, 2)
@@ -82,6 +85,40 @@ def test_there_is_an_end_to_recordings() -> None:
     for rows in range(1, MOST_GRAPHS + 5):  # each larger than all before
         ask(recorded, 10 * rows, RECURS + 1)
     assert len(recorder.recorded) == MOST_GRAPHS
+
+
+class BrokenCapture:
+    """As `torch.cuda.graph` where work breaks a capture: it fails again, and its stream stays."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        pass
+
+    def __enter__(self) -> None:
+        torch.cuda.set_stream(OWN)
+
+    def __exit__(self, *_: object) -> None:
+        raise RuntimeError("operation failed due to a previous error during capture")
+
+
+OWN, CURRENT = (SimpleNamespace(device=torch.device("cuda")) for _ in range(2))
+
+
+def test_a_capture_that_fails_says_the_first_reason_and_gives_its_stream_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    streams: list[object] = [CURRENT]
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: streams[-1])
+    monkeypatch.setattr(torch.cuda, "set_stream", streams.append)
+    monkeypatch.setattr(torch.cuda, "graph", BrokenCapture)
+
+    def work() -> Tensor:
+        raise RuntimeError("a number was asked for")
+
+    with pytest.raises(RuntimeError, match="a number was asked for"):
+        capture(None, work, OWN)  # type: ignore[arg-type] # stand-ins
+    with pytest.raises(RuntimeError, match="operation failed"):
+        capture(None, lambda: X, OWN)  # type: ignore[arg-type] # stand-ins
+    assert streams == [CURRENT, OWN, CURRENT, OWN, CURRENT]
 
 
 def test_where_recording_fails_the_network_goes_on() -> None:

@@ -113,7 +113,7 @@ class Clock:
         (10**3, 0.1, [], 7 + 2, "0.1 s a call"),
         (10**3, 1.5, [], 2, "1.5 s a call"),  # slower than the network as it is
         (10**5, 0.1, [], 7 + 2, "compile off"),  # 2,000 s
-        (10**6, 0.1, [5] * 8, 4 + 2, "compile on"),  # 20,000 s
+        (10**6, 0.1, [5] * 8, 5 + 2, "compile on"),  # 20,000 s
     ],
 )
 def test_a_network_is_recorded_and_compiled_where_it_repays(
@@ -132,6 +132,28 @@ def test_a_network_is_recorded_and_compiled_where_it_repays(
     assert maybe.decision() is None
     assert len(recorder.repeated) == repeated
     assert compiled == sizes
+
+
+@pytest.mark.usefixtures("clock")
+def test_it_is_compiled_for_the_most_rows_that_there_were(compiled):
+    maybe = MaybeCompiled(network, 256, "auto", CPU, "fp32")
+    maybe.expect(10**6)
+    for num in (2, 4, 3, 4, 2, 1):
+        assert torch.equal(maybe(X[:num], T[:num]), network(X[:num], T[:num]))
+    assert compiled == [4, 4]
+
+
+def test_a_recording_is_filled_up_where_that_takes_no_longer(compiled, monkeypatch):
+    recorder = Recorder()
+    monkeypatch.setattr(compiling.time, "perf_counter", Clock(recorder, 0.6))
+    monkeypatch.setattr(compiling, "synchronize", lambda device: None)
+    monkeypatch.setattr(compiling, "autocast", lambda device, precision: nullcontext())
+    clock = compiling.time.perf_counter
+    maybe = MaybeCompiled(clock.network, 5, "auto", torch.device("cuda"), "fp32", recorder)
+    maybe.expect(10**3)
+    for num in (5, 5, 5, 4, 3):
+        assert torch.equal(maybe(X[:num], T[:num]), network(X[:num], T[:num]))
+    assert recorder.repeated == [5, 5, 5]  # twice to time it; 4 of 5 rows, but not 3
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from gaussian import gaussian_diffusion
 from diffusion_ood.methods.base import ImageBatch
 from diffusion_ood.methods.reconstruction import Reconstruction
 from diffusion_ood.trajectories.evaluator import Evaluator
-from diffusion_ood.trajectories.order import in_order
+from diffusion_ood.trajectories.order import full_width, in_order
 
 SHAPE = (1, 4, 4)
 
@@ -61,6 +61,23 @@ def test_images_end_in_turn_and_the_batch_stays_full(settings: dict[str, Any], m
 def test_where_all_fits_into_one_call_there_are_no_more_than_the_longest_takes() -> None:
     settings = {"inference_skip_factor": 4}
     assert ends(settings, 3, 1000)[1] == max(steps_of(settings))
+
+
+@pytest.mark.parametrize("images", [16, 64])
+def test_with_room_for_all_the_batch_is_as_wide_as_keeps_it_full(images: int) -> None:
+    settings = {"inference_skip_factor": 4}
+    steps = steps_of(settings)
+    calls = ends(settings, images, 4096)[1]
+    assert calls <= 1.02 * max(steps)
+    width = full_width(images, steps, 4096)
+    assert images * sum(steps) > 0.95 * calls * width
+
+
+@pytest.mark.parametrize(
+    ("images", "most", "width"), [(1, 256, 64), (1, 9, 9), (100, 256, 188), (1000, 256, 256)]
+)
+def test_how_many_trajectories_run_at_a_time(images: int, most: int, width: int) -> None:
+    assert full_width(images, [1, 2, 4, 8], most) == width
 
 
 @pytest.mark.parametrize(("images", "width"), [(1, 1), (5, 3), (40, 16), (3, 1000)])

@@ -1,8 +1,7 @@
 """Reconstructions from many noise levels, and how far each is from its image (Graham et al. 2023).
 
-Every image is noised to each start point and led back; the distances between image and
-reconstruction, MSE and LPIPS, are the columns (section 3 of "Denoising diffusion models for
-out-of-distribution detection", CVPR Workshops 2023).
+Every image is noised to each start point and led back. MSE and LPIPS from image to reconstruction
+are the columns ("Denoising diffusion models for out-of-distribution detection", 2023, section 3).
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ from diffusion_ood.trajectories.engine import Trajectory
 from diffusion_ood.trajectories.evaluator import Evaluator
 from diffusion_ood.trajectories.grid import BudgetGrid, Grid, LevelGrid, TimeGrid, network_calls
 from diffusion_ood.trajectories.noise import image_noise
-from diffusion_ood.trajectories.order import in_order
+from diffusion_ood.trajectories.order import full_width, in_order
 
 MAX_VALUES = 2**23  # of images whose features are held for comparison
 
@@ -245,7 +244,7 @@ class Reconstruction(Method):
         diffusion, num_draws = evaluator.diffusion, len(grid.starts) * repeats
         x_0 = batch.forms(diffusion).x.cpu()
         times = [grid.times(start) for start in grid.starts]  # once, not for every image
-        steps, width = [len(passed) - 1 for passed in times], evaluator.width(self.guidance)
+        steps, most = [len(passed) - 1 for passed in times], evaluator.width(self.guidance)
         trajectories = (
             Trajectory(
                 image * num_draws + k * repeats + repeat,
@@ -253,10 +252,11 @@ class Reconstruction(Method):
                 partial(self._noisy, diffusion, x_0[image], batch.keys[image], times[k][0], repeat),
                 classes[image],
             )
-            for image, k in in_order(len(batch), steps, width)
+            for image, k in in_order(len(batch), steps, most)
             for repeat in range(repeats)
         )
         how: dict[str, Any] = {"guidance": self.guidance, "clip": self.clip_denoised}
+        how["width"] = full_width(len(batch) * repeats, steps, most)
         for step in evaluator.run(trajectories, self._sampler, **how):
             rows, x = step.ends()
             if rows:

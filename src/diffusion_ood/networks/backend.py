@@ -19,6 +19,7 @@ from torch import nn
 from diffusion_ood.runtime.imports import without_deprecation_notices
 
 with without_deprecation_notices():
+    from monai.networks.blocks.selfattention import SABlock
     from monai.networks.nets import VQVAE, AutoencoderKL
     from monai.networks.nets import DiffusionModelUNet as CoreUNet
     from monai.networks.nets import diffusion_model_unet as core
@@ -26,13 +27,13 @@ with without_deprecation_notices():
 
     try:
         from generative.networks.nets import DiffusionModelUNet
-        from generative.networks.nets.diffusion_model_unet import Upsample
+        from generative.networks.nets.diffusion_model_unet import AttentionBlock, Upsample
         from generative.networks.schedulers import DDPMScheduler
 
         BACKEND = "monai-generative"
     except ImportError:  # not installed, or a MONAI whose parts it no longer finds
         DiffusionModelUNet = CoreUNet
-        Upsample = core.WrappedUpsample
+        AttentionBlock, Upsample = SABlock, core.WrappedUpsample
         from monai.networks.schedulers import DDPMScheduler
 
         BACKEND = "monai"
@@ -41,9 +42,11 @@ __all__ = [
     "BACKEND",
     "UPSAMPLINGS",
     "VQVAE",
+    "AttentionBlock",
     "AutoencoderKL",
     "DDPMScheduler",
     "ResNet",
+    "SABlock",
     "diffusion_unet",
     "own_names",
 ]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from diffusion_ood.networks.backend import UPSAMPLINGS
+from diffusion_ood.networks.backend import UPSAMPLINGS, AttentionBlock, SABlock
 
 
 class ChannelwiseGroupNorm(nn.GroupNorm):
@@ -109,10 +109,48 @@ class FullPrecisionConv3d(_FullPrecision, nn.Conv3d):
     """Of volumes."""
 
 
-def replace_layers(network: nn.Module) -> None:
-    """Replace a U-Net's group normalisation, upsampling and last convolution, in place.
+def is_fused(query: Tensor) -> bool:
+    """Whether attention is one kernel, that does not keep what each place looks at.
 
-    The normalisation gets fresh weights, the convolutions keep theirs; no random number is drawn.
+    On CUDA alone, where of `big` at 64² this is 134 MB an image and more than the rest takes; and
+    without gradients alone, as these would be summed in any order.
+    """
+    return query.is_cuda and not torch.is_grad_enabled()
+
+
+class FusedAttentionBlock(AttentionBlock):
+    """monai-generative's."""
+
+    def _attention(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """`(B, T, c)` of a head."""
+        if not is_fused(query):
+            plain: Tensor = super()._attention(query, key, value)
+            return plain
+        q, k, v = (part.unsqueeze(1) for part in (query, key, value))
+        return functional.scaled_dot_product_attention(q, k, v, scale=self.scale).squeeze(1)
+
+
+class FusedSABlock(SABlock):
+    """MONAI core's."""
+
+    def forward(self, x: Tensor, attn_mask: Tensor | None = None) -> Tensor:
+        """`(B, T, C)`."""
+        if not is_fused(x) or attn_mask is not None:
+            plain: Tensor = super().forward(x, attn_mask)
+            return plain
+        q, k, v = (self.input_rearrange(part(x)) for part in (self.to_q, self.to_k, self.to_v))
+        found = functional.scaled_dot_product_attention(q, k, v, scale=self.scale)
+        output: Tensor = self.out_proj(self.out_rearrange(found))
+        return output
+
+
+FUSED = {AttentionBlock: FusedAttentionBlock, SABlock: FusedSABlock}
+
+
+def replace_layers(network: nn.Module) -> None:
+    """Replace a U-Net's group normalisation, attention, upsampling and last convolution, in place.
+
+    The normalisation gets fresh weights, all others keep theirs; no random number is drawn.
     """
     for name, module in list(network.named_modules()):
         if isinstance(module, nn.GroupNorm):
@@ -120,6 +158,8 @@ def replace_layers(network: nn.Module) -> None:
             network.set_submodule(name, norm)
         elif isinstance(module, UPSAMPLINGS):
             network.set_submodule(name, Upsampling(module))
+        elif type(module) in FUSED:
+            module.__class__ = FUSED[type(module)]
     *_, last = network.get_submodule("out").children()
     old: Any = last.conv
     kind = FullPrecisionConv2d if isinstance(old, nn.Conv2d) else FullPrecisionConv3d

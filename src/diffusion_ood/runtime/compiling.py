@@ -149,7 +149,7 @@ class MaybeCompiled:
         self._recorded: Recorded | None = None
         self._reasons: list[str] = []
         self._rows_left = 0
-        self._calls = 0
+        self._calls = self._most_rows = 0
         if self._policy.compile_now:
             self._network = CompiledForFullBatches(network, batch)
         if mode in ("on", "graph"):
@@ -169,6 +169,7 @@ class MaybeCompiled:
             synchronize(self._policy.device)
             self._rows_left -= len(x)
             self._calls += 1
+            self._most_rows = max(self._most_rows, len(x))
             if self._calls == TIMED_CALL:
                 self._decide(time.perf_counter() - begin, x, t, **labels)
         return output
@@ -192,15 +193,15 @@ class MaybeCompiled:
             if not recorded.failure:
                 found = f"{again:.2g} s a call as a CUDA graph, {seconds:.2g} s before"
                 self._reasons.append(found)
+                recorded.least_share = max(recorded.least_share, again / seconds)
                 if again > seconds:
                     self._network, self._recorded = plain, None
             seconds = min(again, seconds)
         if not self._policy.is_open:
             return
         if self._policy.observe(seconds * calls_left):
-            # A call of few rows would go round what is compiled for a full batch.
-            full = self._batch if self._batch < 4 * len(x) else len(x)
-            self._network = CompiledForFullBatches(plain, full)
+            # Calls may all be of fewer rows than a full batch, which would be padded to it.
+            self._network = CompiledForFullBatches(plain, self._most_rows)
             self._record()
         self._reasons.append(f"compile {self._policy.reason}")
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import platform
 import shutil
+import sysconfig
+from pathlib import Path
 
 import torch
 from torch import nn
 from torch._inductor import config as inductor
 
 from diffusion_ood.errors import UserError
+from diffusion_ood.runtime.words import counted
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -45,6 +49,8 @@ def pick_device(name: str = "auto", local_rank: int = 0) -> torch.device:
         if device.type == "cuda" and device.index is None:
             device = torch.device("cuda", local_rank % max(1, torch.cuda.device_count()))
         torch.zeros(1, device=device)
+    except torch.OutOfMemoryError:
+        raise  # a full device is no mistake of the one who names it
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).split("\n")[0]
         raise UserError(
@@ -63,7 +69,9 @@ def describe(device: torch.device) -> str:
     """The device in words, for logs."""
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
-    return f"{device} ({torch.get_num_threads()} threads)" if device.type == "cpu" else str(device)
+    if device.type == "cpu":
+        return f"{device} ({counted(torch.get_num_threads(), 'thread')})"
+    return str(device)
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[object]:
@@ -120,10 +128,18 @@ def synchronize(device: torch.device) -> None:
 
 
 def compiler_is_there(device: torch.device) -> bool:
-    """Whether `torch.compile` can work: the CPU needs a C++ compiler, MPS is not tried."""
+    """Whether `torch.compile` can work.
+
+    For a CPU it needs a C++ compiler; for CUDA, whose launchers are built for this Python, one of C
+    and Python's headers; MPS is not tried.
+    """
     if device.type == "cpu":
         return any(shutil.which(name) for name in ("g++", "clang++", "c++", "cl"))
-    return device.type == "cuda" and platform.system() == "Linux"
+    if device.type != "cuda" or platform.system() != "Linux":
+        return False
+    compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
+    headers = Path(sysconfig.get_path("include"), "Python.h")
+    return compiler is not None and headers.exists()
 
 
 def inductor_settings(device: torch.device) -> contextlib.AbstractContextManager[object]:

@@ -28,26 +28,58 @@ class CudaRecorder:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._pool: Any = None  # torch's handle of the memory, after a first recording
+        self._stream: torch.cuda.Stream | None = None  # of all, or memory would not be shared
+        # All, as one that goes takes along what cuBLAS has on their stream.
+        self._graphs: list[torch.cuda.CUDAGraph] = []
 
     def __call__(self, work: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
         """See `Recorder`."""
+        if torch.is_autocast_enabled("cuda") and torch.is_autocast_cache_enabled():
+            raise RuntimeError("autocast would let go of cast weights that the recording reads")
         with torch.cuda.device(self._device):
-            own, current = torch.cuda.Stream(), torch.cuda.current_stream()
+            self._stream = own = self._stream or torch.cuda.Stream()
+            current = torch.cuda.current_stream()
             own.wait_stream(current)
             with torch.cuda.stream(own):
                 for _ in range(WARM_UP):
                     work()
             current.wait_stream(own)
-            cached = torch.is_autocast_enabled("cuda") and torch.is_autocast_cache_enabled()
-            assert not cached, "a recording would read cast weights that autocast has let go"
             graph = torch.cuda.CUDAGraph()
+            pool = self._graphs[0].pool() if self._graphs else None
             # Threads that make noise may ask the driver for memory meanwhile.
-            mode = "thread_local"
-            with torch.cuda.graph(graph, self._pool, own, capture_error_mode=mode):
-                output = work()
-            self._pool = graph.pool()
+            output = capture(graph, work, own, pool, "thread_local")
+            self._graphs.append(graph)
         return graph.replay, output
+
+
+def capture(
+    graph: torch.cuda.CUDAGraph,
+    work: Callable[[], Tensor],
+    stream: torch.cuda.Stream,
+    pool: Any = None,  # noqa: ANN401 - torch's handle
+    mode: str = "global",
+) -> Tensor:
+    """The tensor that a graph writes to, in which work is captured on a stream.
+
+    Args:
+        graph: an empty one.
+        work: is not done, only captured.
+        stream: not the default one.
+        pool: memory of another graph to share.
+        mode: what else may not happen meanwhile, see `torch.cuda.graph`.
+
+    Raises:
+        RuntimeError: too little memory, or work that no graph can hold; with the first reason.
+    """
+    current = torch.cuda.current_stream(stream.device)
+    try:
+        with torch.cuda.graph(graph, pool, stream, capture_error_mode=mode):
+            return work()
+    except RuntimeError as error:  # torch says that there was one before
+        first = error.__context__
+        raise (first if isinstance(first, RuntimeError) else error) from None
+    finally:
+        torch.cuda.set_stream(current)  # torch stays on the other one where capturing fails
 
 
 def recorder_for(device: torch.device) -> Recorder | None:
@@ -66,10 +98,10 @@ class _Recording:
     def __len__(self) -> int:
         return len(self.output)
 
-    def holds(self, given: dict[str, Tensor]) -> bool:
-        """Whether these inputs fit in, and fill more than a quarter of the rows."""
+    def holds(self, given: dict[str, Tensor], least: float) -> bool:
+        """Whether these inputs fit in, and fill more than this share of the rows."""
         return self.inputs.keys() == given.keys() and all(
-            len(own) < 4 * len(given[name]) <= 4 * len(own)
+            least * len(own) < len(given[name]) <= len(own)
             and (own.shape[1:], own.dtype) == (given[name].shape[1:], given[name].dtype)
             for name, own in self.inputs.items()
         )
@@ -86,9 +118,9 @@ class _Recording:
 class Recorded:
     """A network whose calls of sizes that recur are recordings; others go through it as it is.
 
-    Smaller batches are padded to a recorded size of which they fill more than a quarter. Weights
-    must stay as and where they are, and no gradient can be taken. Where recording fails, for lack
-    of memory or as a network does what cannot be recorded, the network goes on as it is.
+    Smaller batches are padded to a recorded size of which they fill more than `least_share`.
+    Weights must stay as and where they are, and no gradient can be taken. Where recording fails,
+    for lack of memory or as a network does what cannot be recorded, the network goes on as it is.
 
     Args:
         network: maps `(B, C, *S)`, times (B,) and perhaps `class_labels` (B,) to a row for each, on
@@ -97,6 +129,8 @@ class Recorded:
 
     Attributes:
         failure: why it could not be recorded, if it could not.
+        least_share: to be set where it is known how much faster a recording is: a call of fewer
+            rows is by itself as fast as one of all rows repeated, if rows are what takes time.
     """
 
     def __init__(self, network: Network, recorder: Recorder) -> None:
@@ -105,19 +139,28 @@ class Recorded:
         self._seen: Counter[tuple[object, ...]] = Counter()
         self._recordings: list[_Recording] = []
         self.failure = ""
+        self.least_share = 1 / 4
 
     @torch.inference_mode()
     def __call__(self, x: Tensor, t: Tensor, **labels: Tensor) -> Tensor:
         """The network's output for `(B, C, *S)` and times (B,)."""
         given = {"x": x, "t": t, **labels}
-        for recording in self._recordings:
-            if recording.holds(given):
-                return recording(given)
+        output = self._repeated(given)
+        if output is not None:
+            return output
         size = (x.shape, *given)
         self._seen[size] += 1
         if self._seen[size] == RECURS:
             self.record(x, t, **labels)
-        return self._network(x, t, **labels)
+            output = self._repeated(given)  # whose memory is there; the network's would be more
+        return self._network(x, t, **labels) if output is None else output
+
+    def _repeated(self, given: dict[str, Tensor]) -> Tensor | None:
+        """The output of a recording for these inputs, where one fits."""
+        for recording in self._recordings:
+            if recording.holds(given, self.least_share):
+                return recording(given)
+        return None
 
     @torch.inference_mode()
     def record(self, x: Tensor, t: Tensor, **labels: Tensor) -> None:

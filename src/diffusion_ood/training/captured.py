@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from diffusion_ood.runtime import distributed
+from diffusion_ood.runtime.graphs import capture
 
 WARM_UP = 3  # steps, which libraries choose their kernels in
 LEAST_STEPS = 50  # that repay recording, which takes about as long as a few steps
@@ -50,8 +51,7 @@ class CudaGraph:
 
     def record(self, work: Callable[[], Tensor]) -> Tensor:
         """See `Graph`."""
-        with torch.cuda.graph(self._graph, stream=self._side):
-            return work()
+        return capture(self._graph, work, self._side)
 
     def replay(self) -> None:
         """See `Graph`."""

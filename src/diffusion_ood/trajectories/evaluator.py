@@ -151,6 +151,7 @@ class Evaluator:
         *,
         guidance: float = 0.0,
         clip: bool = False,
+        width: int | None = None,
     ) -> Iterator[Step]:
         """Every step of trajectories, whose times may fall or rise; see `run_trajectories`.
 
@@ -160,9 +161,10 @@ class Evaluator:
             trajectories: longest first keeps the batch full.
             sampler: makes the steps.
             guidance, clip: as in `denoiser`.
+            width: trajectories that run at a time; by default as many as may.
         """
         denoiser, schedule = self.denoiser(guidance, clip=clip), self.diffusion.schedule
-        width = self.width(guidance)
+        width = width or self.width(guidance)
         yield from run_trajectories(denoiser, schedule, sampler, trajectories, self.device, width)
 
     def width(self, guidance: float = 0.0) -> int:

@@ -4,6 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+LEAST_WIDTH = 64  # of fewer rows a device gains nothing
+
+
+def full_width(images: int, steps: Sequence[int], most: int) -> int:
+    """Trajectories to run at a time, so that the batch stays full to the end.
+
+    The longest takes as many calls as it has steps in any case. Of more trajectories beside it many
+    would be done before it, and its last calls would have few rows.
+
+    Args:
+        images: their number.
+        steps: from each start point.
+        most: how many may run at a time.
+    """
+    return min(most, max(LEAST_WIDTH, -(-images * sum(steps) // max(steps))))
+
 
 def in_order(images: int, steps: Sequence[int], width: int) -> Iterator[tuple[int, int]]:
     """Every (image, start point), so that images end one after the other and the batch stays full.
