@@ -57,6 +57,9 @@ EXCEPTIONS = {
     ),
     "ray ": "a cluster; tests/screening has one of this machine",
     "diffusion-ood screen scans.detector /path/to/images --output=screening --ray=auto": "as ray",
+    "diffusion-ood screen scans.detector s3:": (
+        "needs object stores; tests/data/test_remote.py has some of fsspec"
+    ),
     "srun": "needs Slurm; its torchrun is run under `Several processes`",
     "cd docker/": "leads to the next",
     "bash create_docker_image.sh": "needs an image registry; docker/test_image.sh builds without",

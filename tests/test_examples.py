@@ -169,13 +169,38 @@ def test_an_unfinished_shard_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "reported.csv").exists()
 
 
+def test_shards_of_nothing_that_was_read_are_refused(tmp_path: Path) -> None:
+    write_shards(tmp_path / "screened", np.full(3, 0.01))  # the last one of each cannot be
+    with pytest.raises(subprocess.CalledProcessError) as error:
+        run("join_decisions.py", "shards", "screened", "reported.csv", "0.1", cwd=tmp_path)
+    assert "3 images" in error.value.stderr
+    with pytest.raises(subprocess.CalledProcessError):
+        run("join_decisions.py", "shards", "screened", "reported.csv", "10", cwd=tmp_path)
+    assert not (tmp_path / "reported.csv").exists()
+
+
 def test_shards_are_lists_that_screening_takes(tmp_path: Path) -> None:
-    names = ["/a/0, 1.png", '/a/"q".png', "s3://bucket/x.png", "/a/3.png", "/a/é.png"]
+    names = ["a/0, 1.png", 'a/"q".png', "s3://bucket/x.png", f"{tmp_path}/a/3.png", "a/é.png"]
+    (tmp_path / "a").mkdir()
+    for name in names:
+        if "://" not in name:
+            (tmp_path / name).touch()
     (tmp_path / "names.txt").write_text("\n".join([*names, ""]))
     run("cut_into_shards.py", "names.txt", "shards", "2", cwd=tmp_path)
     found = [tmp_path / "shards" / f"{number}.csv" for number in range(3)]
     assert sorted((tmp_path / "shards").iterdir()) == found
-    assert [list(read_split(path).images) for path in found] == [names[:2], names[2:4], names[4:]]
+    whole = [name if "://" in name else str(tmp_path / name) for name in names]
+    assert [list(read_split(path).images) for path in found] == [whole[:2], whole[2:4], whole[4:]]
+
+
+@pytest.mark.parametrize(
+    ("names", "size"), [("", "2"), ("nowhere.png\nthere.png\n", "2"), ("there.png\n", "0")]
+)
+def test_lists_that_cannot_be_cut_are_refused(tmp_path: Path, names: str, size: str) -> None:
+    (tmp_path / "there.png").touch()
+    (tmp_path / "names.txt").write_text(names)
+    with pytest.raises(subprocess.CalledProcessError):
+        run("cut_into_shards.py", "names.txt", "shards", size, cwd=tmp_path)
 
 
 @pytest.mark.slow

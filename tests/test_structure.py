@@ -37,6 +37,7 @@ FACE = {"__init__": {"version", "model", "trajectories", "methods", "detector"}}
 PROGRAMS = {
     "cli": {"version", "errors", "paths", "runtime"},
     "console": {"errors", "cli"},
+    "__main__": {"cli", "console"},
     "commands": {*GROUND, *STAGES, "cli", "console", "commands"},
 }
 PARTS = {*FACE, *GROUND, *STAGES, *PROGRAMS}

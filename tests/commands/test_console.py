@@ -29,6 +29,12 @@ def start(*argv: str, code: str = "console.run()") -> subprocess.CompletedProces
     )
 
 
+def test_python_calls_it_as_a_module() -> None:
+    command = [sys.executable, "-m", "diffusion_ood", "screen", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("usage: diffusion-ood screen ")
+
+
 def test_every_script_is_a_command_and_calls_the_same_module() -> None:
     scripts = {path.name for path in ROOT.glob("*.py")} | {"detect/ood_detect.py"}
     commands = [command for command in console.COMMANDS.values() if command.script]

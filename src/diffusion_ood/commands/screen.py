@@ -90,8 +90,9 @@ def _screen(options: ScreenOptions, items: Sequence[Item], device: torch.device)
         left = [item for item in items if file is None or item.name not in file.finished]
         cost = detector.cost(len(left))  # in every process, as they share the machine
         if cost and distributed.is_main():
-            divided = "" if options.ray is None else "; the cluster's workers divide it"
-            print(cli.as_flags(cost) + divided, file=_said(options), flush=True)
+            if options.ray is not None:
+                cost += "; the cluster's workers, which take half a minute to start, divide it"
+            print(cli.as_flags(cost), file=_said(options), flush=True)
         decisions = _decide(options, detector, distributed.shard(items), file)
         distributed.barrier()
         if not distributed.is_main():
