@@ -112,6 +112,7 @@ class Clock:
         (10**2, 0.1, [], 0, "compile off"),  # 20 calls more are not worth a recording
         (10**3, 0.1, [], 7 + 2, "0.1 s a call"),
         (10**3, 1.5, [], 2, "1.5 s a call"),  # slower than the network as it is
+        (10**3, 1.0, [], 2, "1 s a call"),
         (10**5, 0.1, [], 7 + 2, "compile off"),  # 2,000 s
         (10**6, 0.1, [5] * 8, 5 + 2, "compile on"),  # 20,000 s
     ],
@@ -135,12 +136,27 @@ def test_a_network_is_recorded_and_compiled_where_it_repays(
 
 
 @pytest.mark.usefixtures("clock")
-def test_it_is_compiled_for_the_most_rows_that_there_were(compiled):
-    maybe = MaybeCompiled(network, 256, "auto", CPU, "fp32")
+@pytest.mark.parametrize(
+    ("device", "batch", "mode", "sizes"),
+    [
+        ("cpu", 8, "on", [8] * 6),
+        ("cpu", 8, "auto", [8] * 3),
+        ("cpu", 256, "on", []),
+        ("cpu", 256, "auto", [4] * 2),  # for the rows of the call that decides
+        ("cuda", 256, "on", [4] * 4),  # five rows are more than the first call had
+        ("cuda", 256, "auto", [3] * 2),
+    ],
+)
+def test_it_is_compiled_for_as_many_rows_as_calls_have(
+    compiled, monkeypatch, device, batch, mode, sizes
+):
+    monkeypatch.setattr(compiling, "synchronize", lambda device: None)
+    monkeypatch.setattr(compiling, "autocast", lambda device, precision: nullcontext())
+    maybe = MaybeCompiled(network, batch, mode, torch.device(device), "fp32")
     maybe.expect(10**6)
-    for num in (2, 4, 3, 4, 2, 1):
+    for num in (4, 5, 4, 3, 5, 3):
         assert torch.equal(maybe(X[:num], T[:num]), network(X[:num], T[:num]))
-    assert compiled == [4, 4]
+    assert compiled == sizes
 
 
 def test_a_recording_is_filled_up_where_that_takes_no_longer(compiled, monkeypatch):

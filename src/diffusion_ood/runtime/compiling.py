@@ -100,16 +100,17 @@ class CompiledForFullBatches:
     Args:
         network: maps `(B, C, *S)`, times (B,) and perhaps `class_labels` (B,) to `(B, C, *S)`, row
             by row.
-        batch: the size of a full batch.
+        batch: the size of a full batch; None is that of the first call.
     """
 
-    def __init__(self, network: Network, batch: int) -> None:
+    def __init__(self, network: Network, batch: int | None) -> None:
         self._plain = network
         self._compiled = torch.compile(network, dynamic=False)
         self._batch = batch
 
     def __call__(self, x: Tensor, t: Tensor, **labels: Tensor) -> Tensor:
         """The network's output for `(B, C, *S)` and times (B,)."""
+        self._batch = self._batch or len(x)
         if not self._batch < 4 * len(x) <= 4 * self._batch:
             return self._plain(x, t, **labels)
         rows = [0, self._batch - len(x)]
@@ -144,14 +145,15 @@ class MaybeCompiled:
         self._policy = CompileDecision("off" if mode == "graph" else mode, device, precision)
         self._is_open = mode == "auto" and (self._policy.is_open or recorder is not None)
         self._network = network
-        self._batch = batch
+        # A GPU could take so many rows that calls may all be of fewer, and padding would be work.
+        self._batch = None if device.type == "cuda" else batch
         self._recorder = recorder
         self._recorded: Recorded | None = None
         self._reasons: list[str] = []
         self._rows_left = 0
-        self._calls = self._most_rows = 0
+        self._calls = 0
         if self._policy.compile_now:
-            self._network = CompiledForFullBatches(network, batch)
+            self._network = CompiledForFullBatches(network, self._batch)
         if mode in ("on", "graph"):
             self._record()
 
@@ -169,7 +171,6 @@ class MaybeCompiled:
             synchronize(self._policy.device)
             self._rows_left -= len(x)
             self._calls += 1
-            self._most_rows = max(self._most_rows, len(x))
             if self._calls == TIMED_CALL:
                 self._decide(time.perf_counter() - begin, x, t, **labels)
         return output
@@ -194,14 +195,16 @@ class MaybeCompiled:
                 found = f"{again:.2g} s a call as a CUDA graph, {seconds:.2g} s before"
                 self._reasons.append(found)
                 recorded.least_share = max(recorded.least_share, again / seconds)
-                if again > seconds:
+                if again >= seconds:
                     self._network, self._recorded = plain, None
             seconds = min(again, seconds)
         if not self._policy.is_open:
             return
         if self._policy.observe(seconds * calls_left):
-            # Calls may all be of fewer rows than a full batch, which would be padded to it.
-            self._network = CompiledForFullBatches(plain, self._most_rows)
+            full = self._batch
+            if full and full >= 4 * len(x):  # of which such a call would not be one
+                full = len(x)
+            self._network = CompiledForFullBatches(plain, full)
             self._record()
         self._reasons.append(f"compile {self._policy.reason}")
 
