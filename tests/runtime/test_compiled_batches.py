@@ -37,7 +37,7 @@ def formula(x: Tensor, t: Tensor) -> Tensor:
         (8, "compiled 8"),
         (5, "compiled 8"),
         (3, "compiled 8"),
-        (2, "plain 2"),
+        (2, "compiled 8"),
         (1, "plain 1"),
     ],
 )

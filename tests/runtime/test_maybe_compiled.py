@@ -42,7 +42,7 @@ def network(x, t, class_labels=None):
 X, T, LABELS = torch.rand(5, 1, 2, 2), torch.arange(5), torch.tensor([3, 0, 1, 2, 0])
 
 
-@pytest.mark.parametrize(("num", "expected"), [(5, [8]), (2, [])])
+@pytest.mark.parametrize(("num", "expected"), [(5, [8]), (2, [8]), (1, [])])
 def test_labels_are_padded_with_their_images(compiled, num, expected):
     found = CompiledForFullBatches(network, 8)(X[:num], T[:num], class_labels=LABELS[:num])
     assert torch.equal(found, network(X, T, LABELS)[:num])

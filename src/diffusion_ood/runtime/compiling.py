@@ -94,7 +94,7 @@ class CompileDecision:
 class CompiledForFullBatches:
     """Compiles for one batch size, since static shapes compile to faster code than dynamic ones.
 
-    The weights, too, must stay as they are, and no gradient can be taken. Batches of more than a
+    The weights, too, must stay as they are, and no gradient can be taken. Batches of at least a
     quarter of the size are padded to it; smaller and larger ones go through the network as it is.
 
     Args:
@@ -111,7 +111,7 @@ class CompiledForFullBatches:
     def __call__(self, x: Tensor, t: Tensor, **labels: Tensor) -> Tensor:
         """The network's output for `(B, C, *S)` and times (B,)."""
         self._batch = self._batch or len(x)
-        if not self._batch < 4 * len(x) <= 4 * self._batch:
+        if not self._batch <= 4 * len(x) <= 4 * self._batch:
             return self._plain(x, t, **labels)
         rows = [0, self._batch - len(x)]
         padded = {name: functional.pad(label, rows) for name, label in labels.items()}
@@ -202,7 +202,7 @@ class MaybeCompiled:
             return
         if self._policy.observe(seconds * calls_left):
             full = self._batch
-            if full and full >= 4 * len(x):  # of which such a call would not be one
+            if full and full > 4 * len(x):  # of which such a call would not be one
                 full = len(x)
             self._network = CompiledForFullBatches(plain, full)
             self._record()
