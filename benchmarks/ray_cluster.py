@@ -32,6 +32,7 @@ from models import fresh_model
 from PIL import Image
 from ray_worker import PACE, SLOWED, STARTS, PacedWorker
 
+from diffusion_ood import cli
 from diffusion_ood.detector import Detector
 from diffusion_ood.errors import UserError
 from diffusion_ood.options import ReconstructOptions
@@ -211,4 +212,4 @@ class Run:
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(main)

@@ -21,7 +21,7 @@ from diffusion_ood.calibration.fdr import ROUNDING
 
 def main() -> None:
     """Join the decisions of all shards, and write those that are reported."""
-    if len(sys.argv) != 5 or not 0 < float(sys.argv[4]) < 1:
+    if len(sys.argv) != 5 or not 0 < pd.to_numeric(sys.argv[4], errors="coerce") < 1:
         sys.exit(__doc__)
     lists, folder, output = map(Path, sys.argv[1:4])
     shards = [folder / path.stem for path in sorted(lists.glob("*.csv"))]
